@@ -1,0 +1,70 @@
+# The bundle's commands. `make` alone lists them. What a run does is decided in params/RUN.yaml, not here.
+
+RUN ?= quick
+SET ?=
+SEED ?=
+RETRAIN ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that runs and is of a version the locked packages support; PYTHON=... overrides.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && echo $$p && break; done)
+# Setup is up to date by the content of what it installs, not by file times.
+LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+READY := $(VENV)/.installed-$(LOCK)
+OPTIONS = --set "$$SET" --seed "$$SEED" $(if $(RETRAIN),--retrain)
+export RUN SET SEED
+export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data run-all status html pdf lab test lint strip lock clean
+
+help: ## list the targets
+	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1]"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## make .venv and install the locked packages (done by the others when needed)
+
+$(READY): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; install one, or: make setup PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@test ! -d $(VENV) || $(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || rm -rf $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
+	@echo "installing the locked packages into $(VENV) (some 5 GB, minutes; once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-*; touch $@
+
+data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
+	@$(BIN)/python -m lib.fetch
+
+run-all: setup ## run the notebooks of a run, render its pages, end with the figures
+	@$(BIN)/python -m lib.execute "$$RUN" $(OPTIONS)
+
+status: setup ## say for each notebook of a run whether it is up to date, and if not, what changed
+	@$(BIN)/python -m lib.execute "$$RUN" $(OPTIONS) --status
+
+html: setup ## render the pages of a run again, and the index over all runs
+	@$(BIN)/python -m lib.publish "$$RUN"
+
+pdf: setup ## print the report of a run to PDF (needs a Chromium or Chrome)
+	@$(BIN)/python -m lib.publish "$$RUN" --pdf
+
+lab: setup ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+test: setup ## run all tests
+	@$(BIN)/python -m pytest
+
+lint: setup ## check code and notebooks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+strip: setup ## take the outputs out of notebooks/ after working in JupyterLab
+	@$(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
+
+lock: setup ## compile requirements.txt anew from requirements.in (needs uv)
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+
+clean: ## remove what runs left under results/, but nothing that is committed; data and .venv stay
+	@git clean -fdXq results && echo "results/ is as committed"

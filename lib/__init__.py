@@ -1,0 +1,1 @@
+"""The shared code of the bundle: what the notebooks call, each file readable in one sitting."""

@@ -1,0 +1,212 @@
+"""Images as tensors: CIFAR-10 or the embedded handwritten digits, their splits and their statistics."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib import fetch
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DIGITS_NOTICE = "handwritten digits, not CIFAR-10"
+SPLIT_SEED = 20_250_415  # the split is the same for every seed of a run, so that seeds can be compared
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of each channel over all pixels of the training images, range [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# Over the 50,000 training images; notebook 01 computes them anew and asserts these.
+CIFAR10_STATISTICS = Statistics((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784))
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images: pixels uint8 (N, 3, 32, 32), labels int64 (N,), index int64 (N,) in the full split."""
+
+    pixels: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: Tensor) -> "Images":
+        """Return the images at `positions` (int64)."""
+        return Images(self.pixels[positions], self.labels[positions], self.index[positions])
+
+    def to(self, device: torch.device | str) -> "Images":
+        """Return the images on `device`."""
+        return Images(*(part.to(device) for part in (self.pixels, self.labels, self.index)))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as a run sees it: what is trained on, what choices are made on, and the test images."""
+
+    name: str  # "cifar10" or "digits"
+    classes: tuple[str, ...]
+    train: Images
+    holdout: Images  # empty where the run trains on everything
+    test: Images
+    statistics: Statistics
+    checksum: str
+    all_train: Images  # every training image, before the split and before any subset
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether training images are left out beyond the hold-out."""
+        return len(self.train) + len(self.holdout) < len(self.all_train)
+
+
+def load(name: str, train_images: int = 0, holdout: int = 5000) -> Dataset:
+    """Load a dataset and split it.
+
+    Args:
+        name: "cifar10", "digits", or "auto" (CIFAR-10 where its files are at hand, else the digits).
+        train_images: images to train on, drawn stratified; 0 takes all but the hold-out.
+        holdout: hold-out images of CIFAR-10; of other data always a tenth (none for 0).
+
+    Raises:
+        lib.errors.UserError: the files are missing or damaged.
+    """
+    name, root = fetch.resolve(name, network=False, verify=False)  # the checksum verifies
+    if name == "cifar10":
+        train, test, classes, checksum = _cifar10(root)
+    else:
+        train, test, classes, checksum = _digits()
+        holdout = len(train) // 10 if holdout else 0
+    kept, held = split(train.labels, holdout)
+    if train_images and train_images < len(kept):
+        kept = kept[stratified(train.labels[kept], train_images)]
+    statistics = CIFAR10_STATISTICS if name == "cifar10" else channel_statistics(train.pixels)
+    return Dataset(name, classes, train.take(kept), train.take(held), test, statistics, checksum, train)
+
+
+def notice(dataset: Dataset, test_images: int | None = None) -> str:
+    """Return the sentence that every page and figure of a run on less than full CIFAR-10 carries, or "".
+
+    `test_images`: how many of the test images are looked at, where some are.
+    """
+    if dataset.name == "digits":
+        return DIGITS_NOTICE
+    parts = [f"{len(dataset.train):,} of {len(dataset.all_train):,} training images"] if dataset.is_subset else []
+    if test_images is not None and test_images < len(dataset.test):
+        parts.append(f"{test_images:,} of {len(dataset.test):,} test images")
+    return f"a subset of CIFAR-10: {' and '.join(parts)}" if parts else ""
+
+
+def label(name: str, notice: str) -> str:
+    """Return the dataset as metrics.json names it: cifar10, cifar10-subset or digits."""
+    return "cifar10-subset" if name == "cifar10" and notice else name
+
+
+def split(labels: Tensor, holdout: int) -> tuple[Tensor, Tensor]:
+    """Return the sorted positions to train on and to hold out, `holdout` of them, stratified, always the same."""
+    held = stratified(labels, holdout)
+    mask = torch.ones(len(labels), dtype=torch.bool)
+    mask[held] = False
+    return mask.nonzero().flatten(), held
+
+
+def stratified(labels: Tensor, count: int) -> Tensor:
+    """Return `count` sorted positions drawn with SPLIT_SEED, the classes as equally present as in `labels`."""
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    by_class = labels[shuffled].argsort(stable=True)
+    sizes = labels.bincount()
+    rank = torch.cat([(torch.arange(size) + 0.5) / size for size in sizes.tolist()])
+    chosen = shuffled[by_class[rank.argsort(stable=True)[:count]]]
+    return chosen.sort().values
+
+
+def subset(images: Images, count: int) -> Images:
+    """Return `count` of the images, stratified and always the same ones; all of them for 0."""
+    return images.take(stratified(images.labels, count)) if 0 < count < len(images) else images
+
+
+def channel_statistics(pixels: Tensor) -> Statistics:
+    """Compute mean and (population) standard deviation per channel of uint8 images, as fractions of 255."""
+    counts = torch.stack([torch.bincount(pixels[:, channel].flatten().int(), minlength=256) for channel in range(3)])
+    weights, levels = counts.double() / counts.sum(1, keepdim=True), torch.arange(256).double() / 255
+    mean = (weights * levels).sum(1)
+    std = ((weights * levels**2).sum(1) - mean**2).sqrt()
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def exact_copies(train: Tensor, test: Tensor) -> int:
+    """Return how many test images (uint8, (N, 3, 32, 32)) equal a training image in every pixel."""
+    known = {image.tobytes() for image in train.numpy()}
+    return sum(image.tobytes() in known for image in test.numpy())
+
+
+def nearest_pairs(train: Tensor, test: Tensor, count: int) -> pd.DataFrame:
+    """Return the `count` test images nearest to a training image, nearest first.
+
+    Columns test, train (positions) and distance: root mean square difference of their 8 by 8 thumbnails, 0 to 255.
+    """
+    small, probes = (F.avg_pool2d(part.float(), 4).flatten(1) for part in (train, test))
+    lengths, best = small.square().sum(1), []
+    for chunk in probes.split(2000):
+        squared = chunk.square().sum(1, keepdim=True) - 2 * chunk @ small.T + lengths
+        best.append(squared.min(1))
+    values, places = (torch.cat([getattr(one, name) for one in best]) for name in ("values", "indices"))
+    order = values.argsort()[:count]
+    # The expansion above loses digits where two images nearly agree; the few that are shown are computed directly.
+    distance = (small[places[order]] - probes[order]).square().mean(1).sqrt()
+    pairs = pd.DataFrame({"test": order, "train": places[order], "distance": distance.tolist()})
+    return pairs.sort_values("distance", kind="stable").reset_index(drop=True)
+
+
+def normalise(images: Tensor, statistics: Statistics) -> Tensor:
+    """Return (images - mean) / std for float images (N, 3, H, W) in [0, 1]."""
+    mean, std = (torch.tensor(part, device=images.device, dtype=images.dtype)[None, :, None, None]
+                 for part in (statistics.mean, statistics.std))  # fmt: skip
+    return (images - mean) / std
+
+
+def denormalise(images: Tensor, statistics: Statistics) -> Tensor:
+    """Return images * std + mean, the inverse of `normalise`, for looking at them."""
+    mean, std = (
+        torch.tensor(part, device=images.device)[None, :, None, None] for part in (statistics.mean, statistics.std)
+    )
+    return images * std + mean
+
+
+def _cifar10(root: Path) -> tuple[Images, Images, tuple[str, ...], str]:
+    from torchvision.datasets import CIFAR10
+
+    parts = [CIFAR10(root, train=train, download=False) for train in (True, False)]
+    train, test = (_images(part.data, part.targets) for part in parts)
+    return train, test, CIFAR10_CLASSES, fetch.checksum(root)
+
+
+def _digits() -> tuple[Images, Images, tuple[str, ...], str]:
+    """scikit-learn's 1,797 handwritten digits (8x8, 16 grey levels) as 32x32 RGB; a stratified fifth is test."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    small = torch.from_numpy(raw.images).float()[:, None] / 16
+    large = F.interpolate(small, size=(32, 32), mode="bilinear", align_corners=False)
+    pixels = (large * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    kept, held = split(torch.from_numpy(raw.target), len(pixels) // 5)
+    checksum = hashlib.sha256(raw.images.tobytes() + raw.target.tobytes()).hexdigest()
+    train, test = (_images(pixels[part], raw.target[part]) for part in (kept.numpy(), held.numpy()))
+    return train, test, tuple(str(digit) for digit in range(10)), checksum
+
+
+def _images(pixels: np.ndarray, labels) -> Images:
+    """Make Images from uint8 (N, 32, 32, 3) and class numbers."""
+    labels = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+    return Images(
+        torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))), labels, torch.arange(len(labels))
+    )

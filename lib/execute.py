@@ -1,0 +1,242 @@
+"""Run a bundle of notebooks headless: ``python -m lib.execute RUN``; what is up to date is not run again.
+
+A notebook writes into a stage below results/RUN and its files are moved into place only when its process ended
+well, every code cell completed, and every file it declares is there. Then its fingerprint is recorded.
+"""
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from lib import fetch, paths, publish, record, status
+from lib.errors import UserError, exit_on_user_error
+from lib.failure import explain
+from lib.graph import Node, nodes
+from lib.params import RunParameters, load
+from lib.progress import Follower, clock
+from lib.schedule import total_epochs
+from lib.state import partial_folder, write_json
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its number is the argument."""
+
+
+def run_all(parameters: RunParameters, retrain: bool = False, only: str = "") -> None:
+    """Bring every notebook of a run up to date, in order; stop at the first that fails.
+
+    Raises UserError, one line, for a failure; earlier results are as they were.
+    """
+    folder = paths.results(parameters.name)
+    with _lock(folder, parameters.name):
+        for node in nodes():
+            reasons = status.reasons(node, parameters, folder)
+            if retrain and node.name == "03_train":
+                reasons = ["RETRAIN=1"]
+            if reasons:
+                _run_node(node, parameters, folder, retrain)
+            else:
+                print(f"{node.name}: up to date", flush=True)
+            if node.name == only:
+                break
+
+
+def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool) -> None:
+    stage, started = folder / ".stage" / node.name, time.monotonic()
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    before = status.fingerprint_of(node, parameters, folder)  # of what the notebook starts from
+    output = stage / f"{node.name}.ipynb"
+    job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output),
+           "parameters": parameters.values[node.name]}  # fmt: skip
+    write_json(stage / "job.json", job)
+    print(f"{node.name}: running", flush=True)
+    code = _execute(node, stage, parameters, retrain)
+    if code and status.never_started(output):
+        print(f"{node.name}: its kernel did not start; trying once more", flush=True)
+        code = _execute(node, stage, parameters, retrain)
+    problem = status.unfinished(output, code) or _missing(node, stage, folder)
+    if problem:
+        _keep_failed(node, stage, folder, parameters)
+        raise UserError(explain(node.name, output, problem, folder, _command(parameters)))
+    _move_into_place(node, stage, folder, before)
+    print(f"{node.name}: done in {clock(time.monotonic() - started)}", flush=True)
+
+
+def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) -> int:
+    """Run the notebook's process, show what it trains, and return its exit status."""
+    environment = {**os.environ, paths.STAGE_VARIABLE: str(stage), "PYTHONUNBUFFERED": "1"}
+    environment[paths.RETRAIN_VARIABLE] = "1" if retrain and node.name == "03_train" else ""
+    follower = None
+    if node.name == "03_train":
+        epochs = total_epochs(parameters.settings(node.name))
+        follower = Follower(partial_folder(paths.results(parameters.name)), epochs, node.name)
+    with (stage / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lib.node", str(stage / "job.json")], cwd=paths.NOTEBOOKS, env=environment,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None:
+                if follower:
+                    follower.poll()
+                _sleep(process)
+        except BaseException:
+            _stop(process)
+            raise
+        finally:
+            if follower:
+                follower.close()
+    return process.returncode
+
+
+def _sleep(process: subprocess.Popen) -> None:
+    try:
+        process.wait(POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End the notebook's process and with it its kernel, which watches its parent."""
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _missing(node: Node, stage: Path, folder: Path) -> str:
+    wanted = (*node.writes, node.metrics)
+    absent = [name for name in wanted if not (stage / name).exists() and not (folder / name).exists()]
+    return f"ended, but without its file {absent[0]}" if absent else ""
+
+
+def _keep_failed(node: Node, stage: Path, folder: Path, parameters: RunParameters) -> None:
+    failed = folder / "failed"
+    failed.mkdir(exist_ok=True)
+    for name in (f"{node.name}.ipynb", "log.txt"):
+        if (stage / name).exists():
+            (stage / name).replace(failed / (name if name != "log.txt" else f"{node.name}.log"))
+    shutil.rmtree(stage, ignore_errors=True)
+
+
+def _move_into_place(node: Node, stage: Path, folder: Path, before: dict) -> None:
+    """Move a notebook's files to results/RUN, drop what depended on the old ones, record the fingerprint last."""
+    for name in ("job.json", "log.txt"):
+        (stage / name).unlink(missing_ok=True)
+    status.forget(node, folder)
+    record.drop_dependents(node.name, folder)
+    written = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
+    for name in written:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(folder / name)
+    shutil.rmtree(folder / ".stage", ignore_errors=True)
+    for name in (f"{node.name}.ipynb", f"{node.name}.log"):
+        (folder / "failed" / name).unlink(missing_ok=True)
+    if (folder / "failed").is_dir() and not any((folder / "failed").iterdir()):
+        (folder / "failed").rmdir()
+    record.merge(folder)
+    status.remember(node, folder, before, [str(name) for name in written])
+
+
+@contextmanager
+def _lock(folder: Path, name: str):
+    """Hold the run's lock; the system gives it back however this process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"results/{name}: another make run-all is working on this run; wait for it or stop it"
+            ) from error
+        yield
+
+
+def _command(parameters: RunParameters) -> str:
+    """Return the command that tries this run again, with the options it was called with."""
+    asked = os.environ.get("BUNDLE_COMMAND")
+    return asked or f"make run-all RUN={parameters.file}"
+
+
+def summary(parameters: RunParameters) -> str:
+    """Return the three closing lines: the main figures, how they were got, where the report lies."""
+    metrics = record.read_metrics(parameters.name)
+    test, train = metrics.get("test", {}), metrics.get("train", {})
+    accuracy = f"{test['accuracy']:.2%} (95% {test['low']:.2%} to {test['high']:.2%}) on {test['images']:,} test images"
+    notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
+    return "\n".join([
+        f"test accuracy  {accuracy}; with test-time augmentation {test['tta_accuracy']:.2%}{notice}",
+        f"network        {metrics['parameters']:,} parameters; {train['epochs']} epochs in {clock(train['seconds'])}",
+        f"report         {paths.shown(paths.results(parameters.name) / 'report.html')}",
+    ])  # fmt: skip
+
+
+def with_dataset(parameters: RunParameters, network: bool = True) -> RunParameters:
+    """Return the parameters with `dataset: auto` resolved, so that all notebooks of the run see the same data."""
+    asked = parameters.values["03_train"]["dataset"]
+    name, root = fetch.resolve(asked, network=network, verify=False)
+    values = {
+        notebook: {**given, "dataset": name} if "dataset" in given else given
+        for notebook, given in parameters.values.items()
+    }
+    return replace(parameters, values=values, data=fetch.checksum(root) if root else name)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a bundle from the command line; 0 done, 1 failed, 2 bad input, 130 or 143 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m lib.execute", description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="name of a file in params/, without .yaml")
+    parser.add_argument("--set", default="", help='overrides, such as "03_train.epochs=2 seed=7"')
+    parser.add_argument("--seed", default="", help="results go to results/RUN-seedN")
+    parser.add_argument("--retrain", action="store_true", help="train again although a finished training is there")
+    parser.add_argument("--status", action="store_true", help="say what is up to date, run nothing")
+    asked = parser.parse_args(arguments)
+    parameters = load(asked.run, asked.set, asked.seed)
+    if asked.status:
+        print(status.report(with_dataset(parameters, network=False)))
+        return 0
+    return _guarded(parameters, asked.retrain)
+
+
+def _guarded(parameters: RunParameters, retrain: bool) -> int:
+    def interrupt(number, _frame):
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        run_all(with_dataset(parameters), retrain)
+        publish.render_run(parameters.name)
+        publish.write_index()
+        print(summary(parameters))
+        return 0
+    except Interrupted as stop:
+        kept = "finished notebooks and epochs are kept"
+        print(f"interrupted ({signal.Signals(stop.args[0]).name}): {kept}; go on with: {_command(parameters)}",
+              file=sys.stderr)  # fmt: skip
+        return 128 + stop.args[0]
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.strerror} ({error.filename or 'results/'}): earlier results are unharmed; "
+              f"then try again: {_command(parameters)}", file=sys.stderr)  # fmt: skip
+        return 1
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,59 @@
+"""The notebooks as a graph: each names in its metadata (key ``bundle``) the files of results/RUN it reads and writes."""
+
+import json
+from dataclasses import dataclass
+
+from lib import fingerprint, paths
+from lib.params import notebooks
+
+
+@dataclass(frozen=True)
+class Node:
+    """One notebook: the files it reads and writes, relative to results/RUN, and the code it consists of."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    cells: tuple[tuple[str, str], ...]  # (type, source)
+
+    @property
+    def metrics(self) -> str:
+        """The part of the metrics that the notebook records."""
+        return f"metrics/{self.name}.json"
+
+    def code(self) -> dict[str, str]:
+        """Return file -> SHA-256 of the lib modules the notebook imports, also indirectly."""
+        modules = set()
+        for kind, source in self.cells:
+            if kind == "code":
+                modules |= fingerprint.imported_modules(source)
+        return fingerprint.of_modules(modules)
+
+
+def read(name: str) -> Node:
+    """Return the node of a notebook."""
+    notebook = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    declared = notebook["metadata"].get("bundle", {})
+    cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
+    return Node(name, tuple(declared.get("reads", ())), tuple(declared.get("writes", ())), cells)
+
+
+def nodes() -> list[Node]:
+    """Return all notebooks in the order they run."""
+    return [read(name) for name in notebooks()]
+
+
+def writer_of(file: str) -> str:
+    """Return the name of the notebook that writes `file`, "" where none does."""
+    return next((node.name for node in nodes() if file in (*node.writes, node.metrics)), "")
+
+
+def dependents(name: str) -> list[Node]:
+    """Return the notebooks that read what notebook `name` writes, also indirectly."""
+    all_nodes = nodes()
+    found, changed = [], {file for node in all_nodes if node.name == name for file in (*node.writes, node.metrics)}
+    for node in all_nodes:
+        if changed & set(node.reads):
+            found.append(node)
+            changed |= {*node.writes, node.metrics}
+    return found

@@ -1,0 +1,107 @@
+"""results/index.html: one row a run, read from the runs' metrics.json."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from lib import paths
+
+BUNDLE = "CIFAR-10 under five million parameters"
+TEMPLATE = Path(__file__).resolve().parent / "template"
+DATASETS = {"cifar10": "CIFAR-10", "cifar10-subset": "A subset of CIFAR-10", "digits": "Handwritten digits"}
+ACRONYMS = {"tta": "TTA"}
+MISSING = "–"
+
+
+def read_metrics(run: str) -> dict[str, Any]:
+    """Return metrics.json of `run`; empty where there is none or it cannot be read."""
+    try:
+        metrics = json.loads((paths.results(run) / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def number(metrics: dict[str, Any], *keys: str) -> float | None:
+    """Return the finite number at `keys` of nested dictionaries, else None."""
+    value: Any = metrics
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return value if usable else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` so that a reader finds the old file or the new one, never a part."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def label(notebook: str) -> str:
+    """Return the name of a notebook's page: ``04_predict_tta`` is "4 Predict TTA"."""
+    digits, *words = notebook.split("_")
+    words[0] = words[0].capitalize()
+    return " ".join([str(int(digits)), *(ACRONYMS.get(word, word) for word in words)])
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with two decimals, an en dash for None."""
+    return MISSING if value is None else f"{100 * value:.2f}%"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as the two largest units: 42 s, 3 min 05 s, 1 h 20 min."""
+    if seconds is None:
+        return MISSING
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what the index says about a run, every value ready to be shown."""
+    size = number(metrics, "parameters")
+    low, high = number(metrics, "test", "low"), number(metrics, "test", "high")
+    pages = [path.stem for path in sorted(paths.results(run).glob("[0-9][0-9]_*.html"))]
+    report = paths.results(run) / "report.html"
+    return {
+        "run": run,
+        "notice": str(metrics.get("notice") or ""),
+        "parameters": MISSING if size is None else f"{int(size):,}",
+        "accuracy": percent(number(metrics, "test", "accuracy")),
+        "interval": MISSING if low is None or high is None else f"{percent(low)[:-1]} to {percent(high)}",
+        "tta": percent(number(metrics, "test", "tta_accuracy")),
+        "time": duration(number(metrics, "train", "seconds")),
+        "report": f"{run}/report.html" if report.is_file() else "",
+        "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
+    }
+
+
+def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
+    """Return the sorting key of (run, metrics): dataset as listed, then accuracy, then name."""
+    run, metrics = entry
+    known, dataset = list(DATASETS), metrics.get("dataset")
+    accuracy = number(metrics, "test", "accuracy")
+    return known.index(dataset) if dataset in known else len(known), -(accuracy or 0), run
+
+
+def write_index() -> Path:
+    """Write results/index.html over all runs with metrics, the most accurate of each dataset first."""
+    from jinja2 import Environment, FileSystemLoader  # late: importing lib.publish stays cheap
+
+    runs = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
+    found = {run: read_metrics(run) for run in runs}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run, metrics in sorted(((run, metrics) for run, metrics in found.items() if metrics), key=_order):
+        dataset = str(metrics.get("dataset") or "Dataset not recorded")
+        groups.setdefault(DATASETS.get(dataset, dataset), []).append(_row(run, metrics))
+    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
+    template = environment.get_template("index_page.html.j2")
+    unreadable = sorted(run for run, metrics in found.items() if not metrics)
+    page = paths.RESULTS / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page, template.render(bundle=BUNDLE, groups=list(groups.items()), unreadable=unreadable))
+    return page

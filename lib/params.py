@@ -1,0 +1,222 @@
+"""Reading `params/RUN.yaml`: bases merged, overrides applied, every value checked before anything runs."""
+
+import ast
+import json
+import re
+import shlex
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import yaml
+
+from lib import paths
+from lib.errors import UserError, nearest
+from lib.settings import COMMON, SECTIONS, build, own_fields
+
+OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
+FILE_KEYS = ("base",)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice (YAML would keep the last) and octal-looking numbers."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    keys = [key.value for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if re.fullmatch(r"[-+]?0[0-7_]+", node.value):
+        problem = f"{node.value} would be read as an octal number; write it without the leading zero"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    return yaml.SafeLoader.construct_yaml_int(loader, node)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """A run, ready to execute: its results directory and the checked values of every notebook."""
+
+    file: str  # stem of the parameter file
+    name: str  # directory under results/
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)  # notebook -> its parameters, plain types
+    data: str = ""  # checksum of the dataset, once it is known
+
+    def settings(self, notebook: str) -> Any:
+        """Return the notebook's frozen dataclass of lib.settings."""
+        return build(SECTIONS[notebook], self.values[notebook], notebook)
+
+
+def notebooks() -> list[str]:
+    """Return the names of the bundle's notebooks in the order they run (two digits, underscore, words)."""
+    return sorted(path.stem for path in paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def parameter_cell(notebook: str) -> dict[str, Any]:
+    """Return the names and default values of the notebook's one cell tagged ``parameters``.
+
+    Read with `ast`, so nothing is executed. Raises UserError where the cell is missing, doubled, or holds
+    anything but assignments of literals.
+    """
+    path = paths.NOTEBOOKS / f"{notebook}.ipynb"
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{paths.shown(path)}: not a readable notebook ({error}); restore it with git") from error
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise UserError(f"{paths.shown(path)}: {len(tagged)} cells tagged 'parameters'; it needs exactly one")
+    defaults = {}
+    try:
+        for statement in ast.parse("".join(tagged[0]["source"])).body:
+            target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+            defaults[target.id] = ast.literal_eval(statement.value)
+    except (AttributeError, SyntaxError, ValueError) as error:
+        raise UserError(f"{paths.shown(path)}: the parameters cell may hold literals only ({error})") from error
+    return defaults
+
+
+def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunParameters:
+    """Read and check ``params/RUN.yaml`` with `overrides` (``"03_train.epochs=2 seed=7"``) and a seed.
+
+    Raises UserError, one line, for anything that is wrong with the file or the overrides.
+    """
+    where = f"params/{run}.yaml"
+    tree = _merged(run)
+    changes = _overrides(overrides)
+    own_seed = tree.get("seed", COMMON["seed"].default)
+    if seed not in (None, ""):
+        changes["seed"] = _scalar(str(seed), f"SEED={seed}")
+    if changes.get("seed") == own_seed:
+        changes.pop("seed")
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        if section and section not in tree:
+            raise UserError(f"SET={key}: no section '{section}' in {where}{nearest(section, list(tree))}")
+        (tree.setdefault(section, {}) if section else tree)[name] = value
+    name = directory_name(run, changes)
+    if name != run and (paths.PARAMS / f"{name}.yaml").exists():
+        raise UserError(f"SET: its results would go to results/{name}, which belongs to params/{name}.yaml")
+    values = {notebook: _notebook_values(notebook, tree, name, where) for notebook in notebooks()}
+    if tree.get("dataset", "cifar10") != "cifar10" and run not in OFFLINE_RUNS:
+        raise UserError(f"{where}: dataset = {tree['dataset']!r}: only {' and '.join(OFFLINE_RUNS)} "
+                        "may run on other data; write dataset: cifar10")  # fmt: skip
+    return RunParameters(run, name, values)
+
+
+def directory_name(run: str, changes: dict[str, Any]) -> str:
+    """Return the results directory for `run` with `changes`: readable, safe in a path, one per change."""
+    parts = [run]
+    for key, value in sorted(changes.items()):
+        text = ".".join(map(str, value)) if isinstance(value, list) else str(value)
+        parts.append(re.sub(r"[^A-Za-z0-9.]+", "_", f"{key.rpartition('.')[2]}{text}"))
+    return "-".join(parts)[:120]
+
+
+def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the file's tree with its bases merged under it, deepest first."""
+    if run in chain:
+        raise UserError(f"params/{chain[0]}.yaml: base refers in a circle: {' -> '.join((*chain, run))}")
+    tree = _read(run, chain)
+    base = tree.pop("base", None)
+    return _deep(_merged(str(base), (*chain, run)), tree) if base is not None else tree
+
+
+def _deep(under: dict, over: dict) -> dict:
+    both = {key: _deep(under[key], over[key]) for key in under.keys() & over.keys() if isinstance(under[key], dict)
+            and isinstance(over[key], dict)}  # fmt: skip
+    return {**under, **over, **both}
+
+
+def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
+    path = paths.PARAMS / f"{run}.yaml"
+    known = sorted(one.stem for one in paths.PARAMS.glob("*.yaml"))
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run) or not path.is_file():
+        asked = f"params/{chain[-1]}.yaml: base = {run!r}" if chain else f"RUN={run}"
+        raise UserError(f"{asked}: no file params/{run}.yaml; runs: {', '.join(known)}{nearest(run, known)}")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise UserError(f"params/{run}.yaml:{line} not valid YAML ({problem}); mend that line") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"params/{run}.yaml: must hold 'key: value' lines; see params/quick.yaml for the form")
+    _check_keys(tree, f"params/{run}.yaml")
+    return tree
+
+
+def _check_keys(tree: dict[str, Any], where: str) -> None:
+    sections = notebooks()
+    for key, value in tree.items():
+        if key in sections:
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: {key}: a section holds 'key: value' lines; write {key}: {{}} for none")
+        elif key not in COMMON and key not in FILE_KEYS:
+            known = [*COMMON, *sections, *FILE_KEYS]
+            raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), known)}; common keys: {', '.join(COMMON)}")
+
+
+def _notebook_values(notebook: str, tree: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Return the checked parameters of one notebook: those its own parameters cell declares, all of them."""
+    defaults = parameter_cell(notebook)
+    if notebook not in tree:
+        raise UserError(f"{where}: missing section '{notebook}'; add a line '{notebook}: {{}}' to take its defaults")
+    common = {key: tree[key] for key in COMMON if key in tree}
+    section = tree[notebook]
+    own = own_fields(SECTIONS[notebook]) if notebook in SECTIONS else {}
+    allowed = sorted((set(defaults) - set(COMMON) - {"run"}) & (set(own) if own else set(defaults)))
+    for key, value in section.items():
+        if key not in allowed:
+            hint = "; give it at the top level, it is common" if key in COMMON else nearest(str(key), allowed)
+            raise UserError(f"{where}: {notebook}.{key} = {value!r}: unknown key{hint}")
+    given = {key: value for key, value in {**common, **section}.items() if key in defaults}
+    if notebook not in SECTIONS:
+        return _like_defaults(defaults, {**given, "run": name}, f"{where}: {notebook}")
+    made = build(SECTIONS[notebook], {**given, "run": name}, f"{where}: {notebook}")
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(made).items()}
+
+
+def _like_defaults(defaults: dict, given: dict, where: str) -> dict[str, Any]:
+    """Check the values of a notebook without a dataclass by the types of its cell's literals."""
+    for key, value in given.items():
+        kind = type(defaults.get(key, value))
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UserError(f"{where}.{key} = {value!r}: must be {kind.__name__}, as in its parameters cell")
+    return {**defaults, **{key: value for key, value in given.items() if key in defaults}}
+
+
+def _overrides(text: str) -> dict[str, Any]:
+    try:
+        pairs = [part.partition("=") for part in shlex.split(text)]
+    except ValueError as error:
+        raise UserError(f'SET={text}: {error}; write SET="03_train.epochs=2 seed=7"') from error
+    for key, equals, value in pairs:
+        section, _, name = key.rpartition(".")
+        if not equals or not value or not name:
+            raise UserError(f"SET={text}: '{key}{equals}{value}' is not key=value; "
+                            'write SET="03_train.epochs=2 seed=7"')  # fmt: skip
+        if not section and name not in COMMON:
+            owners = [one for one in SECTIONS if name in own_fields(SECTIONS[one])]
+            hint = f"; write {owners[0]}.{name}" if owners else nearest(name, list(COMMON))
+            raise UserError(f"SET={key}: unknown common key '{name}'{hint}")
+    return {key: _scalar(value, f"SET={key}") for key, _, value in pairs}
+
+
+def _scalar(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: '{text}' is not a value ({getattr(error, 'problem', error)})") from error
+
+
+def defaults_of(section: type) -> dict[str, Any]:
+    """Return a section class's defaults as the plain values a parameters cell holds."""
+    return {one.name: list(one.default) if isinstance(one.default, tuple) else one.default for one in fields(section)}

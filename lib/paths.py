@@ -1,0 +1,38 @@
+"""Where things are. Every other module asks here, so a notebook works from any working directory."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+PARAMS = ROOT / "params"
+DATA = ROOT / "data"
+RESULTS = ROOT / "results"
+LOCK_FILE = ROOT / "requirements.txt"
+STAGE_VARIABLE = "BUNDLE_STAGE"  # set by the headless runner: where a notebook's new files wait for success
+
+RETRAIN_VARIABLE = "BUNDLE_RETRAIN"  # set by the headless runner: train again although a finished training is there
+
+
+def results(run: str) -> Path:
+    """Return the directory of the finished artefacts of `run` (it need not exist)."""
+    return RESULTS / run
+
+
+def outputs(run: str) -> Path:
+    """Return the directory a notebook writes to: the runner's stage when headless, else results/RUN itself."""
+    stage = os.environ.get(STAGE_VARIABLE)
+    folder = Path(stage) if stage else results(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def retrain_asked() -> bool:
+    """Whether the headless runner was asked to train again (make run-all RETRAIN=1)."""
+    return bool(os.environ.get(RETRAIN_VARIABLE))
+
+
+def shown(path: Path) -> str:
+    """Return `path` relative to the bundle where it lies inside it: for messages, never for identity."""
+    path = Path(path).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,229 @@
+"""The figures. Each function returns a matplotlib Figure; `show` displays and saves it.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers, with markers or line styles that survive greyscale.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
+CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
+STYLE = {
+    "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "semibold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
+    "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "bundle", "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}  # fmt: skip
+
+
+def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any):
+    """Return (Figure, axes), sizes in inches, in the bundle's style and outside pyplot's global state."""
+    with mpl.rc_context(STYLE):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        return drawn, drawn.subplots(rows, columns, **options)
+
+
+def show(drawn: Figure, path: Path, alt: str, notice: str = "") -> None:
+    """Display a figure with its alternative text; save `path`.pdf and .svg; print the notice on it."""
+    from IPython.display import display
+
+    if notice:
+        drawn.suptitle(notice, fontsize=8, color=RED, x=0.995, ha="right")
+    with mpl.rc_context(STYLE):
+        for suffix, metadata in ((".pdf", {"CreationDate": None}), (".svg", {"Date": None, "Description": alt})):
+            drawn.savefig(path.with_suffix(suffix), metadata=metadata)
+        buffer = io.BytesIO()
+        drawn.savefig(buffer, format="png", dpi=160)
+    width = round(drawn.get_size_inches()[0] * 100)
+    shown = {"image/png": buffer.getvalue(), "text/plain": alt}
+    display(shown, metadata={"image/png": {"alt": alt, "width": width}}, raw=True)
+
+
+def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[np.uint8]:
+    """Return one white RGB canvas with images (3, H, W), uint8 or float in [0, 1], in rows."""
+    height, width = rows[0][0].shape[-2:]
+    columns = max(map(len, rows))
+    canvas = np.full((len(rows) * (height + gap + above), columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for number, images in enumerate(rows):
+        top = number * (height + gap + above) + above
+        for column, image in enumerate(images):
+            array = image.detach().cpu().permute(1, 2, 0).numpy()
+            levels = array if array.dtype == np.uint8 else (array.clip(0, 1) * 255).round().astype(np.uint8)
+            canvas[top : top + height, column * (width + gap) : column * (width + gap) + width] = levels
+    return canvas
+
+
+def image_grid(
+    rows: Sequence[Sequence[Tensor]], row_titles: Sequence[str] = (), titles: Sequence[Sequence[str]] = (), size=0.75
+) -> Figure:
+    """Return images (3, H, W) in rows, `size` inches wide each.
+
+    `row_titles` stand to the left of the rows; `titles` gives for each row the texts above its images.
+    """
+    side, gap = rows[0][0].shape[-1], 3
+    lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
+    above = round(lines * 0.15 * side / size)
+    canvas = _canvas(rows, gap, above)
+    scale = size / side
+    margin = 0.085 * max(map(len, row_titles), default=0)
+    drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
+    axis.imshow(canvas, interpolation="nearest")
+    axis.set_axis_off()
+    for number, row in enumerate(rows):
+        top = number * (side + gap + above) + above
+        if len(row_titles):
+            axis.text(-side / 8, top + side / 2, row_titles[number], ha="right", va="center", fontsize=9)
+        for column, text in enumerate(titles[number][: len(row)] if len(titles) else ()):
+            axis.text(column * (side + gap) + side / 2, top - 1.5, text, ha="center", va="bottom", fontsize=7.5)
+    return drawn
+
+
+def class_balance(counts: pd.DataFrame) -> Figure:
+    """Return bars of images per class (index), one group a column of `counts`."""
+    drawn, axis = figure(8, 3)
+    long = counts.rename_axis("class").reset_index().melt("class", var_name="part", value_name="images")
+    sns.barplot(long, x="class", y="images", hue="part", palette=[BLUE, ORANGE, GREEN], ax=axis)
+    axis.set(title="Images per class", xlabel="", ylabel="images")
+    axis.tick_params(axis="x", rotation=30)
+    axis.legend(title="", ncols=3, loc="lower right", framealpha=0.9, frameon=True)
+    return drawn
+
+
+def pixel_histograms(pixels: Tensor) -> Figure:
+    """Return the distribution of the 256 levels in each channel of uint8 images (N, 3, H, W)."""
+    drawn, axis = figure(8, 2.8)
+    for channel, ((name, colour), style) in enumerate(zip(CHANNELS, ("-", "--", ":"), strict=True)):
+        counts = np.bincount(pixels[:, channel].numpy().ravel(), minlength=256)
+        axis.plot(np.arange(256), counts / counts.sum() * 100, style, color=colour, label=name)
+    axis.set(
+        title="Distribution of pixel levels", xlabel="level (0 to 255)", ylabel="share of pixels (%)", xlim=(0, 255)
+    )
+    axis.set_ylim(bottom=0)
+    axis.legend(title="channel", ncols=3)
+    return drawn
+
+
+def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int = 32) -> Figure:
+    """Return the network as a row of boxes: `parameters` as from lib.model.count_by_hand."""
+    counts = parameters.set_index("part")["parameters"]
+    boxes, side = [("input", f"3 × {size} × {size}", "#f0f0f0", "")], size
+    boxes.append(("stem", f"3×3 conv, BN, ReLU\n{network.widths[0]} × {side} × {side}", "#dbe9f6", counts["stem"]))
+    for number, (count, width, stride) in enumerate(
+        zip(network.blocks, network.widths, network.strides, strict=True), 1
+    ):
+        side //= stride
+        text = f"{count} basic blocks\nstride {stride}\n{width} × {side} × {side}"
+        boxes.append((f"stage {number}", text, "#bcd7ee", counts[f"stage {number}"]))
+    boxes.append(
+        ("head", f"mean over {side}×{side}\nlinear {network.widths[-1]} → {classes}", "#dbe9f6", counts["classifier"])
+    )
+    drawn, axis = figure(1.75 * len(boxes), 2.3)
+    axis.set(xlim=(0, len(boxes)), ylim=(0, 1))
+    axis.set_axis_off()
+    for place, (title, text, colour, count) in enumerate(boxes):
+        axis.add_patch(
+            FancyBboxPatch(
+                (place + 0.08, 0.22), 0.84, 0.66, boxstyle="round,pad=0,rounding_size=0.05", fc=colour, ec=GREY
+            )
+        )
+        axis.text(place + 0.5, 0.78, title, ha="center", va="center", fontweight="semibold")
+        axis.text(place + 0.5, 0.48, text, ha="center", va="center", fontsize=8.5)
+        label = f"{count:,}\nparameters" if count != "" else ""
+        axis.text(place + 0.5, 0.08, label, ha="center", va="center", fontsize=8.5, color=GREY)
+        if place:
+            axis.annotate(
+                "", (place + 0.08, 0.55), (place - 0.08, 0.55), arrowprops={"arrowstyle": "-|>", "color": GREY}
+            )
+    return drawn
+
+
+def learning_rates(
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]], printed: dict[int, float] | None = None
+) -> Figure:
+    """Return learning-rate curves, name -> (epochs, rates); `printed` marks single reported values."""
+    drawn, axis = figure(8, 3)
+    for (name, (epochs, rates)), colour, style in zip(
+        curves.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False
+    ):
+        axis.plot(epochs, rates, style, color=colour, label=name)
+    if printed:
+        axis.plot(list(printed), list(printed.values()), "x", color=RED, markersize=5, label="printed by the reference")
+    axis.set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    return drawn
+
+
+def training_curves(history: pd.DataFrame) -> Figure:
+    """Return loss, accuracy and learning rate over the epochs of a training's history."""
+    drawn, axes = figure(10, 3.1, 1, 3)
+    panels = (("loss", "Loss", "cross entropy (nat)", 1), ("accuracy", "Accuracy", "accuracy (%)", 100))
+    for axis, (key, title, label, scale) in zip(axes, panels, strict=False):
+        axis.plot(
+            history["epoch"],
+            history[f"train_{key}"] * scale,
+            "o-",
+            color=BLUE,
+            markersize=3,
+            label="training (augmented)",
+        )
+        if f"holdout_{key}" in history:
+            axis.plot(
+                history["epoch"], history[f"holdout_{key}"] * scale, "s--", color=RED, markersize=3, label="hold-out"
+            )
+        axis.set(title=title, xlabel="epoch", ylabel=label)
+        axis.legend()
+    axes[2].plot(history["epoch"], history["learning_rate"], "o-", color=GREEN, markersize=3)
+    axes[2].set(title="Learning rate at the epoch's end", xlabel="epoch", ylabel="learning rate")
+    for axis in axes:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    return drawn
+
+
+def intervals(
+    table: pd.DataFrame, title: str, label: str = "accuracy (%), 95% Wilson interval", reported: float | None = None
+) -> Figure:
+    """Return a point with its interval per row: columns accuracy, low, high (fractions); index the names."""
+    drawn, axis = figure(8, 0.38 * len(table) + 1.1)
+    places = np.arange(len(table))[::-1]
+    middle = table["accuracy"] * 100
+    spread = np.array([(middle - table["low"] * 100), (table["high"] * 100 - middle)]).clip(0)
+    axis.errorbar(middle, places, xerr=spread, fmt="o", color=BLUE, ecolor=GREY, capsize=3)
+    for place, value in zip(places, middle, strict=True):
+        axis.annotate(f"{value:.2f}", (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    if reported is not None:
+        axis.axvline(reported * 100, color=RED, linestyle="--", linewidth=1, label=f"reported {reported:.2%}")
+        axis.legend(loc="lower left")
+    axis.set_yticks(places, table.index)
+    axis.set(title=title, xlabel=label, ylim=(-0.6, len(table) - 0.2))
+    return drawn
+
+
+def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: str = "counts") -> Figure:
+    """Return a heat map; `form`: counts, rows (each row in % of its true class) or errors (diagonal blank)."""
+    values = matrix.astype(float)
+    if form == "rows":
+        values = 100 * values / values.sum(1, keepdims=True).clip(1)
+    hidden = np.eye(len(classes), dtype=bool) if form == "errors" else None
+    drawn, axis = figure(7, 6)
+    unit = {"counts": "images", "rows": "% of the true class", "errors": "images"}[form]
+    digits = ".1f" if form == "rows" else ".0f"
+    sns.heatmap(
+        values, mask=hidden, annot=True, fmt=digits, cmap="cividis", square=True, xticklabels=classes,
+        yticklabels=classes, annot_kws={"fontsize": 8}, cbar_kws={"label": unit}, ax=axis,
+    )  # fmt: skip
+    axis.set(title=title, xlabel="predicted class", ylabel="true class")
+    axis.tick_params(axis="x", rotation=45)
+    axis.tick_params(axis="y", rotation=0)
+    return drawn

@@ -1,0 +1,173 @@
+"""Batched prediction and the named views of test-time augmentation.
+
+Prediction gives logits; accuracy is one line after.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib import compute, metrics
+from lib.augment import gaussian_blur, pad
+from lib.data import Images, Statistics, normalise
+from lib.errors import UserError
+
+VIEW_BLUR_SIGMA = 1.0  # pixels, as the reference's
+VIEW_BLUR_REACH = 4  # pixels to each side: scipy.ndimage.gaussian_filter, which the reference used, cuts at 4 sigma
+
+
+def pad_center_crop(images: Tensor, padding: int = 4) -> Tensor:
+    """Pad by `padding` zeros and cut the centre of the original size: by construction the image itself."""
+    height, width = images.shape[2:]
+    return pad(images, padding)[:, :, padding : padding + height, padding : padding + width]
+
+
+def spatial_blur(images: Tensor) -> Tensor:
+    """Gaussian blur, sigma 1 pixel, over height and width."""
+    sigma = torch.full((len(images),), VIEW_BLUR_SIGMA, device=images.device)
+    return gaussian_blur(images, sigma, 2 * VIEW_BLUR_REACH + 1)
+
+
+def mixed_blur(images: Tensor) -> Tensor:
+    """Gaussian blur, sigma 1, over height, width AND channel: what the reference's code did; it mixes colours.
+
+    As scipy.ndimage.gaussian_filter on a whole image array: sampled kernel, cut at 4 sigma, borders mirrored
+    with the edge repeated (its mode "reflect"), on the channel axis of three as well.
+    """
+    offsets = torch.arange(-VIEW_BLUR_REACH, VIEW_BLUR_REACH + 1)
+    weights = torch.exp(-0.5 * (offsets / VIEW_BLUR_SIGMA) ** 2)
+    weights = weights / weights.sum()
+    for axis in (1, 2, 3):
+        size = images.shape[axis]
+        source = (torch.arange(size)[:, None] + offsets) % (2 * size)
+        source = torch.where(source < size, source, 2 * size - 1 - source)
+        matrix = torch.zeros(size, size).scatter_add_(1, source, weights.expand(size, -1).contiguous())
+        images = torch.tensordot(images, matrix.to(images), dims=([axis], [1])).movedim(-1, axis)
+    return images
+
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "original": lambda images: images,
+    "horizontal_flip": lambda images: images.flip(3),
+    "vertical_flip": lambda images: images.flip(2),
+    "pad_center_crop": pad_center_crop,
+    "gaussian_blur": spatial_blur,
+    "gaussian_blur_mixed": mixed_blur,
+}
+COMBINATIONS: dict[str, tuple[str, ...]] = {
+    "original": ("original",),
+    "flip": ("original", "horizontal_flip"),
+    "report": ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur_mixed"),
+    "report_spatial": ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur"),
+}
+
+
+@torch.inference_mode()
+def logits(
+    model: torch.nn.Module, pixels: Tensor, statistics: Statistics, view: str = "original",
+    precision: str = "fp32", batch_size: int = 500,
+) -> Tensor:  # fmt: skip
+    """Return the network's logits, float32 (N, classes) on the model's device.
+
+    Args:
+        model: put into evaluation mode for the call, and back.
+        pixels: uint8 (N, 3, H, W), on any device; moved batch by batch.
+        view: a key of VIEWS, applied to the image in [0, 1], before normalisation.
+    """
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    parts = []
+    for batch in pixels.split(batch_size):
+        images = normalise(VIEWS[view](batch.to(device).float() / 255), statistics)
+        with compute.autocast(device, precision):
+            parts.append(model(images.contiguous(memory_format=torch.channels_last)).float())
+    model.train(training)
+    return torch.cat(parts)
+
+
+def distinct_views(pixels: Tensor, views: Sequence[str]) -> dict[str, str]:
+    """Return view -> the first of `views` that gives the very same images, found by comparing them on `pixels`."""
+    images, same = pixels[:8].float() / 255, {}
+    for view in views:
+        seen = (one for one in same.values() if torch.equal(VIEWS[one](images), VIEWS[view](images)))
+        same[view] = next(seen, view)
+    return same
+
+
+def view_logits(model, images: Images, views: Sequence[str], statistics, precision, batch_size) -> dict[str, Tensor]:
+    """Return the logits of each view on the CPU; a view that equals another is computed once."""
+    same = distinct_views(images.pixels, views)
+    computed = {
+        view: logits(model, images.pixels, statistics, view, precision, batch_size).cpu()
+        for view in dict.fromkeys(same.values())
+    }
+    return {view: computed[same[view]] for view in views}
+
+
+def combine(by_view: dict[str, Tensor], combination: str) -> Tensor:
+    """Return the mean of the softmax probabilities over the views of a combination, (N, classes)."""
+    return torch.stack([by_view[view].softmax(1) for view in COMBINATIONS[combination]]).mean(0)
+
+
+def available(views: Sequence[str]) -> list[str]:
+    """Return the names of the combinations that these views allow."""
+    return [name for name, parts in COMBINATIONS.items() if set(parts) <= set(views)]
+
+
+def compare(predictions: dict[str, Tensor], labels: Tensor) -> pd.DataFrame:
+    """Return accuracy with its interval for each set of predictions (N,), and its paired test against the first.
+
+    One row a name; columns accuracy, low, high (fractions), gained, lost (images that became right, wrong) and p
+    (McNemar).
+    """
+    rows = {}
+    for name, predicted in predictions.items():
+        score = metrics.accuracy(predicted, labels)
+        paired = metrics.mcnemar(next(iter(predictions.values())), predicted, labels)
+        rows[name] = (score.accuracy, score.low, score.high, paired.only_second, paired.only_first, paired.p)
+    columns = ["accuracy", "low", "high", "gained", "lost", "p"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("views")
+
+
+def styled(table: pd.DataFrame):
+    """Return a table of `compare` for display: fractions in percent."""
+    return table.style.format(dict.fromkeys(("accuracy", "low", "high"), "{:.2%}") | {"p": "{:.3f}"})
+
+
+def choose(together: pd.DataFrame, combination: str) -> str:
+    """Return the combination to use: the one named, or for "auto" the best in `together`, the simpler where equal.
+
+    Raises UserError for "auto" without hold-out images to choose on.
+    """
+    if combination != "auto":
+        return combination
+    if together.empty:
+        raise UserError("04_predict_tta.combination = 'auto': there is no hold-out to choose on; name a combination")
+    sizes = together.index.map(lambda name: len(COMBINATIONS[name]))
+    return together.assign(size=sizes).sort_values(["accuracy", "size"], ascending=[False, True]).index[0]
+
+
+def submit(
+    model, shifted_set: str, combination: str, statistics: Statistics, precision: str, batch_size: int, path: Path
+) -> pd.Series | None:
+    """Predict the images of a pickle in the competition's format and write the submission file.
+
+    Returns how often each class was predicted, or None where no set is named.
+
+    Raises:
+        UserError: the pickle is missing, malformed or holds anything but arrays and plain containers.
+    """
+    if not shifted_set:
+        return None
+    from lib.unpickle import read_shifted_set, write_submission
+
+    pixels, ids = read_shifted_set(Path(shifted_set))
+    pixels = torch.from_numpy(pixels)
+    images = Images(pixels, torch.zeros(len(pixels), dtype=torch.int64), torch.arange(len(pixels)))
+    by_view = view_logits(model, images, COMBINATIONS[combination], statistics, precision, batch_size)
+    labels = combine(by_view, combination).argmax(1)
+    write_submission(path, ids, labels.numpy())
+    return pd.Series(labels.bincount(minlength=10).tolist(), name="images predicted of each class")

@@ -1,0 +1,102 @@
+"""How training is shown while it runs: a line an epoch, a bar on a terminal, a table in JupyterLab."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lib import state
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as "45 s", "3:20" (minutes) or "1:02:00" (hours)."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def epoch_line(row: dict[str, Any], epochs: int | None = None) -> str:
+    """Return one epoch of the history as a line of text, with the time left where `epochs` in all is known."""
+    parts = [f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else ""), f"loss {row['train_loss']:.3f}"]
+    if "holdout_accuracy" in row:
+        parts.append(f"hold-out {row['holdout_accuracy']:.2%}")
+    parts += [f"lr {row['learning_rate']:.4g}", f"{row['images_per_second']:,.0f} images/s"]
+    if epochs and epochs > row["epoch"]:
+        parts.append(f"{clock((epochs - row['epoch']) * row['seconds'])} left")
+    return "  ".join(parts)
+
+
+def print_epoch(row: dict[str, Any]) -> None:
+    """Print an epoch at once, also into a pipe."""
+    print(epoch_line(row), flush=True)
+
+
+def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
+    """Return a callback that keeps one line of a notebook's output up to date, instead of a line an epoch."""
+    from IPython.display import HTML, display
+
+    handle = display(HTML("<p>training</p>"), display_id=True)
+
+    def show(row: dict[str, Any]) -> None:
+        handle.update(HTML(f"<progress value='{row['epoch']}' max='{epochs}'></progress> {epoch_line(row, epochs)}"))
+
+    return show
+
+
+class Follower:
+    """Draws the progress of a training that another process does, from the files it leaves.
+
+    On a terminal a bar (rich), elsewhere one line an epoch. Call `poll` now and then, `close` at the end.
+    """
+
+    def __init__(self, folder: Path, epochs: int, label: str):
+        self.folder, self.epochs, self.label = folder, epochs, label
+        self.started, self.bar, self.task = time.time(), None, None
+        self.before, self.shown = len(state.read_history(folder)), None
+        self.terminal = sys.stdout.isatty()
+
+    def poll(self) -> None:
+        """Show what is new since the last call."""
+        history = self.folder / "history.jsonl"
+        if not history.exists() or history.stat().st_mtime < self.started - 1:
+            return
+        rows = state.read_history(self.folder)
+        if self.shown is None:
+            self.shown = self.before if len(rows) >= self.before else 0
+            if self.shown:
+                self._say(f"{self.label}: goes on after epoch {self.shown} of {self.epochs}")
+        for row in rows[self.shown :]:
+            self._say(f"{self.label}: {epoch_line(row, self.epochs)}")
+        self.shown = max(self.shown, len(rows))
+        if self.terminal:
+            self._draw()
+
+    def _draw(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        try:
+            beat = state.read_json(self.folder / "progress.json")
+        except Exception:  # half a moment between two files; the next poll sees it
+            return
+        if not beat or beat["epoch"] <= (self.shown or 0):
+            return
+        if self.bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
+                       TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+            self.bar = Progress(*columns, transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.label, total=self.epochs)
+        done = beat["epoch"] - 1 + beat["step"] / beat["steps"]
+        self.bar.update(self.task, completed=done, description=f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}")
+
+    def _say(self, line: str) -> None:
+        (self.bar.console.print if self.bar else print)(line, **({} if self.bar else {"flush": True}))
+
+    def close(self) -> None:
+        """Show the rest and take the bar away."""
+        self.poll()
+        if self.bar:
+            self.bar.stop()

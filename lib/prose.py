@@ -1,0 +1,174 @@
+"""Markdown and tables of a notebook as HTML: MathML at build time, headings that are remembered."""
+
+import re
+from dataclasses import dataclass, field
+from html import unescape
+from unicodedata import category
+
+from bs4 import BeautifulSoup, Tag
+from latex2mathml.converter import convert
+from nbconvert.filters.markdown_mistune import IPythonRenderer
+
+NUMBER = re.compile(
+    r"[-+−±]?\s*\d[\d.,\u202f\u2009 ]*(e[-+]?\d+)?\s*(%|[a-zA-Zµ/²]{1,8})?"  # with a short unit
+    r"|[-+−]?\.\d+|[-–—]|nan|NaN|"
+)
+SHORT = 24  # characters of a table's cell that stay on one line
+DESCRIPTION_LENGTH = 160  # what search engines and messengers show of a description
+
+
+@dataclass
+class Outline:
+    """What a page's Markdown holds, gathered while it is rendered and needed above it."""
+
+    title: str = ""
+    description: str = ""
+    headings: list[tuple[int, str, str]] = field(default_factory=list)  # level, anchor, HTML of the text
+
+    def anchor(self, text: str) -> str:
+        """Return an anchor for a heading that no earlier one has ("main" is the page's own)."""
+        wanted = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+        taken = {"main", *(anchor for _, anchor, _ in self.headings)}
+        anchor, number = wanted, 1
+        while anchor in taken:
+            number += 1
+            anchor = f"{wanted}-{number}"
+        return anchor
+
+
+def plain(html: str) -> str:
+    """Return the text of an HTML fragment."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", html)).split())
+
+
+class Renderer(IPythonRenderer):
+    """nbconvert's Markdown with MathML, wrapped tables, links between pages, and an outline."""
+
+    def __init__(self, outline: Outline, **options):
+        """Gather the headings in `outline`; `options` are those of nbconvert's renderer."""
+        super().__init__(escape=False, embed_images=True, **options)
+        self.outline = outline
+
+    def heading(self, text: str, level: int, **attrs) -> str:
+        """Write a heading with an anchor; every H1 after the first becomes an H2."""
+        if level == 1 and not self.outline.title:
+            self.outline.title = plain(text)
+            return f"<h1>{text}</h1>\n"
+        level, anchor = max(level, 2), self.outline.anchor(plain(text))
+        if level <= 3:
+            self.outline.headings.append((level, anchor, re.sub(r"</?a\b[^>]*>", "", text)))
+        return f'<h{level} id="{anchor}">{text}</h{level}>\n'
+
+    def paragraph(self, text: str) -> str:
+        """Write a paragraph; the first one after the title describes the page."""
+        if self.outline.title and not self.outline.description:
+            words = plain(text)
+            cut = words[:DESCRIPTION_LENGTH].rsplit(" ", 1)[0] + " …"
+            self.outline.description = words if len(words) <= DESCRIPTION_LENGTH else cut
+        return super().paragraph(text)
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        """Write a link; one to a notebook of the bundle leads to its page."""
+        return super().link(text, re.sub(r"^(?:[\w./-]*/)?(\d\d_\w+)\.ipynb\b", r"\1.html", url), title)
+
+    def table(self, text: str) -> str:
+        """Write a table in a box that scrolls by itself."""
+        return f'<div class="scroll">{tables(f"<table>{text}</table>")}</div>\n'
+
+    def inline_math(self, body: str) -> str:
+        """Write MathML within a line."""
+        return mathml(body, "inline")
+
+    def block_math(self, body: str) -> str:
+        """Write MathML on lines of its own."""
+        return f'<span class="math">{mathml(body, "block")}</span>'
+
+    def latex_environment(self, name: str, body: str) -> str:
+        """Write a LaTeX environment, unnumbered: nothing refers to the numbers."""
+        starred = name.rstrip("*") + "*"
+        return self.block_math(rf"\begin{{{starred}}}{body}\end{{{starred}}}")
+
+
+def mathml(latex: str, display: str) -> str:
+    """Return `latex` as MathML, "inline" or "block"; a ValueError names what cannot be converted."""
+    latex = " ".join(latex.split())
+    try:
+        converted = convert(latex, display=display)
+    except Exception as error:  # the package raises some twenty classes without a common base
+        raise ValueError(f"mathematics '{latex}' cannot be converted ({type(error).__name__})") from error
+    if unknown := re.search(r"\\[A-Za-z]+", converted):
+        raise ValueError(f"mathematics '{latex}' has the unknown command {unknown[0]}")
+    converted = converted.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    converted = re.sub(r"<mi>(&#x[0-9A-F]+;)</mi>", _operator, converted)
+    return re.sub(r"<m([io])>([a-z]{2,})</m\1>(<mo )?", _function, converted)
+
+
+def _operator(found: re.Match[str]) -> str:
+    """Return a relation or binary operator as `mo`: as the identifier the package makes it, it has no space."""
+    character = unescape(found[1]).replace("~", "∼")
+    return f"<mo>{character}</mo>" if category(character) == "Sm" and character not in "∞∂∇" else found[0]
+
+
+def _function(found: re.Match[str]) -> str:
+    """Return a function's name with the thin spaces of LaTeX, none before a bracket."""
+    space = "0" if found[3] else "0.167em"
+    return f'<mo lspace="0.167em" rspace="{space}">{found[2]}</mo>{found[3] or ""}'
+
+
+def tables(html: str) -> str:
+    """Mark the numeric columns of all tables in `html`, and the scope of their headers."""
+    soup = BeautifulSoup(html, "html.parser")
+    for style in soup.find_all("style", scoped=True):
+        style.decompose()  # pandas' own alignment of every column to the right
+    for table in soup.find_all("table"):
+        _join_names(table)
+        _align(table)
+    return str(soup)
+
+
+def _cells(table: Tag) -> tuple[list[list[Tag]], list[list[Tag]]]:
+    """Return the cells of the header's and of the body's rows; a body's row holds data."""
+    rows = [row.find_all(["td", "th"]) for row in table.find_all("tr")]
+    is_body = [any(cell.name == "td" for cell in row) for row in rows]
+    head = [row for row, body in zip(rows, is_body, strict=True) if not body]
+    return head, [row for row, body in zip(rows, is_body, strict=True) if body]
+
+
+def _align(table: Tag) -> None:
+    """Give class `number` to the columns that hold nothing else, `short` to cells that are not to be broken.
+
+    Columns are counted from the right: on the left a row header may span several rows.
+    """
+    del table["border"]
+    head, body = _cells(table)
+    for scope, row in [("col", row) for row in head] + [("row", row) for row in body]:
+        for cell in row:
+            text = cell.get_text().strip()
+            if cell.name == "th" and text:
+                cell["scope"] = scope
+            if len(text) <= SHORT:
+                _add_class(cell, "short")
+    for place in range(1, max(map(len, body), default=0) + 1):
+        cells = [row[-place] for row in body if len(row) >= place and row[-place].name == "td"]
+        texts = [cell.get_text().strip() for cell in cells]
+        if any(texts) and all(NUMBER.fullmatch(text) for text in texts):
+            heads = [row[-place] for row in head if len(row) >= place and not row[-place].get("colspan")]
+            for cell in cells + heads:
+                _add_class(cell, "number")
+
+
+def _add_class(cell: Tag, name: str) -> None:
+    cell["class"] = [*cell.get("class", []), name]
+
+
+def _join_names(table: Tag) -> None:
+    """Move the names of the index, a header row of its own in pandas, into the blanks of the row above."""
+    head, _ = _cells(table)
+    if len(head) < 2 or len(head[-1]) != len(head[-2]):
+        return
+    texts = [[cell.get_text().strip() for cell in row] for row in head[-2:]]
+    if any(text and name for text, name in zip(*texts, strict=True)):
+        return
+    for cell, text, name in zip(head[-2], *texts, strict=True):
+        cell.string = text or name
+    head[-1][0].parent.decompose()

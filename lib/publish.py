@@ -1,0 +1,173 @@
+"""HTML pages of a run, the index over all runs, and the report as PDF.
+
+Command line: `python -m lib.publish RUN [--pdf]`, `python -m lib.publish --index`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lib import paths
+from lib.errors import UserError, exit_on_user_error
+from lib.index import BUNDLE, TEMPLATE, label, read_metrics, write_index, write_text
+from lib.paths import shown
+
+HERE = Path(__file__).resolve().parent
+CODE = ("publish.py", "pages.py", "prose.py", "index.py")
+REPORT = "06_report"
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+PRINT_SECONDS = 120
+
+
+def _commit(run: str) -> str:
+    environment = read_metrics(run).get("environment")
+    if not isinstance(environment, dict) or not environment.get("commit"):
+        return ""
+    return str(environment["commit"])[:10] + (" with local changes" if environment.get("dirty") else "")
+
+
+def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
+    """Return the digest of everything a page is made of: notebook, template, this code, what it is told."""
+    digest = hashlib.sha256(json.dumps(page, sort_keys=True).encode())
+    for source in [executed, *(HERE / name for name in CODE), *sorted(TEMPLATE.iterdir())]:
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+def render(
+    executed: Path,
+    page: Path,
+    *,
+    code: bool = True,
+    notice: str = "",
+    navigation: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Render a notebook of results/RUN to the self-contained `page`, unless that is up to date by content.
+
+    `navigation` holds (label, relative link) of the run's pages in reading order, this one among them.
+    Without `code` no input is shown. UserError: an image without alt text, mathematics that cannot be
+    converted, anything the page would ask another host for.
+    """
+    executed, page = Path(executed), Path(page)
+    if not executed.is_file():
+        raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
+    run = executed.resolve().parent.name
+    told = {
+        "bundle": BUNDLE,
+        "name": page.name,
+        "notebook": executed.name,
+        "run": run,
+        "code": code,
+        "notice": notice,
+        "commit": _commit(run),
+        "navigation": [list(link) for link in navigation],
+    }
+    fingerprint = _fingerprint(executed, told)
+    if page.is_file() and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
+        return
+    from lib import pages  # late: nbconvert is slow to import and an unchanged page needs none of it
+
+    write_text(page, pages.convert_notebook(executed, pages.Page(**told, fingerprint=fingerprint)))
+
+
+def executed_notebooks(run: str) -> list[Path]:
+    """Return the executed notebooks of `run` in order; copies of failed ones have another name."""
+    found = paths.results(run).glob("*.ipynb")
+    return sorted(path for path in found if re.fullmatch(r"\d\d_\w+", path.stem))
+
+
+def _links(notebooks: list[Path]) -> list[tuple[str, str]]:
+    """Return the navigation of a run: the report first, then the notebooks it rests on."""
+    links = [(label(path.stem), f"{path.stem}.html") for path in notebooks]
+    if REPORT not in [path.stem for path in notebooks]:
+        return links
+    links = [(f"{name} with code" if link == f"{REPORT}.html" else name, link) for name, link in links]
+    return [("Report", "report.html"), *links]
+
+
+def render_run(run: str) -> list[Path]:
+    """Render every executed notebook of `run`, and its report without code; return all pages."""
+    folder, notebooks = paths.results(run), executed_notebooks(run)
+    if not notebooks:
+        raise UserError(f"{shown(folder)}: no executed notebook; run `make run-all RUN={run}` first")
+    notice, navigation = str(read_metrics(run).get("notice") or ""), _links(notebooks)
+    written = []
+    for notebook in notebooks:
+        page = folder / f"{notebook.stem}.html"
+        render(notebook, page, notice=notice, navigation=navigation)
+        written.append(page)
+        if notebook.stem == REPORT:
+            written.append(folder / "report.html")
+            render(notebook, written[-1], code=False, notice=notice, navigation=navigation)
+    return written
+
+
+def find_chromium() -> str | None:
+    """Return a Chromium or Chrome: $CHROMIUM, else one on the path, else macOS's application."""
+    for name in (os.environ.get("CHROMIUM"), *CHROMIUMS, str(MAC_CHROME)):
+        if name and (found := shutil.which(name)):
+            return found
+    return None
+
+
+def chromium_command(browser: str, profile: str, *options: str) -> list[str]:
+    """Return the command of a headless browser that leaves the user's own profile alone."""
+    command = [browser, "--headless=new", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--no-sandbox")  # Chromium's sandbox refuses to run as root (containers, CI)
+    return [*command, *options]
+
+
+def print_pdf(run: str) -> Path:
+    """Print results/RUN/report.html to report.pdf; UserError without the page, a browser, or on failure."""
+    page = paths.results(run) / "report.html"
+    pdf = page.with_suffix(".pdf")
+    if not page.is_file():
+        raise UserError(f"{shown(page)}: not rendered yet; run `make html RUN={run}` first")
+    browser = find_chromium()
+    if browser is None:
+        raise UserError(f"{shown(pdf)}: no Chromium or Chrome found; install one or set CHROMIUM to its path")
+    printed = pdf.with_name(".report.pdf.part")
+    printed.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = (f"--print-to-pdf={printed.resolve()}", "--no-pdf-header-footer", page.resolve().as_uri())
+        command = chromium_command(browser, profile, *options)
+        try:
+            subprocess.run(command, capture_output=True, timeout=PRINT_SECONDS, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            problem = f"{browser} failed ({type(error).__name__})"
+            raise UserError(f"{shown(pdf)}: {problem}; set CHROMIUM to another browser") from error
+    if not printed.is_file() or not printed.stat().st_size:
+        raise UserError(f"{shown(pdf)}: {browser} wrote no PDF; set CHROMIUM to another browser")
+    printed.replace(pdf)
+    return pdf
+
+
+def main() -> None:
+    """Render one run, or the index over all of them, and print where it is."""
+    parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", help="a directory of results/")
+    parser.add_argument("--pdf", action="store_true", help="print the report to PDF as well")
+    parser.add_argument("--index", action="store_true", help="write results/index.html")
+    arguments = parser.parse_args()
+    if not arguments.run and not arguments.index:
+        parser.error("name a run, or give --index")
+    done = render_run(arguments.run)[-1:] if arguments.run else []
+    if arguments.pdf and arguments.run:
+        done.append(print_pdf(arguments.run))
+    if arguments.index:
+        done.append(write_index())
+    print("\n".join(shown(path) for path in done))
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,99 @@
+"""What a notebook leaves behind: figures, LaTeX tables, metrics, and the provenance of each number."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib import graph, paths
+from lib.errors import UserError
+from lib.provenance import provenance
+from lib.state import read_json, write_atomically, write_json
+
+
+class Notebook:
+    """The record of one notebook of a run.
+
+    Args:
+        name: the notebook's file name without ending.
+        run: directory under results/.
+        notice: sentence that every figure carries (what the data falls short of), "" for none.
+    """
+
+    def __init__(self, name: str, run: str, notice: str = ""):
+        self.name, self.run, self.notice = name, run, notice
+        self.folder = paths.outputs(run)
+
+    def heading(self):
+        """Return, for display, what this page shows: the run, and loudly what its data is not."""
+        from IPython.display import Markdown
+
+        warning = f"\n\n> **{self.notice[0].upper()}{self.notice[1:]}.**" if self.notice else ""
+        return Markdown(f"Run **{self.run}**{warning}")
+
+    def figure(self, figure, name: str, alt: str) -> None:
+        """Show a matplotlib figure with its alternative text and save it as PDF and SVG under figures/."""
+        from lib.plots import show
+
+        folder = self.folder / "figures"
+        folder.mkdir(exist_ok=True)
+        show(figure, folder / name, alt, self.notice)
+
+    def table(self, frame: pd.DataFrame, name: str, caption: str) -> None:
+        """Save a table as LaTeX (booktabs) under tables/; indices are left out where they are plain numbers."""
+        folder = self.folder / "tables"
+        folder.mkdir(exist_ok=True)
+        style = frame.style.format(escape="latex", precision=4).format_index(escape="latex", axis=1)
+        style = (
+            style.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else style.format_index(escape="latex")
+        )
+        note = f" ({self.notice})" if self.notice else ""
+        text = style.to_latex(hrules=True, caption=caption + note, label=f"tab:{name}", position_float="centering")
+        write_atomically(folder / f"{name}.tex", text.encode())
+
+    def metrics(self, values: dict[str, Any]) -> None:
+        """Write the notebook's part of the metrics, with where it ran; by hand also the merged metrics.json."""
+        part = {"run": self.run, **values, "provenance": {self.name: provenance()}}
+        path = self.folder / f"metrics/{self.name}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, part)
+        if self.folder == paths.results(self.run):
+            drop_dependents(self.name, self.folder)
+            merge(self.folder)
+
+
+def needed(run: str, file: str) -> Path:
+    """Return the path of an earlier notebook's artefact; UserError naming the notebook to run where it is missing."""
+    path = paths.results(run) / file
+    if not path.exists():
+        writer = graph.writer_of(file) or "03_train"
+        raise UserError(f"results/{run}/{file} is missing: run notebook {writer} first (or: make run-all RUN={run})")
+    return path
+
+
+def read_metrics(run: str) -> dict[str, Any]:
+    """Return the merged metrics of a run, {} where there are none."""
+    return read_json(paths.results(run) / "metrics.json")
+
+
+def merge(folder: Path) -> dict[str, Any]:
+    """Merge metrics/NN.json in the notebooks' order into metrics.json, atomically, and return the result."""
+    merged: dict[str, Any] = {}
+    for path in sorted((folder / "metrics").glob("*.json")):
+        part = read_json(path)
+        part["provenance"] = {**merged.get("provenance", {}), **part.get("provenance", {})}
+        merged.update(part)
+    write_json(folder / "metrics.json", merged)
+    return merged
+
+
+def drop_dependents(name: str, folder: Path) -> None:
+    """Delete the metrics of the notebooks that depend on `name`, which ran again: they speak of what was before."""
+    for node in graph.dependents(name):
+        (folder / node.metrics).unlink(missing_ok=True)
+
+
+def reference() -> dict[str, Any]:
+    """Return the reference experiment's reported figures (docs/reference.json)."""
+    return json.loads((paths.ROOT / "docs" / "reference.json").read_text(encoding="utf-8"))

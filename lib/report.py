@@ -1,0 +1,80 @@
+"""The tables of the report: reported beside reproduced, and where each number comes from. No number is typed here."""
+
+from typing import Any
+
+import pandas as pd
+
+from lib.progress import clock
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Return the figures a grader looks for, as HTML: parameter count, test accuracy, network."""
+    network, test = metrics["network"], metrics["test"]
+    blocks, widths = ("-".join(map(str, network[key])) for key in ("blocks", "widths"))
+    figures = (
+        (f"{metrics['parameters']:,}", "parameters, of at most 5,000,000"),
+        (f"{test['accuracy']:.2%}", f"test accuracy, {test['images']:,} images, single view; "
+         f"95% interval {test['low']:.2%} to {test['high']:.2%}"),
+        (f"{metrics['mmac']:.0f} M", f"multiply-accumulates an image; blocks {blocks}, channels {widths}"),
+    )  # fmt: skip
+    boxes = "".join(f'<div><p class="headline">{value}</p><p class="label">{what}</p></div>' for value, what in figures)
+    return f'<div class="figures">{boxes}</div>'
+
+
+def beside(metrics: dict[str, Any], reference: dict[str, Any]) -> pd.DataFrame:
+    """Return what the reference reported beside what this run and its notebooks found, one row a figure."""
+    test, network = metrics["test"], metrics["reference_network"]
+    rows = [
+        ("parameters of the reference network", f"{reference['parameters_reported'] / 1e6:.2f} M",
+         f"{network['parameters']:,}"),
+        ("memory estimate, MiB", f"{reference['memory_mb']['total']:.2f}", f"{network['memory_mib']['total']:.2f}"),
+        ("test accuracy, single view", "not stated", _score(test, "accuracy", "low", "high")),
+        ("test accuracy, averaged views", f"{reference['test_accuracy']:.2%}",
+         _score(test, "tta_accuracy", "tta_low", "tta_high")),
+        ("accuracy on the shifted set", f"{reference['kaggle_accuracy']:.2%}", "labels are not public"),
+    ]  # fmt: skip
+    hardest = metrics["confusion"]["claims"]
+    for claim in hardest:
+        ours = claim["this run: rank"]
+        rows.append((f"{claim['pair']} among the hardest pairs", "claimed",
+                     f"rank {claim['reference: rank']:.0f} in its own matrix; "
+                     + (f"rank {ours:.0f} here" if ours else "no such classes here")))  # fmt: skip
+    return pd.DataFrame(rows, columns=["figure", "reported", "this bundle"])
+
+
+def _score(test: dict[str, Any], *keys: str) -> str:
+    value, low, high = (test[key] for key in keys)
+    return f"{value:.2%} ({low:.2%} to {high:.2%})"
+
+
+def provenance(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return where the numbers come from: run, commit, parameters, data, versions, machine, time."""
+    environment, train = metrics["environment"], metrics["train"]
+    dirty = {True: ", with uncommitted changes", False: "", None: ""}[environment.get("dirty")]
+    rows = {
+        "run": f"{metrics['run']}, seed {metrics['seed']}",
+        "commit": f"{environment['commit'][:12]}{dirty}",
+        "data": f"{metrics['dataset']}, SHA-256 {metrics['data_checksum'][:16]}…",
+        "device": f"{environment['device']} ({environment['device_name']}, {environment['cpu_capability']})",
+        "arithmetic": f"{environment['precision']}, {environment['threads']} threads",
+        "software": f"Python {environment['python']} on {environment['system']}; "
+        + ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version),
+        "training": f"{train['epochs']} epochs of {train['images']:,} images in {clock(train['seconds'])}, "
+        f"finished {train['finished']}",
+        "weights": f"SHA-256 {train['weights_sha256'][:16]}…",
+    }
+    return pd.Series(rows, name="value").rename_axis("what").to_frame()
+
+
+def sources(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return for each group of numbers the notebook that recorded it and the commit it ran from."""
+    groups = {
+        "split, channel statistics, duplicates": "01_explore_data",
+        "parameters, arithmetic, memory": "02_build_model",
+        "training: epochs, time, settings": "03_train",
+        "accuracies, intervals, views": "04_predict_tta",
+        "confusions, scores by class": "05_confusion",
+    }
+    recorded = metrics["provenance"]
+    rows = [(what, name, recorded[name]["commit"][:12]) for what, name in groups.items() if name in recorded]
+    return pd.DataFrame(rows, columns=["numbers", "recorded by", "commit"])

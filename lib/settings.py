@@ -1,0 +1,216 @@
+"""The parameters: one frozen dataclass a notebook owns their names, types, ranges and documentation.
+
+``params/RUN.yaml`` gives common values at its top level and one section per notebook; the fields a
+section class defines itself belong to its section, the inherited ones are common.
+"""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args, get_origin
+
+from lib.errors import UserError
+
+
+def option(default: Any, doc: str, low: float | None = None, high: float | None = None, choices=()) -> Any:
+    """A dataclass field with its documentation and the inclusive range or the choices it allows."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)})
+
+
+DATASETS = ("auto", "cifar10", "digits")
+SCHEDULES = ("constant", "cosine", "step", "one_cycle")
+VIEWS = ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
+COMBINATIONS = ("auto", "original", "flip", "report", "report_spatial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every notebook takes."""
+
+    run: str = option("quick", "directory under results/ that is read and written")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Run):
+    """Where and how the arithmetic is done; part of a run's identity."""
+
+    device: str = option("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
+    precision: str = option("auto", "auto is bf16 where native, else fp32", choices=("auto", "fp32", "bf16"))
+    threads: int = option(2, "CPU threads; another number gives other bits", 1, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Run):
+    """Which images."""
+
+    seed: int = option(42, "seed of everything but the split, which has its own", 0, 2**31 - 1)
+    dataset: str = option("cifar10", "auto (only quick, smoke) falls back to handwritten digits", choices=DATASETS)
+    train_images: int = option(0, "training images used, stratified; 0 takes all", 0, 50_000)
+    holdout: int = option(5000, "CIFAR-10 images kept out of training; 0 trains on all", 0, 25_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Run):
+    """The residual network: one value a stage."""
+
+    blocks: tuple[int, ...] = option((4, 4, 4, 3), "residual blocks of each stage", 1, 64)
+    widths: tuple[int, ...] = option((32, 64, 128, 256), "channels of each stage", 1, 2048)
+    strides: tuple[int, ...] = option((1, 2, 2, 2), "stride of each stage's first block", 1, 2)
+    comparison: bool = option(False, "true lifts the limit of 5,000,000 parameters, for a comparison only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreData(Data):
+    """Notebook 01_explore_data."""
+
+    images_per_class: int = option(10, "columns of the image grid", 1, 20)
+    crop_padding: int = option(4, "pixels of zero padding before the random crop", 0, 16)
+    blur_sigma: tuple[float, ...] = option((0.1, 1.5), "lowest and highest standard deviation, pixels", 0.01, 10)
+    cutmix_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildModel(Network, Data):
+    """Notebook 02_build_model."""
+
+    batch_size: int = option(128, "images of the one forward pass", 2, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Network, Data, Compute):
+    """Notebook 03_train. A second phase starts from the first one's weights with a fresh optimiser."""
+
+    epochs: int = option(100, "passes over the training images", 1, 5000)
+    batch_size: int = option(128, "images a step", 2, 8192)
+    learning_rate: float = option(0.1, "peak learning rate", 1e-6, 10)
+    momentum: float = option(0.9, "of SGD", 0, 0.999)
+    nesterov: bool = option(False, "Nesterov's form of the momentum")
+    weight_decay: float = option(5e-4, "L2 penalty", 0, 0.1)
+    decay_all: bool = option(True, "false spares batch norm and biases the weight decay")
+    schedule: str = option("cosine", "learning rate over the epochs", choices=SCHEDULES)
+    schedule_by: str = option("epoch", "when it changes", choices=("step", "epoch"))
+    milestones: tuple[int, ...] = option((), "epochs after which the step schedule multiplies by gamma", 1, 5000)
+    gamma: float = option(0.1, "factor of the step schedule", 1e-4, 1)
+    warmup_epochs: float = option(0.0, "linear warm-up from 0, or the rise of one_cycle", 0, 1000)
+    crop_padding: int = option(4, "pixels of padding before the random crop", 0, 16)
+    crop_mode: str = option("zero", "what the padding holds", choices=("zero", "reflect"))
+    horizontal_flip: float = option(0.5, "probability", 0, 1)
+    vertical_flip: float = option(0.0, "probability", 0, 1)
+    blur: float = option(0.0, "probability of the Gaussian blur", 0, 1)
+    blur_kernel: int = option(3, "width of the blur kernel, pixels (odd)", 3, 31)
+    blur_sigma: tuple[float, ...] = option((0.1, 1.5), "lowest and highest standard deviation, pixels", 0.01, 10)
+    erasing: float = option(0.0, "probability of random erasing", 0, 1)
+    erasing_scale: tuple[float, ...] = option((0.02, 0.2), "erased share of the image, lowest and highest", 0.001, 1)
+    cutmix: float = option(0.5, "probability that an image is mixed", 0, 1)
+    cutmix_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
+    label_smoothing: float = option(0.0, "share of the label spread over all classes", 0, 0.9)
+    phase2_epochs: int = option(0, "0: no second phase", 0, 5000)
+    phase2_learning_rate: float = option(0.01, "peak learning rate of phase 2", 1e-6, 10)
+    phase2_schedule: str = option("cosine", "schedule of phase 2", choices=SCHEDULES)
+    phase2_vertical_flip: float = option(0.0, "probability in phase 2", 0, 1)
+    phase2_blur: float = option(0.0, "probability in phase 2", 0, 1)
+    phase2_erasing: float = option(0.0, "probability in phase 2", 0, 1)
+    phase2_cutmix: float = option(0.0, "probability in phase 2", 0, 1)
+    holdout_images: int = option(0, "hold-out images looked at after each epoch; 0 takes all", 0, 25_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictTta(Compute):
+    """Notebook 04_predict_tta."""
+
+    views: tuple[str, ...] = option(VIEWS, "views whose accuracy on the hold-out is shown", choices=VIEWS)
+    combination: str = option(
+        "auto", "views averaged on the test set; auto: the best on the hold-out", choices=COMBINATIONS
+    )
+    holdout_images: int = option(0, "hold-out images used; 0 takes all", 0, 25_000)
+    test_images: int = option(0, "test images used, stratified; 0 takes all", 0, 10_000)
+    batch_size: int = option(500, "images a forward pass", 1, 20_000)
+    shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion(Run):
+    """Notebook 05_confusion."""
+
+    pairs: int = option(5, "most confused pairs shown with images", 1, 20)
+    mistakes: int = option(12, "most confident mistakes shown", 1, 60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Run):
+    """Notebook 06_report."""
+
+    author: str = option("", "name under the title; empty: none")
+
+
+SECTIONS: dict[str, type[Run]] = {
+    "01_explore_data": ExploreData, "02_build_model": BuildModel, "03_train": Train,
+    "04_predict_tta": PredictTta, "05_confusion": Confusion, "06_report": Report,
+}  # fmt: skip
+COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part) if item.name != "run"}
+
+
+def own_fields(section: type[Run]) -> dict[str, Any]:
+    """Return the dataclass fields that belong to the section itself, not to the common values."""
+    return {item.name: item for item in fields(section) if item.name not in COMMON and item.name != "run"}
+
+
+def build(section: type[Run], values: dict[str, Any], where: str) -> Any:
+    """Make the frozen dataclass from plain values, every one checked.
+
+    Raises UserError (one line: `where`, key, value, remedy) for a wrong type or a value out of range.
+    """
+    known = {item.name: item for item in fields(section)}
+    checked = {key: check(value, known[key], f"{where}: {key}") for key, value in values.items() if key in known}
+    made = section(**checked)
+    _check_together(made, where)
+    return made
+
+
+def check(value: Any, item: Any, where: str) -> Any:
+    """Return `value` as the type of the dataclass field `item`; raise UserError where it does not fit."""
+    if get_origin(item.type) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} = {value!r}: write a list, such as {list(item.default)}")
+        return tuple(_check_one(one, get_args(item.type)[0], item.metadata, where) for one in value)
+    return _check_one(value, item.type, item.metadata, where)
+
+
+def _check_one(value: Any, kind: type, limits: Any, where: str) -> Any:
+    value = _of_kind(value, kind, where)
+    if limits["choices"] and value not in limits["choices"]:
+        raise UserError(f"{where} = {value!r}: must be one of {', '.join(map(str, limits['choices']))}")
+    low, high = limits["low"], limits["high"]
+    if low is not None and not low <= value <= high:
+        raise UserError(f"{where} = {value!r}: must lie between {low} and {high}")
+    return value
+
+
+def _of_kind(value: Any, kind: type, where: str) -> Any:
+    """`1e-3` reaches us from YAML as a string and means the number; nothing else is converted."""
+    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    elif type(value) is kind:
+        return value
+    needed = {int: "a whole number", float: "a number", bool: "true or false", str: "text (quote it)"}[kind]
+    raise UserError(f"{where} = {value!r}: must be {needed}, not {type(value).__name__}")
+
+
+def _check_together(made: Any, where: str) -> None:
+    """The conditions that no single value can break."""
+    if isinstance(made, Network) and len({len(made.blocks), len(made.widths), len(made.strides)}) != 1:
+        raise UserError(f"{where}: blocks, widths and strides need one value a stage each, as many of each")
+    if isinstance(made, Network) and not made.blocks:
+        raise UserError(f"{where}: blocks = []: name at least one stage")
+    for key in ("blur_sigma", "erasing_scale"):
+        span = getattr(made, key, (0, 0))
+        if len(span) != 2 or span[0] > span[1]:
+            raise UserError(f"{where}: {key} = {list(span)}: write [lowest, highest]")
+    if getattr(made, "blur_kernel", 3) % 2 == 0:
+        raise UserError(f"{where}: blur_kernel = {made.blur_kernel}: must be odd")
+    if "original" not in getattr(made, "views", ("original",)):
+        raise UserError(f"{where}: views = {list(made.views)}: 'original' must be among them")

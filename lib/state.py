@@ -1,0 +1,129 @@
+"""The training state on disk: the contract between training, here or elsewhere, and everything after it.
+
+``results/RUN/training/`` is complete: weights.pt, history.jsonl and state.json (identity, hashes, time).
+``results/RUN/training.partial/`` is on its way: checkpoint.bin, the one before it, history.jsonl. It becomes the
+former only when the last epoch is done, so that an earlier complete state stays until then.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from lib import paths
+from lib.errors import UserError
+from lib.fingerprint import differences
+
+CHECKPOINT, PREVIOUS = "checkpoint.bin", "checkpoint.previous.bin"
+DIGEST_BYTES = 32
+
+
+def complete_folder(run_folder: Path) -> Path:
+    """Return where a finished training of the run lies."""
+    return run_folder / "training"
+
+
+def partial_folder(run_folder: Path) -> Path:
+    """Return where an unfinished training of the run lies."""
+    return run_folder / "training.partial"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that at every moment, also after a power cut, the old or the new one is whole."""
+    temporary = path.with_name(path.name + ".writing")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`, {} where there is no file; UserError where it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{paths.shown(path)}: damaged ({error}); delete it and run again") from error
+
+
+def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
+    """Write the checkpoint, its SHA-256 before it, and keep the one that was there as the previous."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getvalue()
+    if (folder / CHECKPOINT).exists():
+        (folder / CHECKPOINT).replace(folder / PREVIOUS)
+    write_atomically(folder / CHECKPOINT, hashlib.sha256(data).digest() + data)
+
+
+def load_checkpoint(folder: Path, say=print) -> dict[str, Any] | None:
+    """Return the newest undamaged checkpoint (tensors on the CPU), None where there is none; name damaged ones."""
+    for name in (CHECKPOINT, PREVIOUS):
+        path = folder / name
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        digest, data = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() == digest:
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        say(f"{paths.shown(path)}: damaged; the checkpoint before it is used")
+    return None
+
+
+def refuse_other(found: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int) -> NoReturn:
+    """Raise UserError that spells out how an unfinished training differs from the one wanted."""
+    parts = [phrase for key in wanted for phrase in differences(found.get(key) or {}, wanted[key])]
+    shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
+    raise UserError(f"{paths.shown(folder)}: epoch {epoch} of an unfinished training that differs ({shown}); "
+                    "undo the change to go on with it, or RETRAIN=1 to start afresh")  # fmt: skip
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Return the SHA-256 over names, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -> None:
+    """Turn the partial state into the complete one: weights and summary written, then the folders exchanged."""
+    partial, complete = partial_folder(run_folder), complete_folder(run_folder)
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    write_atomically(partial / "weights.pt", buffer.getvalue())
+    write_json(partial / "state.json", summary)
+    for name in (CHECKPOINT, PREVIOUS, "progress.json"):
+        (partial / name).unlink(missing_ok=True)
+    replaced = run_folder / "training.replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if complete.exists():
+        complete.rename(replaced)
+    partial.rename(complete)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of history.jsonl, one an epoch; a line cut off while it is written is left out."""
+    path = folder / "history.jsonl"
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

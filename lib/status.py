@@ -1,0 +1,101 @@
+"""Whether a notebook's result is up to date, judged by content: file times mean nothing after a clone."""
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from lib import fingerprint, paths
+from lib.fingerprint import differences, of_file
+from lib.graph import Node, nodes
+from lib.params import RunParameters
+from lib.state import read_json, write_json
+
+
+def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[str, Any]:
+    """Return all that a notebook's result depends on, as plain values and hashes."""
+    return {
+        "notebook": fingerprint.of_value(node.cells),
+        "parameters": parameters.values[node.name],
+        "code": node.code(),
+        "packages": of_file(paths.LOCK_FILE),
+        "data": parameters.data,
+        "inputs": {name: of_file(folder / name) for name in node.reads},
+        "files": _files_named(parameters.values[node.name]),
+    }
+
+
+def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
+    """Return why a notebook has to run, one phrase each; an empty list where it is up to date."""
+    saved = read_json(_record(node, folder))
+    if not saved:
+        failed = (folder / "failed" / f"{node.name}.ipynb").exists()
+        return ["failed at the last try"] if failed else ["not run yet"]
+    found, now = [], fingerprint_of(node, parameters, folder)
+    for key, label in (("notebook", "the notebook"), ("packages", "requirements.txt"), ("data", "the data")):
+        if saved["before"][key] != now[key]:
+            found.append(f"{label} changed")
+    for key in ("parameters", "code", "inputs", "files"):
+        found += [f"{phrase} changed" if "->" not in phrase else phrase
+                  for phrase in differences(saved["before"][key], now[key])]  # fmt: skip
+    found += [f"{name} is missing or was changed" for name, digest in saved["outputs"].items()
+              if of_file(folder / name) != digest]  # fmt: skip
+    return found
+
+
+def remember(node: Node, folder: Path, before: dict[str, Any], outputs: list[str]) -> None:
+    """Record that a notebook's result is complete: what it was made from and the hashes of its files."""
+    names = [*outputs, *(name for name in node.writes if name not in outputs)]
+    content = {"before": before, "outputs": {name: of_file(folder / name) for name in names}}
+    path = _record(node, folder)
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, content)
+
+
+def forget(node: Node, folder: Path) -> None:
+    """Take the record away, before the result is replaced: a crash in between leaves it to be run again."""
+    _record(node, folder).unlink(missing_ok=True)
+
+
+def unfinished(output: Path, code: int) -> str:
+    """Return what speaks against success in exit status and executed notebook, "" where nothing does.
+
+    Papermill's own word is not taken for it: after a killed kernel the metadata says "completed".
+    """
+    if code:
+        return f"its process ended with status {code}"
+    cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code" and cell.source]
+    pending = [cell for cell in cells if cell.metadata.get("papermill", {}).get("status") != "completed"]
+    return f"{len(pending)} of its cells did not complete" if pending else ""
+
+
+def never_started(output: Path) -> bool:
+    """Whether the notebook's process ended before any cell began: the kernel died at its start."""
+    if not output.is_file():
+        return True
+    cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
+    return all(cell.metadata.get("papermill", {}).get("status", "pending") == "pending" for cell in cells)
+
+
+def report(parameters: RunParameters) -> str:
+    """Return one line a notebook: up to date, or what changed."""
+    folder, lines, upstream = paths.results(parameters.name), [], set()
+    for node in nodes():
+        found = reasons(node, parameters, folder)
+        waits = sorted(upstream & set(node.reads))
+        if not found and waits:
+            found = [f"reads {waits[0]}, which is about to change"]
+        if found:
+            upstream |= {*node.writes, node.metrics}
+        lines.append(f"{node.name:16} {'up to date' if not found else '; '.join(found[:6])}")
+    return "\n".join(lines)
+
+
+def _record(node: Node, folder: Path) -> Path:
+    return folder / "fingerprints" / f"{node.name}.json"
+
+
+def _files_named(values: dict[str, Any]) -> dict[str, str]:
+    """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
+    return {key: of_file(Path(value)) for key, value in values.items()
+            if key.endswith(("_set", "_file")) and value}  # fmt: skip

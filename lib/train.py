@@ -1,0 +1,319 @@
+"""Training: the step, the epoch, the loop, and what goes to disk after every epoch.
+
+``python -m lib.train RUN`` trains params/RUN.yaml without a notebook and leaves the same state as 03_train.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from lib import compute, fetch, fingerprint, params, paths, predict, progress, state
+from lib.augment import train_batch
+from lib.data import Dataset, Images, load, subset
+from lib.errors import UserError, exit_on_user_error
+from lib.model import ResNet, build
+from lib.provenance import provenance
+from lib.schedule import Phase, phases, total_epochs
+from lib.settings import Train
+
+HEARTBEAT_SECONDS = 1.0
+CODE = ("train",)  # the modules whose closure is the code that decides the weights
+
+
+@dataclass
+class Training:
+    """A finished training: the network with its last epoch's weights, and what state.json says of it."""
+
+    model: ResNet
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    def stale(self) -> list[str]:
+        """Return the code files that changed since, [] where none did."""
+        return fingerprint.differences(self.summary["code"], fingerprint.of_modules(CODE))
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, partners: Tensor, lam: Tensor, smoothing: float) -> Tensor:
+    """Return the mean over the batch of lam CE(labels) + (1 - lam) CE(partners).
+
+    The loss of Yun et al., CutMix (ICCV 2019), with a lambda of its own for each image; logits (N, classes)
+    float32, labels and partners int64 (N,), lam (N,) in [0, 1].
+    """
+    own, other = (
+        F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing) for target in (labels, partners)
+    )
+    return (lam * own + (1 - lam) * other).mean()
+
+
+def make_optimiser(model: torch.nn.Module, recipe: Train) -> torch.optim.SGD:
+    """Return SGD as the recipe says; vectors (batch norm, biases) are spared the decay unless decay_all."""
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1 or recipe.decay_all]
+    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1 and not recipe.decay_all]
+    groups = [{"params": matrices}] + ([{"params": vectors, "weight_decay": 0.0}] if vectors else [])
+    return torch.optim.SGD(
+        groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0,
+        weight_decay=recipe.weight_decay, fused=next(model.parameters()).device.type == "cuda",
+    )  # fmt: skip
+
+
+def epoch_generator(seed: int, epoch: int, device: torch.device) -> Generator:
+    """Return the generator of everything random in one epoch, from (seed, epoch) alone: resuming needs no state."""
+    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
+
+
+def batches(images: Images, size: int, generator: Generator) -> Iterator[Images]:
+    """Yield the images once in random order, `size` at a time; the last batch may be smaller."""
+    order = torch.randperm(len(images), device=images.labels.device, generator=generator)
+    for positions in order.split(size):
+        yield images.take(positions)
+
+
+def train_step(
+    model, optimiser, batch: Images, recipe: Train, statistics, precision, generator
+) -> tuple[Tensor, Tensor]:
+    """Do one step; return its loss and the share of (mixed) labels predicted, both 0-d and still on the device."""
+    images, partners, lam = train_batch(batch.pixels, batch.labels, recipe, statistics, generator)
+    with compute.autocast(images.device, precision):
+        logits = model(images.contiguous(memory_format=torch.channels_last)).float()
+    loss = mixed_cross_entropy(logits, batch.labels, partners, lam, recipe.label_smoothing)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    predicted = logits.detach().argmax(1)
+    hits = lam * (predicted == batch.labels) + (1 - lam) * (predicted == partners)
+    return loss.detach(), hits.mean()
+
+
+def train_epoch(model, optimiser, images: Images, phase: Phase, epoch: int, context, beat) -> dict[str, float]:
+    """Train one epoch and return its row of the history, without the hold-out.
+
+    `context` is (statistics, precision, seed); `beat(step, steps, images)` is called after each step.
+    """
+    statistics, precision, seed = context
+    generator = epoch_generator(seed, epoch, images.labels.device)
+    size, started, sums = phase.recipe.batch_size, time.perf_counter(), 0.0
+    steps = -(-len(images) // size)
+    model.train()
+    for step, batch in enumerate(batches(images, size, generator)):
+        for group in optimiser.param_groups:
+            group["lr"] = phase.rate(epoch + step / steps)
+        results = train_step(model, optimiser, batch, phase.recipe, statistics, precision, generator)
+        sums = sums + torch.stack(results) * len(batch)
+        beat(step + 1, steps, min((step + 1) * size, len(images)))
+    loss, accuracy = (sums / len(images)).tolist()
+    seconds = time.perf_counter() - started
+    return {"epoch": epoch + 1, "phase": phase.number, "learning_rate": optimiser.param_groups[0]["lr"],
+            "next_learning_rate": phase.rate(epoch + 1), "train_loss": loss, "train_accuracy": accuracy,
+            "seconds": seconds, "images_per_second": len(images) / seconds}  # fmt: skip
+
+
+def describe(phase: Phase) -> dict[str, str]:
+    """Return a phase's recipe in words, for a table."""
+    recipe = phase.recipe
+    decay = "all parameters" if recipe.decay_all else "weights only"
+    mixing = f"p {recipe.cutmix:g}, alpha {recipe.cutmix_alpha:g}" if recipe.cutmix else "none"
+    low, high = recipe.blur_sigma
+    blur = f"p {recipe.blur:g}, {recipe.blur_kernel}x{recipe.blur_kernel}, sigma {low:g} to {high:g}"
+    return {
+        "epochs": str(recipe.epochs),
+        "batch size": str(recipe.batch_size),
+        "optimiser": f"SGD, momentum {recipe.momentum:g}" + (", Nesterov" if recipe.nesterov else ""),
+        "learning rate": f"{recipe.learning_rate:g}, {recipe.schedule} by {recipe.schedule_by}",
+        "warm-up": f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_epochs else "none",
+        "weight decay": f"{recipe.weight_decay:g} on {decay}",
+        "crop": f"32x32 after {recipe.crop_padding} pixels of {recipe.crop_mode} padding",
+        "flips": f"horizontal p {recipe.horizontal_flip:g}, vertical p {recipe.vertical_flip:g}",
+        "Gaussian blur": blur if recipe.blur else "none",
+        "random erasing": f"p {recipe.erasing:g}" if recipe.erasing else "none",
+        "CutMix": mixing,
+        "label smoothing": f"{recipe.label_smoothing:g}",
+    }
+
+
+def evaluate(model, images: Images, statistics, precision: str) -> dict[str, float]:
+    """Return loss and accuracy on images without augmentation; {} where there are none."""
+    if not len(images):
+        return {}
+    logits = predict.logits(model, images.pixels, statistics, precision=precision)
+    labels = images.labels.to(logits.device)
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    return {"holdout_loss": F.cross_entropy(logits, labels).item(), "holdout_accuracy": accuracy}
+
+
+def identity_of(settings: Train, dataset: Dataset, device: torch.device, precision: str) -> dict[str, dict[str, Any]]:
+    """Return what a training is a function of: parameters, data, code and where it computes."""
+    parameters = {key: value for key, value in json.loads(json.dumps(asdict(settings))).items()
+                  if key not in ("run", "dataset", "device", "precision", "threads")}  # fmt: skip
+    return {
+        "parameters": parameters,
+        "data": {"name": dataset.name, "checksum": dataset.checksum},
+        "code": fingerprint.of_modules(CODE),
+        "compute": compute.identity(device, precision, settings.threads),
+    }
+
+
+def train(
+    settings: Train, dataset: Dataset, run_folder: Path, on_epoch: Callable[[dict], None] | None = None,
+    retrain: bool = False, say=print,
+) -> Training:  # fmt: skip
+    """Train, or go on with an unfinished training, or load the finished one of the same parameters and data.
+
+    Args:
+        settings: all that decides the result; dataset: what `data.load` gave for it.
+        run_folder: results/RUN; the state is written below it after every epoch.
+        on_epoch: called with each new row of the history.
+        retrain: start afresh whatever lies there (a finished state stays until the new one is complete).
+
+    Raises:
+        UserError: an unfinished training of other parameters, data, code or machine lies there.
+
+    An unfinished training of the very same identity is always gone on with, also under `retrain`: it ends with
+    the bits that starting afresh would give.
+    """
+    device = compute.prepare(settings)
+    precision = compute.precision_of(settings, device)
+    identity = identity_of(settings, dataset, device, precision)
+    saved = state.load_checkpoint(state.partial_folder(run_folder), say)
+    under_way = saved and all(saved["identity"].get(key) == identity[key] for key in identity)
+    if not retrain and not under_way and (finished := load_finished(run_folder, identity)):
+        return finished
+    if saved and not under_way and not retrain:
+        state.refuse_other(saved["identity"], identity, state.partial_folder(run_folder), saved["epoch"])
+    loop = _Loop(settings, dataset, run_folder, device, precision, identity)
+    loop.begin(saved if under_way else None)
+    while loop.epoch < total_epochs(settings):
+        row = loop.one_epoch()
+        if on_epoch:
+            on_epoch(row)
+    loop.finish()
+    return load_finished(run_folder, identity)
+
+
+def load_finished(run_folder: Path, identity: dict[str, dict] | None = None) -> Training | None:
+    """Return the finished training of a run, None where there is none (of these parameters and this data)."""
+    folder = state.complete_folder(run_folder)
+    summary = state.read_json(folder / "state.json")
+    same = identity is None or all(summary.get(key) == identity[key] for key in ("parameters", "data"))
+    if not summary or not same:
+        return None
+    saved = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
+    model = ResNet(*(saved["network"][key] for key in ("blocks", "widths", "strides", "classes")))
+    model.load_state_dict(saved["model"])
+    return Training(model.to(memory_format=torch.channels_last), state.read_history(folder), summary)
+
+
+def dataset_of(summary: dict[str, Any]) -> Dataset:
+    """Load the dataset that a training (its state.json) used; UserError where what lies here is other data."""
+    parameters, wanted = summary["parameters"], summary["data"]
+    dataset = load(wanted["name"], parameters["train_images"], parameters["holdout"])
+    if dataset.checksum != wanted["checksum"]:
+        raise UserError(f"the {wanted['name']} files here are not those the training used: run 03_train again")
+    return dataset
+
+
+class _Loop:
+    """One training under way: what changes from epoch to epoch, in one place."""
+
+    def __init__(self, settings, dataset, run_folder, device, precision, identity):
+        self.settings, self.dataset, self.run_folder = settings, dataset, run_folder
+        self.precision, self.identity, self.statistics = precision, identity, dataset.statistics
+        self.folder = state.partial_folder(run_folder)
+        self.phases, self.epoch, self.history, self.seconds = phases(settings), 0, [], 0.0
+        model = build(settings, len(dataset.classes), settings.seed)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.optimiser, self.optimiser_phase, self.last_beat = None, 0, 0.0
+        self.holdout = subset(dataset.holdout, settings.holdout_images).to(device)
+        self.images = dataset.train.to(device)
+
+    def begin(self, saved: dict[str, Any] | None) -> None:
+        """Take up a checkpoint, or begin at the first epoch in an emptied folder."""
+        if saved is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if saved:
+            self.model.load_state_dict(saved["model"])
+            self.epoch, self.history, self.seconds = saved["epoch"], saved["history"], saved["seconds"]
+            self._renew_optimiser(self.phases[saved["phase"] - 1])
+            self.optimiser.load_state_dict(saved["optimiser"])
+        self._write_history()
+
+    def one_epoch(self) -> dict[str, Any]:
+        """Train one epoch, look at the hold-out, and put everything on disk."""
+        phase = next(phase for phase in self.phases if self.epoch < phase.end)
+        if self.optimiser_phase != phase.number:
+            self._renew_optimiser(phase)
+        started = time.perf_counter()
+        context = (self.statistics, self.precision, self.settings.seed)
+        row = train_epoch(self.model, self.optimiser, self.images, phase, self.epoch, context, self._beat)
+        row |= evaluate(self.model, self.holdout, self.statistics, self.precision)
+        self.epoch += 1
+        self.seconds += time.perf_counter() - started
+        self.history.append(row)
+        content = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "epoch": self.epoch,
+                   "phase": phase.number, "history": self.history, "seconds": self.seconds,
+                   "identity": self.identity}  # fmt: skip
+        state.save_checkpoint(self.folder, content)
+        self._write_history()
+        return row
+
+    def finish(self) -> None:
+        """Write weights and summary and make the state the run's complete one."""
+        network = {"blocks": list(self.settings.blocks), "widths": list(self.settings.widths),
+                   "strides": list(self.settings.strides), "classes": len(self.dataset.classes)}  # fmt: skip
+        weights = {"model": self.model.state_dict(), "network": network, "parameters": self.identity["parameters"],
+                   "data": self.identity["data"], "classes": list(self.dataset.classes),
+                   "statistics": asdict(self.statistics)}  # fmt: skip
+        trained = len(self.images) * self.epoch
+        epoch_seconds = sum(row["seconds"] for row in self.history)
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        summary = {**self.identity, "epochs": self.epoch, "images": len(self.images), "seconds": self.seconds,
+                   "images_per_second": trained / epoch_seconds, "weights_sha256": state.weights_digest(self.model),
+                   "finished": finished, "environment": provenance()}  # fmt: skip
+        state.finish(self.run_folder, weights, summary)
+
+    def _renew_optimiser(self, phase: Phase) -> None:
+        self.optimiser, self.optimiser_phase = make_optimiser(self.model, phase.recipe), phase.number
+
+    def _write_history(self) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        state.write_atomically(self.folder / "history.jsonl", lines.encode())
+
+    def _beat(self, step: int, steps: int, images: int) -> None:
+        """Leave a heartbeat for whoever draws the progress, at most once a second."""
+        now = time.monotonic()
+        if now - self.last_beat > HEARTBEAT_SECONDS:
+            self.last_beat = now
+            beat = {"epoch": self.epoch + 1, "epochs": total_epochs(self.settings), "step": step, "steps": steps}
+            state.write_json(self.folder / "progress.json", beat | {"images": images})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train a run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m lib.train", description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="name of a file in params/, without .yaml")
+    parser.add_argument("--set", default="", help='overrides, such as "03_train.epochs=2"')
+    parser.add_argument("--seed", help="results go to results/RUN-seedN")
+    parser.add_argument("--retrain", action="store_true", help="start afresh whatever lies there")
+    asked = parser.parse_args(arguments)
+    run = params.load(asked.run, asked.set, asked.seed)
+    settings = run.settings("03_train")
+    name, _ = fetch.resolve(settings.dataset)
+    dataset = load(name, settings.train_images, settings.holdout)
+    training = train(settings, dataset, paths.results(run.name), progress.print_epoch, asked.retrain)
+    print(f"{paths.shown(paths.results(run.name))}/training: complete, {training.summary['epochs']} epochs")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
