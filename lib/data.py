@@ -143,6 +143,12 @@ def channel_statistics(pixels: Tensor) -> Statistics:
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
 
 
+def per_image_std(pixels: Tensor) -> Tensor:
+    """Return the mean over images of each image's own (unbiased) standard deviation, as fractions of 255: (3,)."""
+    parts = [part.float().flatten(2).std(2, correction=1).double().sum(0) for part in pixels.split(2000)]
+    return torch.stack(parts).sum(0) / len(pixels) / 255
+
+
 def exact_copies(train: Tensor, test: Tensor) -> int:
     """Return how many test images (uint8, (N, 3, 32, 32)) equal a training image in every pixel."""
     known = {image.tobytes() for image in train.numpy()}
@@ -156,12 +162,11 @@ def nearest_pairs(train: Tensor, test: Tensor, count: int) -> pd.DataFrame:
     """
     small, probes = (F.avg_pool2d(part.float(), 4).flatten(1) for part in (train, test))
     lengths, best = small.square().sum(1), []
-    for chunk in probes.split(2000):
-        squared = chunk.square().sum(1, keepdim=True) - 2 * chunk @ small.T + lengths
-        best.append(squared.min(1))
+    for chunk in probes.split(500):
+        best.append(torch.addmm(lengths, chunk, small.T, alpha=-2).min(1))  # |a - b|^2 without the constant |a|^2
     values, places = (torch.cat([getattr(one, name) for one in best]) for name in ("values", "indices"))
-    order = values.argsort()[:count]
-    # The expansion above loses digits where two images nearly agree; the few that are shown are computed directly.
+    order = (values + probes.square().sum(1)).argsort()[:count]
+    # The expansion loses digits where two images nearly agree; the few that are shown are computed directly.
     distance = (small[places[order]] - probes[order]).square().mean(1).sqrt()
     pairs = pd.DataFrame({"test": order, "train": places[order], "distance": distance.tolist()})
     return pairs.sort_values("distance", kind="stable").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The notebooks as a graph: each names in its metadata (key ``bundle``) the files of results/RUN it reads and writes."""
+"""The notebooks as a graph: each names in its metadata (key ``bundle``) what it reads and writes of results/RUN."""
 
 import json
 from dataclasses import dataclass
