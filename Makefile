@@ -4,6 +4,8 @@ RUN ?= quick
 SET ?=
 SEED ?=
 RETRAIN ?=
+UNTIL ?=
+RUNS ?= quick
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,15 +15,15 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 # Setup is up to date by the content of what it installs, not by file times.
 LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.installed-$(LOCK)
-OPTIONS = --set "$$SET" --seed "$$SEED" $(if $(RETRAIN),--retrain)
-export RUN SET SEED
+OPTIONS = --set "$$SET" --seed "$$SEED" --until "$$UNTIL" $(if $(RETRAIN),--retrain)
+export RUN SET SEED UNTIL
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run-all status html pdf lab test lint strip lock clean
+.PHONY: help setup data run-all status readme html pdf lab test lint strip lock clean
 
 help: ## list the targets
-	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1]"; echo
+	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]"; echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## make .venv and install the locked packages (done by the others when needed)
@@ -43,6 +45,9 @@ run-all: setup ## run the notebooks of a run, render its pages, end with the fig
 
 status: setup ## say for each notebook of a run whether it is up to date, and if not, what changed
 	@$(BIN)/python -m lib.execute "$$RUN" $(OPTIONS) --status
+
+readme: setup ## write the results table of README.md from the runs named in RUNS
+	@$(BIN)/python -m lib.readme $(RUNS)
 
 html: setup ## render the pages of a run again, and the index over all runs
 	@$(BIN)/python -m lib.publish "$$RUN"

@@ -129,8 +129,7 @@ def random_beta(count: int, alpha: float, device: torch.device, generator: Gener
     if alpha == 1.0:
         return torch.rand(count, device=device, generator=generator)
     # torch.distributions.Beta takes no generator; this is the sampler it calls.
-    gamma = torch._standard_gamma(torch.full((2, count), alpha, device=device), generator=generator)
-    return gamma[0] / gamma.sum(0)
+    return torch._sample_dirichlet(torch.full((count, 2), alpha, device=device), generator=generator)[:, 0]
 
 
 def cutmix(

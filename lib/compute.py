@@ -56,7 +56,7 @@ def identity(device: torch.device, precision: str, threads: int) -> dict[str, st
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "precision": precision,
         "threads": threads,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which a checkpoint could not hold
+        "torchvision": str(torchvision.__version__),
         "cuda": torch.version.cuda if device.type == "cuda" else "",
     }

@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib import fetch, paths, publish, record, status
-from lib.errors import UserError, exit_on_user_error
+from lib.errors import UserError, exit_on_user_error, nearest
 from lib.failure import explain
 from lib.graph import Node, nodes
-from lib.params import RunParameters, load
+from lib.params import RunParameters, load, notebooks
 from lib.progress import Follower, clock
 from lib.schedule import total_epochs
-from lib.state import partial_folder, write_json
+from lib.state import write_json
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
@@ -33,8 +33,8 @@ class Interrupted(Exception):
     """A signal asked the run to stop; its number is the argument."""
 
 
-def run_all(parameters: RunParameters, retrain: bool = False, only: str = "") -> None:
-    """Bring every notebook of a run up to date, in order; stop at the first that fails.
+def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> None:
+    """Bring the notebooks of a run up to date, in order, the last of them `until`; stop at the first that fails.
 
     Raises UserError, one line, for a failure; earlier results are as they were.
     """
@@ -47,8 +47,9 @@ def run_all(parameters: RunParameters, retrain: bool = False, only: str = "") ->
             if reasons:
                 _run_node(node, parameters, folder, retrain)
             else:
+                _forget_failed(node, folder)
                 print(f"{node.name}: up to date", flush=True)
-            if node.name == only:
+            if node.name == until:
                 break
 
 
@@ -81,7 +82,7 @@ def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) 
     follower = None
     if node.name == "03_train":
         epochs = total_epochs(parameters.settings(node.name))
-        follower = Follower(partial_folder(paths.results(parameters.name)), epochs, node.name)
+        follower = Follower(paths.results(parameters.name), epochs, node.name)
     with (stage / "log.txt").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lib.node", str(stage / "job.json")], cwd=paths.NOTEBOOKS, env=environment,
@@ -144,12 +145,17 @@ def _move_into_place(node: Node, stage: Path, folder: Path, before: dict) -> Non
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).replace(folder / name)
     shutil.rmtree(folder / ".stage", ignore_errors=True)
+    _forget_failed(node, folder)
+    record.merge(folder)
+    status.remember(node, folder, before, [str(name) for name in written])
+
+
+def _forget_failed(node: Node, folder: Path) -> None:
+    """Delete the copy of an earlier failure once the notebook is done."""
     for name in (f"{node.name}.ipynb", f"{node.name}.log"):
         (folder / "failed" / name).unlink(missing_ok=True)
     if (folder / "failed").is_dir() and not any((folder / "failed").iterdir()):
         (folder / "failed").rmdir()
-    record.merge(folder)
-    status.remember(node, folder, before, [str(name) for name in written])
 
 
 @contextmanager
@@ -188,7 +194,8 @@ def summary(parameters: RunParameters) -> str:
 def with_dataset(parameters: RunParameters, network: bool = True) -> RunParameters:
     """Return the parameters with `dataset: auto` resolved, so that all notebooks of the run see the same data."""
     asked = parameters.values["03_train"]["dataset"]
-    name, root = fetch.resolve(asked, network=network, verify=False)
+    say = print if network else lambda _line: None
+    name, root = fetch.resolve(asked, network=network, verify=False, say=say)
     values = {
         notebook: {**given, "dataset": name} if "dataset" in given else given
         for notebook, given in parameters.values.items()
@@ -204,25 +211,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", default="", help="results go to results/RUN-seedN")
     parser.add_argument("--retrain", action="store_true", help="train again although a finished training is there")
     parser.add_argument("--status", action="store_true", help="say what is up to date, run nothing")
+    parser.add_argument("--until", default="", help="last notebook to run, such as 03_train")
     asked = parser.parse_args(arguments)
+    if asked.until and asked.until not in notebooks():
+        raise UserError(f"UNTIL={asked.until}: no such notebook{nearest(asked.until, notebooks())}")
     parameters = load(asked.run, asked.set, asked.seed)
     if asked.status:
         print(status.report(with_dataset(parameters, network=False)))
         return 0
-    return _guarded(parameters, asked.retrain)
+    return _guarded(parameters, asked.retrain, asked.until)
 
 
-def _guarded(parameters: RunParameters, retrain: bool) -> int:
+def _guarded(parameters: RunParameters, retrain: bool, until: str) -> int:
     def interrupt(number, _frame):
         raise Interrupted(number)
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        run_all(with_dataset(parameters), retrain)
+        run_all(with_dataset(parameters), retrain, until)
         publish.render_run(parameters.name)
         publish.write_index()
-        print(summary(parameters))
+        if "report" in record.read_metrics(parameters.name):
+            print(summary(parameters))
         return 0
     except Interrupted as stop:
         kept = "finished notebooks and epochs are kept"

@@ -1,10 +1,13 @@
 """One line about a notebook that failed: cell, error, where the copy lies, what to do."""
 
+import json
+import re
 from pathlib import Path
 
-import nbformat
-
 from lib import paths
+
+ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # cells that Papermill put in
+LONGEST = 300  # characters of an error message; the failed copy has all of it
 
 
 def explain(name: str, output: Path, problem: str, folder: Path, command: str) -> str:
@@ -19,18 +22,23 @@ def explain(name: str, output: Path, problem: str, folder: Path, command: str) -
 
 
 def _failed_cell(copy: Path) -> tuple[str, str]:
-    """Return (", cell N", "Error: message"); numbers count all cells from 1, as JupyterLab shows them in order."""
-    cells = nbformat.read(copy, as_version=4).cells
+    """Return (", cell N", "Error: message"); numbers count the cells of the committed notebook from 1."""
+    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if not ADDED & set(cell["metadata"].get("tags", []))]
     for number, cell in enumerate(cells, 1):
         for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                message = " ".join(output.evalue.split())
-                return f", cell {number}", f"{output.ename}: {message}"
-    states = [cell.metadata.get("papermill", {}).get("status") for cell in cells]
-    running = [number for number, state in enumerate(states, 1) if state in ("running", "failed")]
-    if running:
-        return f", cell {running[0]}", "its kernel was killed or died (out of memory?)"
+            if output["output_type"] == "error":
+                return f", cell {number}", f"{output['ename']}: {_one_line(''.join(output['evalue']))}"
+    for number, cell in enumerate(cells, 1):
+        if cell["metadata"].get("papermill", {}).get("status", "completed") != "completed":
+            return f", cell {number}", "its kernel was killed or ended (out of memory?)"
     return "", ""
+
+
+def _one_line(message: str) -> str:
+    """Return a message without colours and line breaks, cut where it is long."""
+    plain = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 2].rstrip() + " …"
 
 
 def _last_line(log: Path) -> str:

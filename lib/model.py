@@ -87,7 +87,7 @@ def build(network, classes: int = 10, seed: int | None = None) -> ResNet:
     """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # made on the CPU; torch.manual_seed would touch GPUs too
         model = ResNet(network.blocks, network.widths, network.strides, classes)
     count = count_parameters(model)
     if count > PARAMETER_LIMIT and not network.comparison:

@@ -39,6 +39,9 @@ def _private_transport(folder: str) -> dict:
 def main(job_file: str) -> int:
     """Execute the job {notebook, output, parameters} and return the exit status."""
     _leave_with_parent()
+    # jsonschema compiles a grammar of web addresses at import where this is installed: a second for each
+    # notebook, for a check that notebooks do not use. It does without where the import fails.
+    sys.modules["rfc3987_syntax"] = None
     import papermill
 
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Reading `params/RUN.yaml`: bases merged, overrides applied, every value checked before anything runs."""
 
 import ast
+import hashlib
 import json
 import re
 import shlex
@@ -11,27 +12,28 @@ import yaml
 
 from lib import paths
 from lib.errors import UserError, nearest
-from lib.settings import COMMON, SECTIONS, build, own_fields
+from lib.settings import COMMON, SECTIONS, build, check, own_fields
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
 FILE_KEYS = ("base",)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would keep the last) and octal-looking numbers."""
+    """SafeLoader that refuses a key given twice (YAML would keep the last) and numbers that are not what they seem."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     keys = [key.value for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    if re.fullmatch(r"[-+]?0[0-7_]+", node.value):
-        problem = f"{node.value} would be read as an octal number; write it without the leading zero"
+    if re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
+        kind = "a number to base 60" if ":" in node.value else "an octal number"
+        problem = f"{node.value} would be read as {kind}; write a plain decimal number"
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
     return yaml.SafeLoader.construct_yaml_int(loader, node)
 
@@ -93,13 +95,11 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     changes = _overrides(overrides)
     own_seed = tree.get("seed", COMMON["seed"].default)
     if seed not in (None, ""):
-        changes["seed"] = _scalar(str(seed), f"SEED={seed}")
+        changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
     if changes.get("seed") == own_seed:
         changes.pop("seed")
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
-        if section and section not in tree:
-            raise UserError(f"SET={key}: no section '{section}' in {where}{nearest(section, list(tree))}")
         (tree.setdefault(section, {}) if section else tree)[name] = value
     name = directory_name(run, changes)
     if name != run and (paths.PARAMS / f"{name}.yaml").exists():
@@ -112,12 +112,18 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
 
 
 def directory_name(run: str, changes: dict[str, Any]) -> str:
-    """Return the results directory for `run` with `changes`: readable, safe in a path, one per change."""
-    parts = [run]
+    """Return the results directory for `run` with `changes`: readable, safe in a path, another for other changes."""
+    parts, lossy = [run], False
     for key, value in sorted(changes.items()):
         text = ".".join(map(str, value)) if isinstance(value, list) else str(value)
-        parts.append(re.sub(r"[^A-Za-z0-9.]+", "_", f"{key.rpartition('.')[2]}{text}"))
-    return "-".join(parts)[:120]
+        section, _, short = key.rpartition(".")
+        shared = sum(short in own_fields(one) for one in SECTIONS.values()) > 1
+        part = f"{f'{section}.' if shared else ''}{short}{text}"
+        parts.append(re.sub(r"[^A-Za-z0-9._]+", "_", part))
+        lossy |= parts[-1] != part
+    name = "-".join(parts)
+    digest = hashlib.sha256(repr(sorted(changes.items())).encode()).hexdigest()[:8]
+    return f"{name[:80]}-{digest}" if lossy or len(name) > 90 else name
 
 
 def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -143,10 +149,10 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(f"{asked}: no file params/{run}.yaml; runs: {', '.join(known)}{nearest(run, known)}")
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(f"params/{run}.yaml:{line} not valid YAML ({problem}); mend that line") from error
+        raise UserError(f"params/{run}.yaml:{line} not valid YAML ({_problem(error)}); mend that line") from error
     if not isinstance(tree, dict):
         raise UserError(f"params/{run}.yaml: must hold 'key: value' lines; see params/quick.yaml for the form")
     _check_keys(tree, f"params/{run}.yaml")
@@ -154,14 +160,29 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _check_keys(tree: dict[str, Any], where: str) -> None:
+    """Refuse unknown keys and wrong values of one file, so that the line names the very file they stand in."""
     sections = notebooks()
     for key, value in tree.items():
         if key in sections:
-            if not isinstance(value, dict):
-                raise UserError(f"{where}: {key}: a section holds 'key: value' lines; write {key}: {{}} for none")
-        elif key not in COMMON and key not in FILE_KEYS:
-            known = [*COMMON, *sections, *FILE_KEYS]
-            raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), known)}; common keys: {', '.join(COMMON)}")
+            _check_section(key, value, f"{where}: {key}")
+        elif key in COMMON:
+            check(value, COMMON[key], f"{where}: {key}")
+        elif key not in FILE_KEYS:
+            hint = nearest(str(key), [*COMMON, *sections, *FILE_KEYS])
+            raise UserError(f"{where}: unknown key {key!r}{hint}; common keys: {', '.join(COMMON)}")
+
+
+def _check_section(notebook: str, section: Any, where: str) -> None:
+    if not isinstance(section, dict):
+        raise UserError(f"{where}: a section holds 'key: value' lines; write {notebook}: {{}} for none")
+    known = own_fields(SECTIONS[notebook]) if notebook in SECTIONS else {}
+    allowed = sorted(set(parameter_cell(notebook)) - set(COMMON) - {"run"})
+    for key, value in section.items():
+        if key not in allowed or (known and key not in known):
+            hint = "; give it at the top level, it is common" if key in COMMON else nearest(str(key), allowed)
+            raise UserError(f"{where}.{key} = {value!r}: unknown key{hint}")
+        if known:
+            check(value, known[key], f"{where}.{key}")
 
 
 def _notebook_values(notebook: str, tree: dict[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -169,14 +190,7 @@ def _notebook_values(notebook: str, tree: dict[str, Any], name: str, where: str)
     defaults = parameter_cell(notebook)
     if notebook not in tree:
         raise UserError(f"{where}: missing section '{notebook}'; add a line '{notebook}: {{}}' to take its defaults")
-    common = {key: tree[key] for key in COMMON if key in tree}
-    section = tree[notebook]
-    own = own_fields(SECTIONS[notebook]) if notebook in SECTIONS else {}
-    allowed = sorted((set(defaults) - set(COMMON) - {"run"}) & (set(own) if own else set(defaults)))
-    for key, value in section.items():
-        if key not in allowed:
-            hint = "; give it at the top level, it is common" if key in COMMON else nearest(str(key), allowed)
-            raise UserError(f"{where}: {notebook}.{key} = {value!r}: unknown key{hint}")
+    common, section = {key: tree[key] for key in COMMON if key in tree}, tree[notebook]
     given = {key: value for key, value in {**common, **section}.items() if key in defaults}
     if notebook not in SECTIONS:
         return _like_defaults(defaults, {**given, "run": name}, f"{where}: {notebook}")
@@ -199,22 +213,39 @@ def _overrides(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f'SET={text}: {error}; write SET="03_train.epochs=2 seed=7"') from error
     for key, equals, value in pairs:
-        section, _, name = key.rpartition(".")
-        if not equals or not value or not name:
+        if not equals or not value or not key.rpartition(".")[2]:
             raise UserError(f"SET={text}: '{key}{equals}{value}' is not key=value; "
                             'write SET="03_train.epochs=2 seed=7"')  # fmt: skip
-        if not section and name not in COMMON:
-            owners = [one for one in SECTIONS if name in own_fields(SECTIONS[one])]
-            hint = f"; write {owners[0]}.{name}" if owners else nearest(name, list(COMMON))
-            raise UserError(f"SET={key}: unknown common key '{name}'{hint}")
-    return {key: _scalar(value, f"SET={key}") for key, _, value in pairs}
+    changes = {key: _scalar(value, f"SET={key}") for key, _, value in pairs}
+    for key, value in changes.items():
+        _check_override(key, value)
+    return changes
+
+
+def _check_override(key: str, value: Any) -> None:
+    section, _, name = key.rpartition(".")
+    if section in notebooks():
+        _check_section(section, {name: value}, f"SET: {section}")
+    elif section:
+        raise UserError(f"SET={key}: no section '{section}'{nearest(section, notebooks())}")
+    elif name in COMMON:
+        check(value, COMMON[name], f"SET: {name}")
+    else:
+        owners = [one for one in SECTIONS if name in own_fields(SECTIONS[one])]
+        hint = f"; write {owners[0]}.{name}" if owners else nearest(name, list(COMMON))
+        raise UserError(f"SET={key}: unknown common key '{name}'{hint}")
 
 
 def _scalar(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: '{text}' is not a value ({getattr(error, 'problem', error)})") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{where}: {text!r} is not a value ({_problem(error)})") from error
+
+
+def _problem(error: Exception) -> str:
+    """Return what a YAML error says, on one line."""
+    return " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
 
 
 def defaults_of(section: type) -> dict[str, Any]:

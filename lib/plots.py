@@ -3,8 +3,9 @@
 Colours are Okabe and Ito's, told apart by colour-blind readers, with markers or line styles that survive greyscale.
 """
 
+import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,28 @@ from torch import Tensor
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
 CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
 STYLE = {
-    "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "semibold", "axes.titlelocation": "left",
+    "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
     "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "bundle", "pdf.fonttype": 42,
     "svg.fonttype": "none",
 }  # fmt: skip
 
 
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the bundle's style without changing matplotlib's settings for anyone else."""
+
+    @functools.wraps(draw)
+    def inside(*arguments: Any, **options: Any) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*arguments, **options)
+
+    return inside
+
+
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any):
-    """Return (Figure, axes), sizes in inches, in the bundle's style and outside pyplot's global state."""
-    with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), layout="constrained")
-        return drawn, drawn.subplots(rows, columns, **options)
+    """Return (Figure, axes), sizes in inches, outside pyplot's global state."""
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    return drawn, drawn.subplots(rows, columns, **options)
 
 
 def show(drawn: Figure, path: Path, alt: str, notice: str = "") -> None:
@@ -64,6 +75,7 @@ def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[n
     return canvas
 
 
+@styled
 def image_grid(
     rows: Sequence[Sequence[Tensor]], row_titles: Sequence[str] = (), titles: Sequence[Sequence[str]] = (), size=0.75
 ) -> Figure:
@@ -89,6 +101,7 @@ def image_grid(
     return drawn
 
 
+@styled
 def class_balance(counts: pd.DataFrame) -> Figure:
     """Return bars of images per class (index), one group a column of `counts`."""
     drawn, axis = figure(8, 3)
@@ -100,6 +113,7 @@ def class_balance(counts: pd.DataFrame) -> Figure:
     return drawn
 
 
+@styled
 def pixel_histograms(pixels: Tensor) -> Figure:
     """Return the distribution of the 256 levels in each channel of uint8 images (N, 3, H, W)."""
     drawn, axis = figure(8, 2.8)
@@ -114,6 +128,7 @@ def pixel_histograms(pixels: Tensor) -> Figure:
     return drawn
 
 
+@styled
 def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int = 32) -> Figure:
     """Return the network as a row of boxes: `parameters` as from lib.model.count_by_hand."""
     counts = parameters.set_index("part")["parameters"]
@@ -128,7 +143,7 @@ def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int
     boxes.append(
         ("head", f"mean over {side}×{side}\nlinear {network.widths[-1]} → {classes}", "#dbe9f6", counts["classifier"])
     )
-    drawn, axis = figure(1.75 * len(boxes), 2.3)
+    drawn, axis = figure(1.24 * len(boxes), 2.1)
     axis.set(xlim=(0, len(boxes)), ylim=(0, 1))
     axis.set_axis_off()
     for place, (title, text, colour, count) in enumerate(boxes):
@@ -137,10 +152,10 @@ def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int
                 (place + 0.08, 0.22), 0.84, 0.66, boxstyle="round,pad=0,rounding_size=0.05", fc=colour, ec=GREY
             )
         )
-        axis.text(place + 0.5, 0.78, title, ha="center", va="center", fontweight="semibold")
-        axis.text(place + 0.5, 0.48, text, ha="center", va="center", fontsize=8.5)
+        axis.text(place + 0.5, 0.78, title, ha="center", va="center", fontweight="bold")
+        axis.text(place + 0.5, 0.48, text, ha="center", va="center", fontsize=7)
         label = f"{count:,}\nparameters" if count != "" else ""
-        axis.text(place + 0.5, 0.08, label, ha="center", va="center", fontsize=8.5, color=GREY)
+        axis.text(place + 0.5, 0.08, label, ha="center", va="center", fontsize=7, color=GREY)
         if place:
             axis.annotate(
                 "", (place + 0.08, 0.55), (place - 0.08, 0.55), arrowprops={"arrowstyle": "-|>", "color": GREY}
@@ -148,6 +163,7 @@ def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int
     return drawn
 
 
+@styled
 def learning_rates(
     curves: dict[str, tuple[Sequence[float], Sequence[float]]], printed: dict[int, float] | None = None
 ) -> Figure:
@@ -165,9 +181,10 @@ def learning_rates(
     return drawn
 
 
+@styled
 def training_curves(history: pd.DataFrame) -> Figure:
     """Return loss, accuracy and learning rate over the epochs of a training's history."""
-    drawn, axes = figure(10, 3.1, 1, 3)
+    drawn, axes = figure(9.4, 3.0, 1, 3)
     panels = (("loss", "Loss", "cross entropy (nat)", 1), ("accuracy", "Accuracy", "accuracy (%)", 100))
     for axis, (key, title, label, scale) in zip(axes, panels, strict=False):
         axis.plot(
@@ -191,6 +208,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
     return drawn
 
 
+@styled
 def intervals(
     table: pd.DataFrame, title: str, label: str = "accuracy (%), 95% Wilson interval", reported: float | None = None
 ) -> Figure:
@@ -203,13 +221,16 @@ def intervals(
     for place, value in zip(places, middle, strict=True):
         axis.annotate(f"{value:.2f}", (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     if reported is not None:
-        axis.axvline(reported * 100, color=RED, linestyle="--", linewidth=1, label=f"reported {reported:.2%}")
-        axis.legend(loc="lower left")
+        axis.axvline(reported * 100, color=RED, linestyle="--", linewidth=1)
+        axis.text(
+            reported * 100, len(table) - 0.3, f"reported {reported:.2%} ", color=RED, ha="right", va="top", fontsize=8
+        )
     axis.set_yticks(places, table.index)
     axis.set(title=title, xlabel=label, ylim=(-0.6, len(table) - 0.2))
     return drawn
 
 
+@styled
 def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: str = "counts") -> Figure:
     """Return a heat map; `form`: counts, rows (each row in % of its true class) or errors (diagonal blank)."""
     values = matrix.astype(float)

@@ -89,12 +89,18 @@ def logits(
 
 
 def distinct_views(pixels: Tensor, views: Sequence[str]) -> dict[str, str]:
-    """Return view -> the first of `views` that gives the very same images, found by comparing them on `pixels`."""
-    images, same = pixels[:8].float() / 255, {}
+    """Return view -> the first of `views` that gives the very same images, found by comparing all of `pixels`."""
+    same: dict[str, str] = {}
     for view in views:
-        seen = (one for one in same.values() if torch.equal(VIEWS[one](images), VIEWS[view](images)))
-        same[view] = next(seen, view)
+        seen = dict.fromkeys(same.values())
+        same[view] = next((one for one in seen if _equal_on(pixels, one, view)), view)
     return same
+
+
+def _equal_on(pixels: Tensor, first: str, second: str) -> bool:
+    """Whether two views agree on every image; most that do not differ in the first batch already."""
+    batches = (batch.float() / 255 for batch in pixels.split(500))
+    return all(torch.equal(VIEWS[first](images), VIEWS[second](images)) for images in batches)
 
 
 def view_logits(model, images: Images, views: Sequence[str], statistics, precision, batch_size) -> dict[str, Tensor]:

@@ -52,18 +52,20 @@ class Follower:
     On a terminal a bar (rich), elsewhere one line an epoch. Call `poll` now and then, `close` at the end.
     """
 
-    def __init__(self, folder: Path, epochs: int, label: str):
-        self.folder, self.epochs, self.label = folder, epochs, label
+    def __init__(self, run_folder: Path, epochs: int, label: str):
+        self.folder, self.complete = state.partial_folder(run_folder), state.complete_folder(run_folder)
+        self.epochs, self.label = epochs, label
         self.started, self.bar, self.task = time.time(), None, None
-        self.before, self.shown = len(state.read_history(folder)), None
+        self.before, self.shown = len(state.read_history(self.folder)), None
         self.terminal = sys.stdout.isatty()
 
     def poll(self) -> None:
         """Show what is new since the last call."""
-        history = self.folder / "history.jsonl"
-        if not history.exists() or history.stat().st_mtime < self.started - 1:
+        fresh = (folder for folder in (self.folder, self.complete) if self._is_fresh(folder / "history.jsonl"))
+        folder = next(fresh, None)
+        if folder is None:
             return
-        rows = state.read_history(self.folder)
+        rows = state.read_history(folder)
         if self.shown is None:
             self.shown = self.before if len(rows) >= self.before else 0
             if self.shown:
@@ -73,6 +75,13 @@ class Follower:
         self.shown = max(self.shown, len(rows))
         if self.terminal:
             self._draw()
+
+    def _is_fresh(self, history: Path) -> bool:
+        """Whether this process's notebook wrote the file: an old state is not shown as new."""
+        try:
+            return history.stat().st_mtime >= self.started - 1
+        except FileNotFoundError:
+            return False
 
     def _draw(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -21,6 +21,33 @@ def headline(metrics: dict[str, Any]) -> str:
     return f'<div class="figures">{boxes}</div>'
 
 
+def scores(test: dict[str, Any], chosen: str) -> pd.DataFrame:
+    """Return the test accuracy with its interval, single view and, where views are averaged, their mean."""
+    rows = {"single view": (test["accuracy"], test["low"], test["high"])}
+    if chosen != "original":
+        rows[f"mean over views: {chosen}"] = (test["tta_accuracy"], test["tta_low"], test["tta_high"])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "low", "high"])
+
+
+def averaging(metrics: dict[str, Any]) -> str:
+    """Return a sentence on what averaging views did to the test accuracy."""
+    test, tta = metrics["test"], metrics["tta"]
+    if tta["combination"] == "original":
+        return "On the hold-out no average of views was better than the single view, so none was applied."
+    gain = (test["tta_accuracy"] - test["accuracy"]) * 100
+    paired, verdict = tta["mcnemar"], "more" if tta["mcnemar"]["p"] < 0.05 else "not more"
+    return (
+        f"Averaging views ({', '.join(tta['views'])}) changes it by {gain:+.2f} points, {verdict} than chance would "
+        f"give (McNemar p = {paired['p']:.2g}, {paired['method']})."
+    )
+
+
+def stale(metrics: dict[str, Any]) -> str:
+    """Return, as Markdown, that the training was done by other code than is here now, or an empty string."""
+    files = metrics["train"]["stale"]
+    return f"> **Stale.** The training was done by other code than is here now: {', '.join(files)}." if files else ""
+
+
 def beside(metrics: dict[str, Any], reference: dict[str, Any]) -> pd.DataFrame:
     """Return what the reference reported beside what this run and its notebooks found, one row a figure."""
     test, network = metrics["test"], metrics["reference_network"]

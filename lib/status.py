@@ -1,9 +1,8 @@
 """Whether a notebook's result is up to date, judged by content: file times mean nothing after a clone."""
 
+import json
 from pathlib import Path
 from typing import Any
-
-import nbformat
 
 from lib import fingerprint, paths
 from lib.fingerprint import differences, of_file
@@ -64,17 +63,20 @@ def unfinished(output: Path, code: int) -> str:
     """
     if code:
         return f"its process ended with status {code}"
-    cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code" and cell.source]
-    pending = [cell for cell in cells if cell.metadata.get("papermill", {}).get("status") != "completed"]
+    pending = [state for state in cell_states(output) if state != "completed"]
     return f"{len(pending)} of its cells did not complete" if pending else ""
 
 
 def never_started(output: Path) -> bool:
     """Whether the notebook's process ended before any cell began: the kernel died at its start."""
-    if not output.is_file():
-        return True
-    cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
-    return all(cell.metadata.get("papermill", {}).get("status", "pending") == "pending" for cell in cells)
+    return not output.is_file() or all(state == "pending" for state in cell_states(output))
+
+
+def cell_states(executed: Path) -> list[str]:
+    """Return Papermill's state (pending, running, completed, failed) of each code cell that is not empty."""
+    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    return [cell["metadata"].get("papermill", {}).get("status", "pending") for cell in code]
 
 
 def report(parameters: RunParameters) -> str:

@@ -227,6 +227,28 @@ def test_any_changed_byte_gives_an_error_line_or_data(tmp_path):
             assert images.shape == (1, 3, 32, 32) and ids.shape == (1,)
 
 
+@pytest.mark.parametrize("dtype", [b"b8", b"f1", b"c8", b"O8"])
+def test_a_dtype_that_numpy_does_not_know(tmp_path, dtype):
+    whole = pickle.dumps(good(ids=[np.int64(one) for one in range(N)]), protocol=2)
+    assert whole.count(b"i8") == 1
+    assert f"a dtype '{dtype.decode()}'" in refusal(save(tmp_path, whole.replace(b"i8", dtype)))
+
+
+def test_a_number_whose_bytes_are_none(tmp_path):
+    whole = pickle.dumps(good(ids=[np.int64(7)] * N), protocol=3)
+    content = b"C\x08" + struct.pack("<q", 7)
+    assert whole.count(content) == 1
+    assert "too few or too many bytes" in refusal(save(tmp_path, whole.replace(content, b"K\x07")))
+
+
+@pytest.mark.parametrize("dtype", ["<U1", ">U1"])
+def test_a_text_with_codes_of_no_character(tmp_path, dtype):
+    ids = np.array(["a"] * N, dtype=dtype)
+    whole = pickle.dumps(good(ids=ids), protocol=3)
+    assert whole.count(ids.tobytes()) == 1
+    assert "no character" in refusal(save(tmp_path, whole.replace(ids.tobytes(), b"\xff" * ids.nbytes)))
+
+
 HUGE = struct.pack("<Q", 1 << 45)
 
 

@@ -1,0 +1,53 @@
+"""Write the results table of README.md from the metrics of the runs here: ``python -m lib.readme RUN [RUN ...]``."""
+
+import argparse
+
+from lib import paths, record
+from lib.errors import UserError, exit_on_user_error
+from lib.progress import clock
+from lib.state import write_atomically
+
+BEGIN, END = "<!-- results: begin (make readme) -->", "<!-- results: end -->"
+COLUMNS = ("run", "data", "parameters", "test accuracy (95% interval)", "with averaged views", "training", "on")
+
+
+def row(run: str) -> list[str]:
+    """Return a run's cells of the table; UserError where it is not finished."""
+    metrics = record.read_metrics(run)
+    if "test" not in metrics:
+        raise UserError(f"results/{run}/metrics.json: no test accuracy there; run make run-all RUN={run} first")
+    test, train, machine = metrics["test"], metrics["train"], metrics["environment"]
+    device = "CPU" if machine["device"] == "cpu" else machine["device_name"]
+    return [
+        f"`{run}`", metrics["notice"] or "CIFAR-10", f"{metrics['parameters']:,}",
+        f"{test['accuracy']:.2%} ({test['low']:.2%} to {test['high']:.2%})", f"{test['tta_accuracy']:.2%}",
+        f"{train['epochs']} epochs, {clock(train['seconds'])}",
+        f"{device}, {machine['threads']} threads, {machine['precision']}",
+    ]  # fmt: skip
+
+
+def table(runs: list[str]) -> str:
+    """Return the Markdown table of these runs, the reference's reported figures as its first row."""
+    reference = record.reference()
+    first = ["*the reference, as reported*", "CIFAR-10", f"{reference['parameters']:,}", "not stated",
+             f"{reference['test_accuracy']:.2%}", "200 epochs", ""]  # fmt: skip
+    lines = [COLUMNS, ["---"] * len(COLUMNS), first, *map(row, runs)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Replace what stands between the marks in README.md."""
+    parser = argparse.ArgumentParser(prog="python -m lib.readme", description=__doc__)
+    parser.add_argument("runs", nargs="+")
+    runs = parser.parse_args(arguments).runs
+    readme = paths.ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _old, found, after = rest.partition(END)
+    if not found:
+        raise UserError(f"README.md: the marks '{BEGIN}' and '{END}' are missing; put them back around the table")
+    write_atomically(readme, f"{before}{BEGIN}\n{table(runs)}\n{END}{after}".encode())
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
