@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from lib import paths
+from lib.status import cell_state
 
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # cells that Papermill put in
 LONGEST = 300  # characters of an error message; the failed copy has all of it
@@ -29,10 +30,8 @@ def _failed_cell(copy: Path) -> tuple[str, str]:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 return f", cell {number}", f"{output['ename']}: {_one_line(''.join(output['evalue']))}"
-    for number, cell in enumerate(cells, 1):
-        if cell["metadata"].get("papermill", {}).get("status", "completed") != "completed":
-            return f", cell {number}", "its kernel was killed or ended (out of memory?)"
-    return "", ""
+    broken = [n for n, cell in enumerate(cells, 1) if cell["cell_type"] == "code" and cell_state(cell) == "broken"]
+    return (f", cell {broken[0]}", "its kernel was killed or ended (out of memory?)") if broken else ("", "")
 
 
 def _one_line(message: str) -> str:

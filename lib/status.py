@@ -73,10 +73,22 @@ def never_started(output: Path) -> bool:
 
 
 def cell_states(executed: Path) -> list[str]:
-    """Return Papermill's state (pending, running, completed, failed) of each code cell that is not empty."""
+    """Return the state (pending, broken, completed) of each code cell that is not empty.
+
+    When the kernel dies, Papermill calls all cells completed; those it never began have no start time, and the
+    one it died in has no execution count.
+    """
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-    return [cell["metadata"].get("papermill", {}).get("status", "pending") for cell in code]
+    return [cell_state(cell) for cell in code]
+
+
+def cell_state(cell: dict[str, Any]) -> str:
+    """Return the state of one executed code cell."""
+    told = cell["metadata"].get("papermill", {})
+    if not told.get("start_time"):
+        return "pending"
+    return "completed" if told["status"] == "completed" and cell["execution_count"] else "broken"
 
 
 def report(parameters: RunParameters) -> str:
