@@ -36,6 +36,11 @@ def imported_modules(source: str) -> set[str]:
     return found
 
 
+def of_files(names: Iterable[str]) -> dict[str, str]:
+    """Return file -> SHA-256 for these lib modules alone."""
+    return {f"lib/{name}.py": of_file(paths.ROOT / "lib" / f"{name}.py") for name in names}
+
+
 def of_modules(names: Iterable[str]) -> dict[str, str]:
     """Return file -> SHA-256 for these lib modules and all that they import, also indirectly."""
     waiting, hashes = set(names), {}

@@ -80,6 +80,18 @@ def per_class(predictions: ArrayLike, labels: ArrayLike, classes: tuple[str, ...
     return pd.DataFrame(rows, columns=columns, index=pd.Index(classes, name="class"))
 
 
+def scores_in_words(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `per_class` for reading: precision and recall in percent with their intervals."""
+    table = scores[["images"]].copy()
+    for name in ("precision", "recall"):
+        parts = zip(scores[name], scores[f"{name}_low"], scores[f"{name}_high"], strict=True)
+        table[name] = [
+            f"{value:.1%} ({low:.1%} to {high:.1%})" if value == value else "–" for value, low, high in parts
+        ]
+    table["F1"] = [f"{value:.1%}" if value == value else "–" for value in scores["f1"]]
+    return table
+
+
 def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
     """Return counts (classes, classes), rows the true class, columns the predicted one."""
     matrix = np.zeros((classes, classes), dtype=np.int64)

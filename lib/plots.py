@@ -202,7 +202,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
         axis.set(title=title, xlabel="epoch", ylabel=label)
         axis.legend()
     axes[2].plot(history["epoch"], history["learning_rate"], "o-", color=GREEN, markersize=3)
-    axes[2].set(title="Learning rate at the epoch's end", xlabel="epoch", ylabel="learning rate")
+    axes[2].set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
     for axis in axes:
         axis.xaxis.get_major_locator().set_params(integer=True)
     return drawn
@@ -244,6 +244,7 @@ def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: 
         values, mask=hidden, annot=True, fmt=digits, cmap="cividis", square=True, xticklabels=classes,
         yticklabels=classes, annot_kws={"fontsize": 8}, cbar_kws={"label": unit}, ax=axis,
     )  # fmt: skip
+    axis.grid(False)
     axis.set(title=title, xlabel="predicted class", ylabel="true class")
     axis.tick_params(axis="x", rotation=45)
     axis.tick_params(axis="y", rotation=0)

@@ -49,6 +49,7 @@ def mixed_blur(images: Tensor) -> Tensor:
     return images
 
 
+SCORE_FORMS = {"accuracy": "{:.2%}", "low": "{:.2%}", "high": "{:.2%}", "p": "{:.2g}"}  # of the tables of `compare`
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "original": lambda images: images,
     "horizontal_flip": lambda images: images.flip(3),
@@ -136,11 +137,6 @@ def compare(predictions: dict[str, Tensor], labels: Tensor) -> pd.DataFrame:
         rows[name] = (score.accuracy, score.low, score.high, paired.only_second, paired.only_first, paired.p)
     columns = ["accuracy", "low", "high", "gained", "lost", "p"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("views")
-
-
-def styled(table: pd.DataFrame):
-    """Return a table of `compare` for display: fractions in percent."""
-    return table.style.format(dict.fromkeys(("accuracy", "low", "high"), "{:.2%}") | {"p": "{:.3f}"})
 
 
 def choose(together: pd.DataFrame, combination: str) -> str:

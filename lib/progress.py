@@ -38,10 +38,13 @@ def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
     """Return a callback that keeps one line of a notebook's output up to date, instead of a line an epoch."""
     from IPython.display import HTML, display
 
-    handle = display(HTML("<p>training</p>"), display_id=True)
+    handle = None
 
     def show(row: dict[str, Any]) -> None:
-        handle.update(HTML(f"<progress value='{row['epoch']}' max='{epochs}'></progress> {epoch_line(row, epochs)}"))
+        nonlocal handle
+        line = HTML(f"<progress value='{row['epoch']}' max='{epochs}'></progress> {epoch_line(row, epochs)}")
+        handle = handle or display(line, display_id=True)
+        handle.update(line)
 
     return show
 

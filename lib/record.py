@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib import graph, paths
@@ -40,17 +41,22 @@ class Notebook:
         folder.mkdir(exist_ok=True)
         show(figure, folder / name, alt, self.notice)
 
-    def table(self, frame: pd.DataFrame, name: str, caption: str) -> None:
-        """Save a table as LaTeX (booktabs) under tables/; indices are left out where they are plain numbers."""
+    def table(self, frame: pd.DataFrame, name: str, caption: str, forms: dict[str, str] | None = None):
+        """Save a table as LaTeX (booktabs) under tables/ and return it for display.
+
+        `forms` gives format strings by column; other numbers have four significant digits or, if whole,
+        thousands separated. A plain numbered index is left out.
+        """
         folder = self.folder / "tables"
         folder.mkdir(exist_ok=True)
-        style = frame.style.format(escape="latex", precision=4).format_index(escape="latex", axis=1)
-        style = (
-            style.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else style.format_index(escape="latex")
-        )
+        text = as_text(frame, forms or {})
         note = f" ({self.notice})" if self.notice else ""
-        text = style.to_latex(hrules=True, caption=caption + note, label=f"tab:{name}", position_float="centering")
-        write_atomically(folder / f"{name}.tex", text.encode())
+        latex = _without_numbers(text.style.format(escape="latex").format_index(escape="latex", axis=1), text)
+        if not isinstance(text.index, pd.RangeIndex):
+            latex = latex.format_index(escape="latex")
+        source = latex.to_latex(hrules=True, caption=caption + note, label=f"tab:{name}", position_float="centering")
+        write_atomically(folder / f"{name}.tex", source.encode())
+        return _without_numbers(text.style, text)
 
     def metrics(self, values: dict[str, Any]) -> None:
         """Write the notebook's part of the metrics, with where it ran; by hand also the merged metrics.json."""
@@ -61,6 +67,26 @@ class Notebook:
         if self.folder == paths.results(self.run):
             drop_dependents(self.name, self.folder)
             merge(self.folder)
+
+
+def as_text(frame: pd.DataFrame, forms: dict[str, str]) -> pd.DataFrame:
+    """Return a table whose cells are text, formatted by column, and whose column names are words."""
+
+    def written(value: Any, form: str | None) -> str:
+        if value is None or (isinstance(value, float) and value != value):
+            return "–"
+        if form:
+            return form.format(value)
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return f"{value:,}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    columns = {name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns}
+    text = pd.DataFrame(columns, index=frame.index)
+    return text.rename(columns=lambda name: str(name).replace("_", " "))
+
+
+def _without_numbers(style, frame: pd.DataFrame):
+    return style.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else style
 
 
 def needed(run: str, file: str) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -27,7 +28,8 @@ from lib.schedule import Phase, phases, total_epochs
 from lib.settings import Train
 
 HEARTBEAT_SECONDS = 1.0
-CODE = ("train",)  # the modules whose closure is the code that decides the weights
+# The code that decides the weights; what train imports besides only finds, shows or writes.
+CODE = ("augment", "compute", "data", "model", "schedule", "settings", "state", "train")
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Training:
 
     def stale(self) -> list[str]:
         """Return the code files that changed since, [] where none did."""
-        return fingerprint.differences(self.summary["code"], fingerprint.of_modules(CODE))
+        return fingerprint.differences(self.summary["code"], fingerprint.of_files(CODE))
 
 
 def mixed_cross_entropy(logits: Tensor, labels: Tensor, partners: Tensor, lam: Tensor, smoothing: float) -> Tensor:
@@ -141,6 +143,14 @@ def describe(phase: Phase) -> dict[str, str]:
     }
 
 
+def history_table(history: pd.DataFrame) -> pd.DataFrame:
+    """Return a history (one row an epoch) with the columns worth reading, named in words."""
+    words = {"epoch": "epoch", "train_loss": "training loss", "train_accuracy": "training accuracy",
+             "holdout_loss": "hold-out loss", "holdout_accuracy": "hold-out accuracy",
+             "learning_rate": "learning rate", "images_per_second": "images/s"}  # fmt: skip
+    return history[[name for name in words if name in history]].rename(columns=words)
+
+
 def evaluate(model, images: Images, statistics, precision: str) -> dict[str, float]:
     """Return loss and accuracy on images without augmentation; {} where there are none."""
     if not len(images):
@@ -158,7 +168,7 @@ def identity_of(settings: Train, dataset: Dataset, device: torch.device, precisi
     return {
         "parameters": parameters,
         "data": {"name": dataset.name, "checksum": dataset.checksum},
-        "code": fingerprint.of_modules(CODE),
+        "code": fingerprint.of_files(CODE),
         "compute": compute.identity(device, precision, settings.threads),
     }
 
