@@ -16,7 +16,8 @@ from lib.settings import Train
 
 TINY = Train(
     run="tiny", dataset="digits", blocks=(1, 1), widths=(4, 8), strides=(1, 2), train_images=60, epochs=4,
-    batch_size=20, learning_rate=0.05, erasing=0.5, blur=0.5, vertical_flip=0.1, holdout_images=20, phase2_epochs=2, device="cpu",
+    batch_size=20, learning_rate=0.05, erasing=0.5, blur=0.5, vertical_flip=0.1, holdout_images=20, phase2_epochs=2,
+    device="cpu",
 )  # fmt: skip
 
 
