@@ -1,13 +1,14 @@
 """One line about a notebook that failed: cell, error, where the copy lies, what to do."""
 
-import json
 import re
+import shutil
 from pathlib import Path
 
 from lib import paths
-from lib.status import cell_state
+from lib.status import cell_state, read_cells
 
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # cells that Papermill put in
+FULL_BYTES = 2**20  # free space below which a failure is blamed on the disk
 LONGEST = 300  # characters of an error message; the failed copy has all of it
 
 
@@ -19,13 +20,14 @@ def explain(name: str, output: Path, problem: str, folder: Path, command: str) -
     log = folder / "failed" / f"{name}.log"
     if not what:
         what = _last_line(log) or problem
+    if shutil.disk_usage(folder).free < FULL_BYTES:
+        what = f"no space left on the disk of {paths.shown(folder)} ({what})"
     return f"{name}{where}: {what}{kept}; try again: {command}"
 
 
 def _failed_cell(copy: Path) -> tuple[str, str]:
     """Return (", cell N", "Error: message"); numbers count the cells of the committed notebook from 1."""
-    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
-    cells = [cell for cell in cells if not ADDED & set(cell["metadata"].get("tags", []))]
+    cells = [cell for cell in read_cells(copy) if not ADDED & set(cell["metadata"].get("tags", []))]
     for number, cell in enumerate(cells, 1):
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":

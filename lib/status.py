@@ -63,24 +63,35 @@ def unfinished(output: Path, code: int) -> str:
     """
     if code:
         return f"its process ended with status {code}"
-    pending = [state for state in cell_states(output) if state != "completed"]
-    return f"{len(pending)} of its cells did not complete" if pending else ""
+    states = cell_states(output)
+    pending = sum(state != "completed" for state in states)
+    return f"{pending} of its cells did not complete" if pending or not states else ""
 
 
 def never_started(output: Path) -> bool:
     """Whether the notebook's process ended before any cell began: the kernel died at its start."""
-    return not output.is_file() or all(state == "pending" for state in cell_states(output))
+    if not output.is_file():
+        return True
+    states = cell_states(output)
+    return bool(states) and all(state == "pending" for state in states)
 
 
 def cell_states(executed: Path) -> list[str]:
-    """Return the state (pending, broken, completed) of each code cell that is not empty.
+    """Return the state (pending, broken, completed) of each code cell that is not empty, [] for a cut-off file.
 
     When the kernel dies, Papermill calls all cells completed; those it never began have no start time, and the
     one it died in has no execution count.
     """
-    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    code = [cell for cell in read_cells(executed) if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
     return [cell_state(cell) for cell in code]
+
+
+def read_cells(executed: Path) -> list[dict[str, Any]]:
+    """Return the cells of an executed notebook, [] where the file was cut off (a full disk)."""
+    try:
+        return json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    except ValueError:
+        return []
 
 
 def cell_state(cell: dict[str, Any]) -> str:

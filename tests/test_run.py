@@ -11,6 +11,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from lib import status
+from lib.failure import explain
 from lib.params import notebooks
 from lib.progress import clock
 
@@ -255,3 +257,14 @@ def wait_until(condition, seconds: float = 120) -> None:
 
 def test_clock():
     assert [clock(seconds) for seconds in (0, 59.4, 60, 200, 3720)] == ["0 s", "59 s", "1:00", "3:20", "1:02:00"]
+
+
+def test_notebook_cut_off_by_a_full_disk_is_not_taken_for_done(tmp_path):
+    cut = tmp_path / "05_confusion.ipynb"
+    cut.write_text('{"cells": [{"cell_type": "code", "source": ["a =')
+    assert status.unfinished(cut, 0) and status.unfinished(cut, 1)
+    assert not status.never_started(cut)
+    (tmp_path / "failed").mkdir()
+    cut.rename(tmp_path / "failed" / cut.name)
+    line = explain("05_confusion", cut, "its process ended with status 1", tmp_path, "make run-all")
+    assert line.startswith("05_confusion: its process ended with status 1; failed copy: ") and "\n" not in line
