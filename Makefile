@@ -72,4 +72,4 @@ lock: setup ## compile requirements.txt anew from requirements.in (needs uv)
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
 
 clean: ## remove what runs left under results/, but nothing that is committed; data and .venv stay
-	@git clean -fdXq results && echo "results/ is as committed"
+	@git clean -fdX results

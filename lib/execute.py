@@ -184,8 +184,10 @@ def summary(parameters: RunParameters) -> str:
     test, train = metrics.get("test", {}), metrics.get("train", {})
     accuracy = f"{test['accuracy']:.2%} (95% {test['low']:.2%} to {test['high']:.2%}) on {test['images']:,} test images"
     notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
+    none = metrics["tta"]["combination"] == "original"
+    averaged = "no views averaged" if none else f"with averaged views {test['tta_accuracy']:.2%}"
     return "\n".join([
-        f"test accuracy  {accuracy}; with test-time augmentation {test['tta_accuracy']:.2%}{notice}",
+        f"test accuracy  {accuracy}; {averaged}{notice}",
         f"network        {metrics['parameters']:,} parameters; {train['epochs']} epochs in {clock(train['seconds'])}",
         f"report         {paths.shown(paths.results(parameters.name) / 'report.html')}",
     ])  # fmt: skip

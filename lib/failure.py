@@ -32,8 +32,10 @@ def _failed_cell(copy: Path) -> tuple[str, str]:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 return f", cell {number}", f"{output['ename']}: {_one_line(''.join(output['evalue']))}"
-    broken = [n for n, cell in enumerate(cells, 1) if cell["cell_type"] == "code" and cell_state(cell) == "broken"]
-    return (f", cell {broken[0]}", "its kernel was killed or ended (out of memory?)") if broken else ("", "")
+    # A dying kernel may have told its execution count or not: its cell is the last that was begun.
+    states = [(number, cell_state(cell)) for number, cell in enumerate(cells, 1) if cell["cell_type"] == "code"]
+    begun = [number for number, state in states if state != "pending"]
+    return (f", cell {begun[-1]}", "its kernel was killed or ended (out of memory?)") if begun else ("", "")
 
 
 def _one_line(message: str) -> str:

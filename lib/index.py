@@ -73,11 +73,18 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "parameters": MISSING if size is None else f"{int(size):,}",
         "accuracy": percent(number(metrics, "test", "accuracy")),
         "interval": MISSING if low is None or high is None else f"{percent(low)[:-1]} to {percent(high)}",
-        "tta": percent(number(metrics, "test", "tta_accuracy")),
+        "tta": _averaged(metrics),
         "time": duration(number(metrics, "train", "seconds")),
         "report": f"{run}/report.html" if report.is_file() else "",
         "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
     }
+
+
+def _averaged(metrics: dict[str, Any]) -> str:
+    """Return the accuracy with averaged views, or that none were chosen."""
+    if metrics.get("tta", {}).get("combination") == "original":
+        return "none chosen"
+    return percent(number(metrics, "test", "tta_accuracy"))
 
 
 def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:

@@ -61,6 +61,16 @@ def mcnemar(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> McNemar:
     return McNemar(b, c, float(stats.chi2.sf(statistic, 1)), "chi-square with continuity correction")
 
 
+def p_value(p: float) -> str:
+    """Return a p value for reading."""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def among(table: pd.Series) -> tuple[list[str], float]:
+    """Return the names of all entries with the smallest value, and that value: a tie has no single winner."""
+    return [str(name) for name in table.index[table == table.min()]], float(table.min())
+
+
 def per_class(predictions: ArrayLike, labels: ArrayLike, classes: tuple[str, ...]) -> pd.DataFrame:
     """Return precision, recall and F1 of each class, recall and precision with their Wilson intervals.
 

@@ -94,7 +94,11 @@ def figure(output: NotebookNode, mime: str) -> str:
     payload = b64encode(data.encode()).decode() if mime == "image/svg+xml" else "".join(data.split())
     width = about.get("width") or _printed_width(payload)
     size = f' width="{round(width)}"' if width else ""
-    return f'<figure><img src="data:{mime};base64,{payload}" alt="{escape(about["alt"])}"{size}></figure>'
+    alt = escape(about["alt"])
+    return (
+        f'<figure><img src="data:{mime};base64,{payload}" alt="{alt}"{size}>'
+        f'<figcaption aria-hidden="true">{alt}</figcaption></figure>'
+    )
 
 
 def _printed_width(payload: str) -> float | None:

@@ -146,7 +146,13 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
     known = sorted(one.stem for one in paths.PARAMS.glob("*.yaml"))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run) or not path.is_file():
         asked = f"params/{chain[-1]}.yaml: base = {run!r}" if chain else f"RUN={run}"
-        raise UserError(f"{asked}: no file params/{run}.yaml; runs: {', '.join(known)}{nearest(run, known)}")
+        parent = next((one for one in known if run.startswith(f"{one}-")), "")
+        hint = (
+            f"; results made with SET or SEED are named so: give RUN={parent} and them"
+            if parent
+            else nearest(run, known)
+        )
+        raise UserError(f"{asked}: no file params/{run}.yaml; runs: {', '.join(known)}{hint}")
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:

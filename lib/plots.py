@@ -15,6 +15,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -108,8 +109,8 @@ def class_balance(counts: pd.DataFrame) -> Figure:
     long = counts.rename_axis("class").reset_index().melt("class", var_name="part", value_name="images")
     sns.barplot(long, x="class", y="images", hue="part", palette=[BLUE, ORANGE, GREEN], ax=axis)
     axis.set(title="Images per class", xlabel="", ylabel="images")
-    axis.tick_params(axis="x", rotation=30)
-    axis.legend(title="", ncols=3, loc="lower right", framealpha=0.9, frameon=True)
+    axis.tick_params(axis="x", rotation=30 if counts.index.str.len().max() > 3 else 0)
+    axis.legend(title="", ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     return drawn
 
 
@@ -185,7 +186,7 @@ def learning_rates(
 def training_curves(history: pd.DataFrame) -> Figure:
     """Return loss, accuracy and learning rate over the epochs of a training's history."""
     drawn, axes = figure(9.4, 3.0, 1, 3)
-    panels = (("loss", "Loss", "cross entropy (nat)", 1), ("accuracy", "Accuracy", "accuracy (%)", 100))
+    panels = (("loss", "Loss", "cross entropy (nats)", 1), ("accuracy", "Accuracy", "accuracy (%)", 100))
     for axis, (key, title, label, scale) in zip(axes, panels, strict=False):
         axis.plot(
             history["epoch"],
@@ -204,8 +205,13 @@ def training_curves(history: pd.DataFrame) -> Figure:
     axes[2].plot(history["epoch"], history["learning_rate"], "o-", color=GREEN, markersize=3)
     axes[2].set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
     for axis in axes:
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return drawn
+
+
+def arrow(true: str, predicted: str, last: str = "") -> str:
+    """Return a title for a mistaken image, in two lines where the names are long."""
+    return f"{true} →{chr(10) if len(true + predicted) > 8 else ' '}{predicted}" + (f"\n{last}" if last else "")
 
 
 @styled
@@ -246,6 +252,6 @@ def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: 
     )  # fmt: skip
     axis.grid(False)
     axis.set(title=title, xlabel="predicted class", ylabel="true class")
-    axis.tick_params(axis="x", rotation=45)
+    axis.tick_params(axis="x", rotation=45 if max(map(len, classes)) > 3 else 0)
     axis.tick_params(axis="y", rotation=0)
     return drawn

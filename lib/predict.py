@@ -49,7 +49,12 @@ def mixed_blur(images: Tensor) -> Tensor:
     return images
 
 
-SCORE_FORMS = {"accuracy": "{:.2%}", "low": "{:.2%}", "high": "{:.2%}", "p": "{:.2g}"}  # of the tables of `compare`
+SCORE_FORMS = {
+    "accuracy": "{:.2%}",
+    "low": "{:.2%}",
+    "high": "{:.2%}",
+    "p": metrics.p_value,
+}  # of the tables of `compare`
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "original": lambda images: images,
     "horizontal_flip": lambda images: images.flip(3),
@@ -128,13 +133,14 @@ def compare(predictions: dict[str, Tensor], labels: Tensor) -> pd.DataFrame:
     """Return accuracy with its interval for each set of predictions (N,), and its paired test against the first.
 
     One row a name; columns accuracy, low, high (fractions), gained, lost (images that became right, wrong) and p
-    (McNemar).
+    (McNemar); the first row is not compared with itself.
     """
     rows = {}
     for name, predicted in predictions.items():
         score = metrics.accuracy(predicted, labels)
         paired = metrics.mcnemar(next(iter(predictions.values())), predicted, labels)
-        rows[name] = (score.accuracy, score.low, score.high, paired.only_second, paired.only_first, paired.p)
+        test = (paired.only_second, paired.only_first, paired.p) if rows else (None, None, None)
+        rows[name] = (score.accuracy, score.low, score.high, *test)
     columns = ["accuracy", "low", "high", "gained", "lost", "p"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("views")
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lib import state
+from lib.errors import UserError
+
+QUIET_SECONDS = 20.0  # after which a line says that the training goes on
 
 
 def clock(seconds: float) -> str:
@@ -58,7 +61,7 @@ class Follower:
     def __init__(self, run_folder: Path, epochs: int, label: str):
         self.folder, self.complete = state.partial_folder(run_folder), state.complete_folder(run_folder)
         self.epochs, self.label = epochs, label
-        self.started, self.bar, self.task = time.time(), None, None
+        self.started, self.said, self.bar, self.task = time.time(), time.time(), None, None
         self.before, self.shown = len(state.read_history(self.folder)), None
         self.terminal = sys.stdout.isatty()
 
@@ -78,6 +81,8 @@ class Follower:
         self.shown = max(self.shown, len(rows))
         if self.terminal:
             self._draw()
+        elif time.time() - self.said > QUIET_SECONDS:
+            self._say_step()
 
     def _is_fresh(self, history: Path) -> bool:
         """Whether this process's notebook wrote the file: an old state is not shown as new."""
@@ -89,11 +94,8 @@ class Follower:
     def _draw(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        try:
-            beat = state.read_json(self.folder / "progress.json")
-        except Exception:  # half a moment between two files; the next poll sees it
-            return
-        if not beat or beat["epoch"] <= (self.shown or 0):
+        beat = self._beat()
+        if not beat:
             return
         if self.bar is None:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
@@ -104,7 +106,22 @@ class Follower:
         done = beat["epoch"] - 1 + beat["step"] / beat["steps"]
         self.bar.update(self.task, completed=done, description=f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}")
 
+    def _say_step(self) -> None:
+        """Where an epoch takes long and there is no bar, say where it is."""
+        beat = self._beat()
+        if beat:
+            self._say(f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}, step {beat['step']} of {beat['steps']}")
+
+    def _beat(self) -> dict[str, Any]:
+        """Return the last heartbeat of an epoch that is not over, or {}."""
+        try:
+            beat = state.read_json(self.folder / "progress.json")
+        except UserError:  # half a moment between two files; the next poll sees it
+            return {}
+        return beat if beat and beat["epoch"] > (self.shown or 0) else {}
+
     def _say(self, line: str) -> None:
+        self.said = time.time()
         (self.bar.console.print if self.bar else print)(line, **({} if self.bar else {"flush": True}))
 
     def close(self) -> None:

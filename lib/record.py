@@ -1,6 +1,7 @@
 """What a notebook leaves behind: figures, LaTeX tables, metrics, and the provenance of each number."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class Notebook:
         """Return, for display, what this page shows: the run, and loudly what its data is not."""
         from IPython.display import Markdown
 
-        warning = f"\n\n> **{self.notice[0].upper()}{self.notice[1:]}.**" if self.notice else ""
+        notice = f"{self.notice[:1].upper()}{self.notice[1:]}."
+        warning = f'\n\n<div class="alarm">{notice}</div>' if self.notice else ""
         return Markdown(f"Run **{self.run}**{warning}")
 
     def figure(self, figure, name: str, alt: str) -> None:
@@ -41,10 +43,10 @@ class Notebook:
         folder.mkdir(exist_ok=True)
         show(figure, folder / name, alt, self.notice)
 
-    def table(self, frame: pd.DataFrame, name: str, caption: str, forms: dict[str, str] | None = None):
+    def table(self, frame: pd.DataFrame, name: str, caption: str, forms: dict[str, str | Callable] | None = None):
         """Save a table as LaTeX (booktabs) under tables/ and return it for display.
 
-        `forms` gives format strings by column; other numbers have four significant digits or, if whole,
+        `forms` gives format strings, or functions, by column; other numbers have four significant digits or, if whole,
         thousands separated. A plain numbered index is left out.
         """
         folder = self.folder / "tables"
@@ -69,20 +71,23 @@ class Notebook:
             merge(self.folder)
 
 
-def as_text(frame: pd.DataFrame, forms: dict[str, str]) -> pd.DataFrame:
+def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFrame:
     """Return a table whose cells are text, formatted by column, and whose column names are words."""
 
-    def written(value: Any, form: str | None) -> str:
+    def written(value: Any, form: str | Callable | None) -> str:
         if value is None or (isinstance(value, float) and value != value):
             return "–"
         if form:
-            return form.format(value)
+            return form(value) if callable(form) else form.format(value)
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return f"{value:,}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
 
     columns = {name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns}
     text = pd.DataFrame(columns, index=frame.index)
-    return text.rename(columns=lambda name: str(name).replace("_", " "))
+    text = text.rename(columns=lambda name: str(name).replace("_", " "))
+    return (
+        text if isinstance(text.index, pd.RangeIndex) else text.rename(index=lambda name: str(name).replace("_", " "))
+    )
 
 
 def _without_numbers(style, frame: pd.DataFrame):

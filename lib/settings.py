@@ -197,7 +197,8 @@ def _of_kind(value: Any, kind: type, where: str) -> Any:
     elif type(value) is kind:
         return value
     needed = {int: "a whole number", float: "a number", bool: "true or false", str: "text (quote it)"}[kind]
-    raise UserError(f"{where} = {value!r}: must be {needed}, not {type(value).__name__}")
+    found = {str: "text", bool: "true or false", list: "a list", dict: "a section"}.get(type(value), "that")
+    raise UserError(f"{where} = {value!r}: must be {needed}, not {found}")
 
 
 def _check_together(made: Any, where: str) -> None:

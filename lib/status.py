@@ -37,8 +37,8 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
     for key in ("parameters", "code", "inputs", "files"):
         found += [f"{phrase} changed" if "->" not in phrase else phrase
                   for phrase in differences(saved["before"][key], now[key])]  # fmt: skip
-    found += [f"{name} is missing or was changed" for name, digest in saved["outputs"].items()
-              if of_file(folder / name) != digest]  # fmt: skip
+    lost = (name for name, digest in saved["outputs"].items() if of_file(folder / name) != digest)
+    found += [f"{name} is gone (an earlier notebook ran again) or was changed" for name in lost]
     return found
 
 
