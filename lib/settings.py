@@ -197,7 +197,15 @@ def _of_kind(value: Any, kind: type, where: str) -> Any:
     elif type(value) is kind:
         return value
     needed = {int: "a whole number", float: "a number", bool: "true or false", str: "text (quote it)"}[kind]
-    found = {str: "text", bool: "true or false", list: "a list", dict: "a section"}.get(type(value), "that")
+    names = {
+        str: "text",
+        bool: "true or false",
+        int: "a whole number",
+        float: "a fraction",
+        list: "a list",
+        dict: "a section",
+    }
+    found = names.get(type(value), "nothing" if value is None else type(value).__name__)
     raise UserError(f"{where} = {value!r}: must be {needed}, not {found}")
 
 

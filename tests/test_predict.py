@@ -198,8 +198,9 @@ def test_compare_by_hand():
     first, second = torch.tensor([0] * 6 + [1] * 4), torch.tensor([1] + [0] * 8 + [1])
     table = predict.compare({"original": first, "flip": second}, labels)
     assert table["accuracy"].tolist() == [0.6, 0.8]
-    assert table[["gained", "lost"]].to_numpy().tolist() == [[0, 0], [3, 1]]
-    assert table["p"].tolist() == pytest.approx([1.0, 2 * (1 + 4) / 16])  # two-sided binomial: at most 1 of 4
+    assert table[["gained", "lost", "p"]].iloc[0].isna().all()  # nothing is compared with itself
+    assert table[["gained", "lost"]].iloc[1].tolist() == [3, 1]
+    assert table["p"].iloc[1] == pytest.approx(2 * (1 + 4) / 16)  # two-sided binomial: at most 1 of 4
     assert (table["low"] < table["accuracy"]).all() and (table["accuracy"] < table["high"]).all()
     assert list(table.index) == ["original", "flip"]
 
