@@ -92,17 +92,20 @@ def load(name: str, train_images: int = 0, holdout: int = 5000) -> Dataset:
     return Dataset(name, classes, train.take(kept), train.take(held), test, statistics, checksum, train)
 
 
-def notice(dataset: Dataset, test_images: int | None = None) -> str:
+def notice(dataset: Dataset, test_images: int | None = None, holdout_images: int | None = None) -> str:
     """Return the sentence that every page and figure of a run on less than full CIFAR-10 carries, or "".
 
-    `test_images`: how many of the test images are looked at, where some are.
+    `test_images`, `holdout_images`: how many of them are looked at, where that is known.
     """
     if dataset.name == "digits":
         return DIGITS_NOTICE
-    parts = [f"{len(dataset.train):,} of {len(dataset.all_train):,} training images"] if dataset.is_subset else []
+    parts = [f"{len(dataset.train):,} of {len(dataset.all_train):,} training"] if dataset.is_subset else []
+    if holdout_images is not None and holdout_images < len(dataset.holdout):
+        parts.append(f"{holdout_images:,} of {len(dataset.holdout):,} hold-out")
     if test_images is not None and test_images < len(dataset.test):
-        parts.append(f"{test_images:,} of {len(dataset.test):,} test images")
-    return f"a subset of CIFAR-10: {' and '.join(parts)}" if parts else ""
+        parts.append(f"{test_images:,} of {len(dataset.test):,} test")
+    listed = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)
+    return f"a subset of CIFAR-10: {listed} images" if parts else ""
 
 
 def label(name: str, notice: str) -> str:

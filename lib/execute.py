@@ -29,6 +29,10 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
 
 
+class Failed(Exception):
+    """A notebook failed or the run is busy; the message is the one line to show. Exit code 1, bad input is 2."""
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop; its number is the argument."""
 
@@ -36,7 +40,7 @@ class Interrupted(Exception):
 def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> None:
     """Bring the notebooks of a run up to date, in order, the last of them `until`; stop at the first that fails.
 
-    Raises UserError, one line, for a failure; earlier results are as they were.
+    Raises Failed, one line; earlier results are as they were.
     """
     folder = paths.results(parameters.name)
     with _lock(folder, parameters.name):
@@ -70,7 +74,7 @@ def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool
     problem = status.unfinished(output, code) or _missing(node, stage, folder)
     if problem:
         _keep_failed(node, stage, folder, parameters)
-        raise UserError(explain(node.name, output, problem, folder, _command(parameters)))
+        raise Failed(explain(node.name, output, problem, folder, _command(parameters)))
     _move_into_place(node, stage, folder, before)
     print(f"{node.name}: done in {clock(time.monotonic() - started)}", flush=True)
 
@@ -166,7 +170,7 @@ def _lock(folder: Path, name: str):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
+            raise Failed(
                 f"results/{name}: another make run-all is working on this run; wait for it or stop it"
             ) from error
         yield
@@ -242,7 +246,7 @@ def _guarded(parameters: RunParameters, retrain: bool, until: str) -> int:
         print(f"interrupted ({signal.Signals(stop.args[0]).name}): {kept}; go on with: {_command(parameters)}",
               file=sys.stderr)  # fmt: skip
         return 128 + stop.args[0]
-    except UserError as error:
+    except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -69,7 +69,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     report = paths.results(run) / "report.html"
     return {
         "run": run,
-        "notice": str(metrics.get("notice") or ""),
+        "notice": notice_of(metrics),
         "parameters": MISSING if size is None else f"{int(size):,}",
         "accuracy": percent(number(metrics, "test", "accuracy")),
         "interval": MISSING if low is None or high is None else f"{percent(low)[:-1]} to {percent(high)}",
@@ -78,6 +78,13 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "report": f"{run}/report.html" if report.is_file() else "",
         "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
     }
+
+
+def notice_of(metrics: dict[str, Any]) -> str:
+    """Return what a reader of any page of the run must know: what the data is not, and whether it is stale."""
+    stale = (metrics.get("train") or {}).get("stale")
+    parts = [str(metrics.get("notice") or ""), "stale: trained by other code than is here now" if stale else ""]
+    return "; ".join(part for part in parts if part)
 
 
 def _averaged(metrics: dict[str, Any]) -> str:

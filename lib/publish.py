@@ -17,7 +17,7 @@ from typing import Any
 
 from lib import paths
 from lib.errors import UserError, exit_on_user_error
-from lib.index import BUNDLE, TEMPLATE, label, read_metrics, write_index, write_text
+from lib.index import BUNDLE, TEMPLATE, label, notice_of, read_metrics, write_index, write_text
 from lib.paths import shown
 
 HERE = Path(__file__).resolve().parent
@@ -99,7 +99,7 @@ def render_run(run: str) -> list[Path]:
     folder, notebooks = paths.results(run), executed_notebooks(run)
     if not notebooks:
         raise UserError(f"{shown(folder)}: no executed notebook; run `make run-all RUN={run}` first")
-    notice, navigation = str(read_metrics(run).get("notice") or ""), _links(notebooks)
+    notice, navigation = notice_of(read_metrics(run)), _links(notebooks)
     written = []
     for notebook in notebooks:
         page = folder / f"{notebook.stem}.html"

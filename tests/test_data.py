@@ -301,7 +301,7 @@ def sized(name, train, holdout, everything, test=100):
     (sized("cifar10", 45_000, 5000, 50_000, 10_000), 1000,
      "a subset of CIFAR-10: 1,000 of 10,000 test images", "cifar10-subset"),
     (sized("cifar10", 8000, 5000, 50_000, 10_000), 1000,
-     "a subset of CIFAR-10: 8,000 of 50,000 training images and 1,000 of 10,000 test images", "cifar10-subset"),
+     "a subset of CIFAR-10: 8,000 of 50,000 training and 1,000 of 10,000 test images", "cifar10-subset"),
 ])  # fmt: skip
 def test_notice_and_label(dataset, test_images, notice, label):
     assert data.notice(dataset, test_images) == notice

@@ -237,12 +237,23 @@ def test_set_and_seed_go_to_a_directory_of_their_own_and_a_shifted_set_is_predic
     assert all(line.split(",")[1] in set("0123456789") for line in lines[1:])
 
 
+def test_run_that_needs_the_missing_dataset_is_refused_in_one_line(bundle):
+    (bundle.folder / "params/mine.yaml").write_text("base: smoke\ndataset: cifar10\n")
+    done = bundle.run("lib.execute", "mine")
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "CIFAR-10 is not here" in done.stderr and "make data" in done.stderr and "CIFAR10_ROOT" in done.stderr
+
+
 @pytest.mark.cifar10
 def test_smoke_on_real_images(bundle, cifar10_root):
     done = bundle.run("lib.execute", "smoke", CIFAR10_ROOT=str(cifar10_root))
     assert done.returncode == 0, done.stderr
     metrics = metrics_of(bundle)
-    assert metrics["dataset"] == "cifar10-subset" and "300 of 50,000 training images" in metrics["notice"]
+    assert (
+        metrics["dataset"] == "cifar10-subset"
+        and "300 of 50,000 training, 100 of 5,000 hold-out and 200 of 10,000 test images" in metrics["notice"]
+    )
     assert metrics["data"]["holdout"] == 5000 and metrics["test"]["images"] == 200
     assert metrics["data"]["mean"] == pytest.approx([0.4914, 0.4822, 0.4465], abs=5e-5)
     assert metrics["data"]["std"] == pytest.approx([0.2470, 0.2435, 0.2616], abs=5e-5)
