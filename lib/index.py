@@ -82,14 +82,16 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def notice_of(metrics: dict[str, Any]) -> str:
     """Return what a reader of any page of the run must know: what the data is not, and whether it is stale."""
-    stale = (metrics.get("train") or {}).get("stale")
+    train = metrics.get("train")
+    stale = isinstance(train, dict) and train.get("stale")
     parts = [str(metrics.get("notice") or ""), "stale: trained by other code than is here now" if stale else ""]
     return "; ".join(part for part in parts if part)
 
 
 def _averaged(metrics: dict[str, Any]) -> str:
     """Return the accuracy with averaged views, or that none were chosen."""
-    if metrics.get("tta", {}).get("combination") == "original":
+    tta = metrics.get("tta")
+    if isinstance(tta, dict) and tta.get("combination") == "original":
         return "none chosen"
     return percent(number(metrics, "test", "tta_accuracy"))
 
