@@ -135,7 +135,7 @@ def _keep_failed(node: Node, stage: Path, folder: Path, parameters: RunParameter
     for name in (f"{node.name}.ipynb", "log.txt"):
         if (stage / name).exists():
             (stage / name).replace(failed / (name if name != "log.txt" else f"{node.name}.log"))
-    shutil.rmtree(stage, ignore_errors=True)
+    shutil.rmtree(folder / ".stage", ignore_errors=True)
 
 
 def _move_into_place(node: Node, stage: Path, folder: Path, before: dict) -> None:

@@ -193,8 +193,8 @@ def test_interrupted_training_goes_on(finished, original, number):
 
 
 def test_second_run_at_the_same_time_is_refused(finished):
-    process = finished.start("lib.execute", "smoke")
-    wait_until(lambda: (finished.results() / ".stage").exists())
+    process = finished.start("lib.execute", "smoke", "--retrain")
+    wait_until(lambda: (finished.results() / ".stage/03_train/job.json").exists())
     second = finished.run("lib.execute", "smoke")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
