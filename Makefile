@@ -17,7 +17,7 @@ LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d
 READY := $(VENV)/.installed-$(LOCK)
 OPTIONS = --set "$$SET" --seed "$$SEED" --until "$$UNTIL" $(if $(RETRAIN),--retrain)
 export RUN SET SEED UNTIL
-export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)
+export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup data run-all status readme html pdf lab test lint strip lock clean

@@ -73,7 +73,7 @@ def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool
         code = _execute(node, stage, parameters, retrain)
     problem = status.unfinished(output, code) or _missing(node, stage, folder)
     if problem:
-        _keep_failed(node, stage, folder, parameters)
+        _keep_failed(node, stage, folder)
         raise Failed(explain(node.name, output, problem, folder, _command(parameters)))
     _move_into_place(node, stage, folder, before)
     print(f"{node.name}: done in {clock(time.monotonic() - started)}", flush=True)
@@ -129,7 +129,7 @@ def _missing(node: Node, stage: Path, folder: Path) -> str:
     return f"ended, but without its file {absent[0]}" if absent else ""
 
 
-def _keep_failed(node: Node, stage: Path, folder: Path, parameters: RunParameters) -> None:
+def _keep_failed(node: Node, stage: Path, folder: Path) -> None:
     failed = folder / "failed"
     failed.mkdir(exist_ok=True)
     for name in (f"{node.name}.ipynb", "log.txt"):
@@ -188,8 +188,9 @@ def summary(parameters: RunParameters) -> str:
     test, train = metrics.get("test", {}), metrics.get("train", {})
     accuracy = f"{test['accuracy']:.2%} (95% {test['low']:.2%} to {test['high']:.2%}) on {test['images']:,} test images"
     notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
-    none = metrics["tta"]["combination"] == "original"
-    averaged = "no views averaged" if none else f"with averaged views {test['tta_accuracy']:.2%}"
+    averaged = "no views averaged"
+    if record.averages_views(metrics):
+        averaged = f"with averaged views {test['tta_accuracy']:.2%}"
     return "\n".join([
         f"test accuracy  {accuracy}; {averaged}{notice}",
         f"network        {metrics['parameters']:,} parameters; {train['epochs']} epochs in {clock(train['seconds'])}",

@@ -1,11 +1,13 @@
 """results/index.html: one row a run, read from the runs' metrics.json."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-from lib import paths
+from lib import paths, record
+from lib.errors import UserError
+from lib.progress import clock
+from lib.state import write_atomically
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
@@ -15,10 +17,10 @@ MISSING = "–"
 
 
 def read_metrics(run: str) -> dict[str, Any]:
-    """Return metrics.json of `run`; empty where there is none or it cannot be read."""
+    """Return the run's metrics; empty where there are none or they cannot be read: the index shows the others."""
     try:
-        metrics = json.loads((paths.results(run) / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        metrics = record.read_metrics(run)
+    except (OSError, UserError):
         return {}
     return metrics if isinstance(metrics, dict) else {}
 
@@ -30,13 +32,6 @@ def number(metrics: dict[str, Any], *keys: str) -> float | None:
         value = value.get(key) if isinstance(value, dict) else None
     usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return value if usable else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` so that a reader finds the old file or the new one, never a part."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def label(notebook: str) -> str:
@@ -51,22 +46,12 @@ def percent(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.2f}%"
 
 
-def duration(seconds: float | None) -> str:
-    """Return seconds as the two largest units: 42 s, 3 min 05 s, 1 h 20 min."""
-    if seconds is None:
-        return MISSING
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what the index says about a run, every value ready to be shown."""
     size = number(metrics, "parameters")
     low, high = number(metrics, "test", "low"), number(metrics, "test", "high")
     pages = [path.stem for path in sorted(paths.results(run).glob("[0-9][0-9]_*.html"))]
-    report = paths.results(run) / "report.html"
+    report, seconds = paths.results(run) / "report.html", number(metrics, "train", "seconds")
     return {
         "run": run,
         "notice": notice_of(metrics),
@@ -74,7 +59,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "accuracy": percent(number(metrics, "test", "accuracy")),
         "interval": MISSING if low is None or high is None else f"{percent(low)[:-1]} to {percent(high)}",
         "tta": _averaged(metrics),
-        "time": duration(number(metrics, "train", "seconds")),
+        "time": MISSING if seconds is None else clock(seconds),
         "report": f"{run}/report.html" if report.is_file() else "",
         "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
     }
@@ -84,16 +69,13 @@ def notice_of(metrics: dict[str, Any]) -> str:
     """Return what a reader of any page of the run must know: what the data is not, and whether it is stale."""
     train = metrics.get("train")
     stale = isinstance(train, dict) and train.get("stale")
-    parts = [str(metrics.get("notice") or ""), "stale: trained by other code than is here now" if stale else ""]
+    parts = [str(metrics.get("notice") or ""), f"stale: {record.STALE}" if stale else ""]
     return "; ".join(part for part in parts if part)
 
 
 def _averaged(metrics: dict[str, Any]) -> str:
     """Return the accuracy with averaged views, or that none were chosen."""
-    tta = metrics.get("tta")
-    if isinstance(tta, dict) and tta.get("combination") == "original":
-        return "none chosen"
-    return percent(number(metrics, "test", "tta_accuracy"))
+    return percent(number(metrics, "test", "tta_accuracy")) if record.averages_views(metrics) else "none chosen"
 
 
 def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
@@ -119,5 +101,5 @@ def write_index() -> Path:
     unreadable = sorted(run for run, metrics in found.items() if not metrics)
     page = paths.RESULTS / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_text(page, template.render(bundle=BUNDLE, groups=list(groups.items()), unreadable=unreadable))
+    write_atomically(page, template.render(bundle=BUNDLE, groups=list(groups.items()), unreadable=unreadable).encode())
     return page

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import shlex
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import yaml
@@ -252,8 +252,3 @@ def _scalar(text: str, where: str) -> Any:
 def _problem(error: Exception) -> str:
     """Return what a YAML error says, on one line."""
     return " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
-
-
-def defaults_of(section: type) -> dict[str, Any]:
-    """Return a section class's defaults as the plain values a parameters cell holds."""
-    return {one.name: list(one.default) if isinstance(one.default, tuple) else one.default for one in fields(section)}

@@ -17,8 +17,9 @@ from typing import Any
 
 from lib import paths
 from lib.errors import UserError, exit_on_user_error
-from lib.index import BUNDLE, TEMPLATE, label, notice_of, read_metrics, write_index, write_text
+from lib.index import BUNDLE, TEMPLATE, label, notice_of, read_metrics, write_index
 from lib.paths import shown
+from lib.state import write_atomically
 
 HERE = Path(__file__).resolve().parent
 CODE = ("publish.py", "pages.py", "prose.py", "index.py")
@@ -76,7 +77,8 @@ def render(
         return
     from lib import pages  # late: nbconvert is slow to import and an unchanged page needs none of it
 
-    write_text(page, pages.convert_notebook(executed, pages.Page(**told, fingerprint=fingerprint)))
+    html = pages.convert_notebook(executed, pages.Page(**told, fingerprint=fingerprint))
+    write_atomically(page, html.encode())
 
 
 def executed_notebooks(run: str) -> list[Path]:

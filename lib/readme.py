@@ -21,7 +21,7 @@ def row(run: str) -> list[str]:
     return [
         f"`{run}`", metrics["notice"] or "CIFAR-10", f"{metrics['parameters']:,}",
         f"{test['accuracy']:.2%} ({test['low']:.2%} to {test['high']:.2%})",
-        "none chosen" if metrics["tta"]["combination"] == "original" else f"{test['tta_accuracy']:.2%}",
+        f"{test['tta_accuracy']:.2%}" if record.averages_views(metrics) else "none chosen",
         f"{train['epochs']} epochs, {clock(train['seconds'])}",
         f"{device}, {machine['threads']} threads, {machine['precision']}",
     ]  # fmt: skip

@@ -13,6 +13,8 @@ from lib.errors import UserError
 from lib.provenance import provenance
 from lib.state import read_json, write_atomically, write_json
 
+STALE = "trained by other code than is here now"
+
 
 class Notebook:
     """The record of one notebook of a run.
@@ -106,6 +108,12 @@ def needed(run: str, file: str) -> Path:
 def read_metrics(run: str) -> dict[str, Any]:
     """Return the merged metrics of a run, {} where there are none."""
     return read_json(paths.results(run) / "metrics.json")
+
+
+def averages_views(metrics: dict[str, Any]) -> bool:
+    """Whether the run averages views; where none was better on the hold-out it keeps the single one."""
+    tta = metrics.get("tta")
+    return not (isinstance(tta, dict) and tta.get("combination") == "original")
 
 
 def merge(folder: Path) -> dict[str, Any]:

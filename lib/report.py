@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from lib.progress import clock
+from lib.record import STALE, averages_views
 
 
 def headline(metrics: dict[str, Any]) -> str:
@@ -40,7 +41,7 @@ def scores(test: dict[str, Any], chosen: str) -> pd.DataFrame:
 def averaging(metrics: dict[str, Any]) -> str:
     """Return a sentence on what averaging views did to the test accuracy."""
     test, tta = metrics["test"], metrics["tta"]
-    if tta["combination"] == "original":
+    if not averages_views(metrics):
         return "On the hold-out no average of views was better than the single view, so none was applied."
     gain = (test["tta_accuracy"] - test["accuracy"]) * 100
     paired, verdict = tta["mcnemar"], "more" if tta["mcnemar"]["p"] < 0.05 else "not more"
@@ -62,16 +63,17 @@ def claimed_pairs(metrics: dict[str, Any]) -> str:
 
 
 def stale(metrics: dict[str, Any]) -> str:
-    """Return, as Markdown, that the training was done by other code than is here now, or an empty string."""
+    """Return, as Markdown, which code changed since the training, or an empty string."""
     files = metrics["train"]["stale"]
-    return f"> **Stale.** The training was done by other code than is here now: {', '.join(files)}." if files else ""
+    return f"> **Stale: {STALE}**: {', '.join(files)}." if files else ""
 
 
 def beside(metrics: dict[str, Any], reference: dict[str, Any]) -> pd.DataFrame:
     """Return what the reference reported beside what this run and its notebooks found, one row a figure."""
     test, network = metrics["test"], metrics["reference_network"]
-    none = metrics["tta"]["combination"] == "original"
-    averaged = "none was better on the hold-out" if none else _score(test, "tta_accuracy", "tta_low", "tta_high")
+    averaged = "none was better on the hold-out"
+    if averages_views(metrics):
+        averaged = _score(test, "tta_accuracy", "tta_low", "tta_high")
     rows = [
         ("parameters of the reference network", f"{reference['parameters_reported'] / 1e6:.2f} M",
          f"{network['parameters']:,}"),

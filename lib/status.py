@@ -80,7 +80,7 @@ def cell_states(executed: Path) -> list[str]:
     """Return the state (pending, broken, completed) of each code cell that is not empty, [] for a cut-off file.
 
     When the kernel dies, Papermill calls all cells completed; those it never began have no start time, and the
-    one it died in has no execution count.
+    one it died in mostly has no execution count.
     """
     code = [cell for cell in read_cells(executed) if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
     return [cell_state(cell) for cell in code]

@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import index, paths, publish
+from lib import paths, publish
 from lib.errors import UserError
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -264,7 +264,7 @@ def test_index_is_sorted_and_survives_what_is_missing(results):
     page = soup(publish.write_index())
     rows = [[cell.get_text(" ") for cell in row.find_all(["th", "td"])] for row in page.select("tbody tr:not(.group)")]
     assert [row[0].split()[0] for row in rows] == ["best", "cpu", "begun", "smoke", "<odd>"]
-    assert rows[1][1:] == ["95.12%", "94.67 to 95.53%", "95.55%", "4,754,218", "1 h 02 min", "–"]
+    assert rows[1][1:] == ["95.12%", "94.67 to 95.53%", "95.55%", "4,754,218", "1:02:05", "–"]
     assert rows[2][1:] == ["–"] * 6
     assert NOTICE in rows[3][0]
     assert "cannot be read: broken." in page.get_text() and "empty" not in page.get_text()
@@ -280,14 +280,6 @@ def test_index_links_to_report_and_pages(run):
 
 def test_index_without_runs(results):
     assert "No run has recorded" in soup(publish.write_index()).get_text()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(None, "–"), (41.6, "42 s"), (185, "3 min 05 s"), (3599.7, "1 h 00 min"), (7380, "2 h 03 min")],
-)
-def test_duration(seconds, shown):
-    assert index.duration(seconds) == shown
 
 
 def test_pdf_says_what_is_missing(results, monkeypatch):
