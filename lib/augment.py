@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from lib.data import normalise
+from lib.trivial import trivial_augment
 
 
 def _uniform(count: int, low: float, high: float, images: Tensor, generator: Generator) -> Tensor:
@@ -176,27 +177,54 @@ def mixup(
     return weight * images + (1 - weight) * images[partner], labels[partner], lam
 
 
-def train_batch(images: Tensor, labels: Tensor, recipe, statistics, generator: Generator):
+def mix(images: Tensor, labels: Tensor, recipe, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix a share `recipe.cutmix` of the images by CutMix and a share `recipe.mixup` by mixup, none by both.
+
+    Results as of `cutmix`.
+    """
+    pasted = cutmix(images, labels, recipe.cutmix_alpha, 1.0, generator) if recipe.cutmix else None
+    blended = mixup(images, labels, recipe.mixup_alpha, 1.0, generator) if recipe.mixup else None
+    draw = torch.rand(len(images), device=images.device, generator=generator)
+    partners, lam = labels, torch.ones(len(labels), device=images.device)
+    for mixed, low, high in ((pasted, 0.0, recipe.cutmix), (blended, recipe.cutmix, recipe.cutmix + recipe.mixup)):
+        if mixed:
+            chosen = (draw >= low) & (draw < high)
+            images = torch.where(chosen[:, None, None, None], mixed[0], images)
+            partners, lam = torch.where(chosen, mixed[1], partners), torch.where(chosen, mixed[2], lam)
+    return images, partners, lam
+
+
+def train_batch(
+    images: Tensor, labels: Tensor, recipe, statistics, generator: Generator, host: Generator | None = None,
+    mirrored: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Turn raw images into what the network is trained on.
 
     Args:
         images: uint8 (N, 3, 32, 32); labels: int64 (N,).
         recipe: anything with the augmentation fields of lib.settings.Train.
         statistics: lib.data.Statistics of the training images.
+        generator: of the images' device; host: one of the CPU, needed for TrivialAugment only.
+        mirrored: which images to mirror left to right, bool (N,); drawn with recipe.horizontal_flip where None.
 
     Returns:
         float32 images, the partners' labels and lambda, the last two as `cutmix` returns them.
     """
     images = random_crop(images, recipe.crop_padding, generator, recipe.crop_mode)
-    images = random_horizontal_flip(images, recipe.horizontal_flip, generator)
+    if mirrored is None:
+        images = random_horizontal_flip(images, recipe.horizontal_flip, generator)
+    else:
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     if recipe.vertical_flip:
         images = random_vertical_flip(images, recipe.vertical_flip, generator)
+    if recipe.trivial_augment:
+        images = trivial_augment(images, recipe.trivial_augment, host)
     images = images.float() / 255
     if recipe.blur:
         images = random_gaussian_blur(images, recipe.blur, recipe.blur_sigma, recipe.blur_kernel, generator)
     images = normalise(images, statistics)
     if recipe.erasing:
         images = random_erasing(images, recipe.erasing, recipe.erasing_scale, generator)
-    if recipe.cutmix:
-        return cutmix(images, labels, recipe.cutmix_alpha, recipe.cutmix, generator)
+    if recipe.cutmix or recipe.mixup:
+        return mix(images, labels, recipe, generator)
     return images, labels, torch.ones(len(labels), device=images.device)

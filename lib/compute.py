@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -12,13 +14,15 @@ from lib.errors import UserError
 def prepare(settings) -> torch.device:
     """Set threads and determinism for this process and return the device that `settings` (Compute) ask for.
 
-    Raises UserError where a GPU is asked for and none is there.
+    Without a parameter `deterministic`, or with it true, equal inputs give equal bits; false lets a GPU take faster
+    ways. On the CPU everything is deterministic. Raises UserError where a GPU is asked for and none is there.
     """
     torch.set_num_threads(settings.threads)
     # Read by cuBLAS at its first call; without it deterministic algorithms raise an error there.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    exact = getattr(settings, "deterministic", True)
+    torch.use_deterministic_algorithms(exact)
+    torch.backends.cudnn.benchmark = not exact
     available = torch.cuda.is_available()
     if settings.device == "cuda" and not available:
         raise UserError("device = 'cuda': PyTorch finds no GPU here; write device: auto")
@@ -45,8 +49,25 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def identity(device: torch.device, precision: str, threads: int) -> dict[str, str | int]:
-    """Return what, beside code, values and data, decides the bits of a result."""
+def compiles(settings, device: torch.device) -> bool:
+    """Whether training goes through torch.compile: asked for, on a GPU, and a C compiler is there, which it needs."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    return settings.compile and device.type == "cuda" and compiler is not None
+
+
+def compiled(function: Callable) -> Callable:
+    """Return `function` compiled for the shapes it is called with, its kernels launched as one CUDA graph."""
+    fast = torch.compile(function, mode="reduce-overhead", dynamic=False, fullgraph=True)
+
+    def call(*arguments):
+        torch.compiler.cudagraph_mark_step_begin()  # what the last call returned may be overwritten
+        return fast(*arguments)
+
+    return call
+
+
+def identity(device: torch.device, precision: str, settings) -> dict[str, str | int | bool]:
+    """Return what, beside code, values and data, decides the bits of a training with `settings` (Train)."""
     import torchvision
 
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -55,7 +76,9 @@ def identity(device: torch.device, precision: str, threads: int) -> dict[str, st
         "device_name": kind,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "precision": precision,
-        "threads": threads,
+        "threads": settings.threads,
+        "compiled": compiles(settings, device),
+        "deterministic": settings.deterministic or device.type == "cpu",
         "torch": str(torch.__version__),  # a class of its own, which a checkpoint could not hold
         "torchvision": str(torchvision.__version__),
         "cuda": torch.version.cuda if device.type == "cuda" else "",

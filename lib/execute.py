@@ -43,7 +43,7 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
     Raises Failed, one line; earlier results are as they were.
     """
     folder = paths.results(parameters.name)
-    with _lock(folder, parameters.name):
+    with locked(folder, parameters.name):
         for node in nodes():
             reasons = status.reasons(node, parameters, folder)
             if retrain and node.name == "03_train":
@@ -163,7 +163,7 @@ def _forget_failed(node: Node, folder: Path) -> None:
 
 
 @contextmanager
-def _lock(folder: Path, name: str):
+def locked(folder: Path, name: str):
     """Hold the run's lock; the system gives it back however this process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
@@ -171,7 +171,7 @@ def _lock(folder: Path, name: str):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Failed(
-                f"results/{name}: another make run-all is working on this run; wait for it or stop it"
+                f"results/{name}: another make run-all or make verify is working on this run; wait for it or stop it"
             ) from error
         yield
 

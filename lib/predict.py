@@ -15,6 +15,7 @@ from lib.augment import gaussian_blur, pad
 from lib.data import Images, Statistics, normalise
 from lib.errors import UserError
 
+BATCH_SIZES = {"cpu": 500, "cuda": 5000}
 VIEW_BLUR_SIGMA = 1.0  # pixels, as the reference's
 VIEW_BLUR_REACH = 4  # pixels to each side: scipy.ndimage.gaussian_filter, which the reference used, cuts at 4 sigma
 
@@ -74,7 +75,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
 @torch.inference_mode()
 def logits(
     model: torch.nn.Module, pixels: Tensor, statistics: Statistics, view: str = "original",
-    precision: str = "fp32", batch_size: int = 500,
+    precision: str = "fp32", batch_size: int = 0,
 ) -> Tensor:  # fmt: skip
     """Return the network's logits, float32 (N, classes) on the model's device.
 
@@ -82,11 +83,12 @@ def logits(
         model: put into evaluation mode for the call, and back.
         pixels: uint8 (N, 3, H, W), on any device; moved batch by batch.
         view: a key of VIEWS, applied to the image in [0, 1], before normalisation.
+        batch_size: images a forward pass; 0 takes BATCH_SIZES of the device.
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
     parts = []
-    for batch in pixels.split(batch_size):
+    for batch in pixels.split(batch_size or BATCH_SIZES[device.type]):
         images = normalise(VIEWS[view](batch.to(device).float() / 255), statistics)
         with compute.autocast(device, precision):
             parts.append(model(images.contiguous(memory_format=torch.channels_last)).float())
@@ -111,9 +113,10 @@ def _equal_on(pixels: Tensor, first: str, second: str) -> bool:
 
 def view_logits(model, images: Images, views: Sequence[str], statistics, precision, batch_size) -> dict[str, Tensor]:
     """Return the logits of each view on the CPU; a view that equals another is computed once."""
-    same = distinct_views(images.pixels, views)
+    pixels = images.pixels.to(next(model.parameters()).device)
+    same = distinct_views(pixels, views)
     computed = {
-        view: logits(model, images.pixels, statistics, view, precision, batch_size).cpu()
+        view: logits(model, pixels, statistics, view, precision, batch_size).cpu()
         for view in dict.fromkeys(same.values())
     }
     return {view: computed[same[view]] for view in views}

@@ -18,6 +18,7 @@ def option(default: Any, doc: str, low: float | None = None, high: float | None 
 
 DATASETS = ("auto", "cifar10", "digits")
 SCHEDULES = ("constant", "cosine", "step", "one_cycle")
+FLIP_MODES = ("random", "alternating")
 VIEWS = ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
 COMBINATIONS = ("auto", "original", "flip", "report", "report_spatial")
 
@@ -94,15 +95,20 @@ class Train(Network, Data, Compute):
     crop_padding: int = option(4, "pixels of padding before the random crop", 0, 16)
     crop_mode: str = option("zero", "what the padding holds", choices=("zero", "reflect"))
     horizontal_flip: float = option(0.5, "probability", 0, 1)
+    flip_mode: str = option("random", "alternating mirrors each image every other epoch", choices=FLIP_MODES)
     vertical_flip: float = option(0.0, "probability", 0, 1)
+    trivial_augment: float = option(0.0, "probability of TrivialAugment", 0, 1)
     blur: float = option(0.0, "probability of the Gaussian blur", 0, 1)
     blur_kernel: int = option(3, "width of the blur kernel, pixels (odd)", 3, 31)
     blur_sigma: tuple[float, ...] = option((0.1, 1.5), "lowest and highest standard deviation, pixels", 0.01, 10)
     erasing: float = option(0.0, "probability of random erasing", 0, 1)
     erasing_scale: tuple[float, ...] = option((0.02, 0.2), "erased share of the image, lowest and highest", 0.001, 1)
-    cutmix: float = option(0.5, "probability that an image is mixed", 0, 1)
+    cutmix: float = option(0.5, "probability that an image is mixed by CutMix", 0, 1)
     cutmix_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
+    mixup: float = option(0.0, "probability that an image is mixed by mixup instead, in both phases", 0, 1)
+    mixup_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
     label_smoothing: float = option(0.0, "share of the label spread over all classes", 0, 0.9)
+    ema: float = option(0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
     phase2_epochs: int = option(0, "0: no second phase", 0, 5000)
     phase2_learning_rate: float = option(0.01, "peak learning rate of phase 2", 1e-6, 10)
     phase2_schedule: str = option("cosine", "schedule of phase 2", choices=SCHEDULES)
@@ -111,6 +117,8 @@ class Train(Network, Data, Compute):
     phase2_erasing: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_cutmix: float = option(0.0, "probability in phase 2", 0, 1)
     holdout_images: int = option(0, "hold-out images looked at after each epoch; 0 takes all", 0, 25_000)
+    compile: bool = option(True, "on a GPU: torch.compile with CUDA graphs")
+    deterministic: bool = option(True, "on a GPU: the same bits every time, slower; a CPU always gives them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +131,7 @@ class PredictTta(Compute):
     )
     holdout_images: int = option(0, "hold-out images used; 0 takes all", 0, 25_000)
     test_images: int = option(0, "test images used, stratified; 0 takes all", 0, 10_000)
-    batch_size: int = option(500, "images a forward pass", 1, 20_000)
+    batch_size: int = option(0, "images a forward pass; 0: 500 on a CPU, 5,000 on a GPU", 0, 20_000)
     shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
 
 
@@ -215,6 +223,8 @@ def _check_together(made: Any, where: str) -> None:
         raise UserError(f"{where}: blocks, widths and strides need one value a stage each, as many of each")
     if isinstance(made, Network) and not made.blocks:
         raise UserError(f"{where}: blocks = []: name at least one stage")
+    if isinstance(made, Train):
+        _check_recipe(made, where)
     for key in ("blur_sigma", "erasing_scale"):
         span = getattr(made, key, (0, 0))
         if len(span) != 2 or span[0] > span[1]:
@@ -223,3 +233,11 @@ def _check_together(made: Any, where: str) -> None:
         raise UserError(f"{where}: blur_kernel = {made.blur_kernel}: must be odd")
     if "original" not in getattr(made, "views", ("original",)):
         raise UserError(f"{where}: views = {list(made.views)}: 'original' must be among them")
+
+
+def _check_recipe(made: Train, where: str) -> None:
+    for key, share in (("cutmix", made.cutmix), ("phase2_cutmix", made.phase2_cutmix)):
+        if share + made.mixup > 1:
+            raise UserError(f"{where}: {key} = {share:g} and mixup = {made.mixup:g}: together at most 1")
+    if made.flip_mode == "alternating" and made.horizontal_flip != 0.5:
+        raise UserError(f"{where}: horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5")

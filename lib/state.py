@@ -101,19 +101,22 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -> None:
-    """Turn the partial state into the complete one: weights and summary written, then the folders exchanged."""
+    """Turn the partial state into the complete one: weights and summary written, then the folders exchanged.
+
+    The last checkpoint goes only afterwards, so that a training stopped here is finished by the next call.
+    """
     partial, complete = partial_folder(run_folder), complete_folder(run_folder)
     buffer = io.BytesIO()
     torch.save(weights, buffer)
     write_atomically(partial / "weights.pt", buffer.getvalue())
     write_json(partial / "state.json", summary)
-    for name in (CHECKPOINT, PREVIOUS, "progress.json"):
-        (partial / name).unlink(missing_ok=True)
     replaced = run_folder / "training.replaced"
     shutil.rmtree(replaced, ignore_errors=True)
     if complete.exists():
         complete.rename(replaced)
     partial.rename(complete)
+    for name in (CHECKPOINT, PREVIOUS, "progress.json"):
+        (complete / name).unlink(missing_ok=True)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

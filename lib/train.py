@@ -1,14 +1,13 @@
-"""Training: the step, the epoch, the loop, and what goes to disk after every epoch.
+"""Training: the loop over the epochs, and what goes to disk after every one.
 
 ``python -m lib.train RUN`` trains params/RUN.yaml without a notebook and leaves the same state as 03_train.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,22 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
 
 from lib import compute, fetch, fingerprint, params, paths, predict, progress, state
-from lib.augment import train_batch
+from lib.average import Average
 from lib.data import Dataset, Images, load, subset
 from lib.errors import UserError, exit_on_user_error
 from lib.model import ResNet, build
 from lib.provenance import provenance
 from lib.schedule import Phase, phases, total_epochs
 from lib.settings import Train
+from lib.step import loss_function, make_optimiser, train_epoch
 
 HEARTBEAT_SECONDS = 1.0
 # The code that decides the weights; what train imports besides only finds, shows or writes.
-CODE = ("augment", "compute", "data", "model", "schedule", "settings", "state", "train")
+CODE = ("augment", "average", "compute", "data", "model", "schedule", "settings", "state", "step", "train", "trivial")
+# Parameters of where the training computes; they stand in the identity under "compute".
+COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
 
 
 @dataclass
@@ -45,86 +46,13 @@ class Training:
         return fingerprint.differences(self.summary["code"], fingerprint.of_files(CODE))
 
 
-def mixed_cross_entropy(logits: Tensor, labels: Tensor, partners: Tensor, lam: Tensor, smoothing: float) -> Tensor:
-    """Return the mean over the batch of lam CE(labels) + (1 - lam) CE(partners).
-
-    The loss of Yun et al., CutMix (ICCV 2019), with a lambda of its own for each image; logits (N, classes)
-    float32, labels and partners int64 (N,), lam (N,) in [0, 1].
-    """
-    own, other = (
-        F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing) for target in (labels, partners)
-    )
-    return (lam * own + (1 - lam) * other).mean()
-
-
-def make_optimiser(model: torch.nn.Module, recipe: Train) -> torch.optim.SGD:
-    """Return SGD as the recipe says; vectors (batch norm, biases) are spared the decay unless decay_all."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1 or recipe.decay_all]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1 and not recipe.decay_all]
-    groups = [{"params": matrices}] + ([{"params": vectors, "weight_decay": 0.0}] if vectors else [])
-    return torch.optim.SGD(
-        groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0,
-        weight_decay=recipe.weight_decay, fused=next(model.parameters()).device.type == "cuda",
-    )  # fmt: skip
-
-
-def epoch_generator(seed: int, epoch: int, device: torch.device) -> Generator:
-    """Return the generator of everything random in one epoch, from (seed, epoch) alone: resuming needs no state."""
-    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
-
-
-def batches(images: Images, size: int, generator: Generator) -> Iterator[Images]:
-    """Yield the images once in random order, `size` at a time; the last batch may be smaller."""
-    order = torch.randperm(len(images), device=images.labels.device, generator=generator)
-    for positions in order.split(size):
-        yield images.take(positions)
-
-
-def train_step(
-    model, optimiser, batch: Images, recipe: Train, statistics, precision, generator
-) -> tuple[Tensor, Tensor]:
-    """Do one step; return its loss and the share of (mixed) labels predicted, both 0-d and still on the device."""
-    images, partners, lam = train_batch(batch.pixels, batch.labels, recipe, statistics, generator)
-    with compute.autocast(images.device, precision):
-        logits = model(images.contiguous(memory_format=torch.channels_last)).float()
-    loss = mixed_cross_entropy(logits, batch.labels, partners, lam, recipe.label_smoothing)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    predicted = logits.detach().argmax(1)
-    hits = lam * (predicted == batch.labels) + (1 - lam) * (predicted == partners)
-    return loss.detach(), hits.mean()
-
-
-def train_epoch(model, optimiser, images: Images, phase: Phase, epoch: int, context, beat) -> dict[str, float]:
-    """Train one epoch and return its row of the history, without the hold-out.
-
-    `context` is (statistics, precision, seed); `beat(step, steps, images)` is called after each step.
-    """
-    statistics, precision, seed = context
-    generator = epoch_generator(seed, epoch, images.labels.device)
-    size, started, sums = phase.recipe.batch_size, time.perf_counter(), 0.0
-    steps = -(-len(images) // size)
-    model.train()
-    for step, batch in enumerate(batches(images, size, generator)):
-        for group in optimiser.param_groups:
-            group["lr"] = phase.rate(epoch + step / steps)
-        results = train_step(model, optimiser, batch, phase.recipe, statistics, precision, generator)
-        sums = sums + torch.stack(results) * len(batch)
-        beat(step + 1, steps, min((step + 1) * size, len(images)))
-    loss, accuracy = (sums / len(images)).tolist()
-    seconds = time.perf_counter() - started
-    return {"epoch": epoch + 1, "phase": phase.number, "learning_rate": optimiser.param_groups[0]["lr"],
-            "next_learning_rate": phase.rate(epoch + 1), "train_loss": loss, "train_accuracy": accuracy,
-            "seconds": seconds, "images_per_second": len(images) / seconds}  # fmt: skip
-
-
 def describe(phase: Phase) -> dict[str, str]:
     """Return a phase's recipe in words, for a table."""
     recipe = phase.recipe
     decay = "all parameters" if recipe.decay_all else "weights only"
-    mixing = f"p {recipe.cutmix:g}, alpha {recipe.cutmix_alpha:g}" if recipe.cutmix else "none"
+    cutmix = f"p {recipe.cutmix:g}, alpha {recipe.cutmix_alpha:g}" if recipe.cutmix else "none"
+    mixup = f"p {recipe.mixup:g}, alpha {recipe.mixup_alpha:g}" if recipe.mixup else "none"
+    mirrored = "every other epoch" if recipe.flip_mode == "alternating" else f"p {recipe.horizontal_flip:g}"
     low, high = recipe.blur_sigma
     blur = f"p {recipe.blur:g}, {recipe.blur_kernel}x{recipe.blur_kernel}, sigma {low:g} to {high:g}"
     return {
@@ -135,11 +63,14 @@ def describe(phase: Phase) -> dict[str, str]:
         "warm-up": f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_epochs else "none",
         "weight decay": f"{recipe.weight_decay:g} on {decay}",
         "crop": f"32x32 after {recipe.crop_padding} pixels of {recipe.crop_mode} padding",
-        "flips": f"horizontal p {recipe.horizontal_flip:g}, vertical p {recipe.vertical_flip:g}",
+        "flips": f"horizontal {mirrored}, vertical p {recipe.vertical_flip:g}",
+        "TrivialAugment": f"p {recipe.trivial_augment:g}" if recipe.trivial_augment else "none",
         "Gaussian blur": blur if recipe.blur else "none",
         "random erasing": f"p {recipe.erasing:g}" if recipe.erasing else "none",
-        "CutMix": mixing,
+        "CutMix": cutmix,
+        "mixup": mixup,
         "label smoothing": f"{recipe.label_smoothing:g}",
+        "averaged weights": f"decay {recipe.ema:g} a step" if recipe.ema else "none",
     }
 
 
@@ -161,15 +92,19 @@ def evaluate(model, images: Images, statistics, precision: str) -> dict[str, flo
     return {"holdout_loss": F.cross_entropy(logits, labels).item(), "holdout_accuracy": accuracy}
 
 
+def parameters_of(settings: Train) -> dict[str, Any]:
+    """Return the parameters that decide what is trained, as plain values; where it computes is left out."""
+    return {key: value for key, value in json.loads(json.dumps(asdict(settings))).items()
+            if key not in ("run", "dataset", *COMPUTE)}  # fmt: skip
+
+
 def identity_of(settings: Train, dataset: Dataset, device: torch.device, precision: str) -> dict[str, dict[str, Any]]:
     """Return what a training is a function of: parameters, data, code and where it computes."""
-    parameters = {key: value for key, value in json.loads(json.dumps(asdict(settings))).items()
-                  if key not in ("run", "dataset", "device", "precision", "threads")}  # fmt: skip
     return {
-        "parameters": parameters,
+        "parameters": parameters_of(settings),
         "data": {"name": dataset.name, "checksum": dataset.checksum},
         "code": fingerprint.of_files(CODE),
-        "compute": compute.identity(device, precision, settings.threads),
+        "compute": compute.identity(device, precision, settings),
     }
 
 
@@ -242,6 +177,8 @@ class _Loop:
         self.phases, self.epoch, self.history, self.seconds = phases(settings), 0, [], 0.0
         model = build(settings, len(dataset.classes), settings.seed)
         self.model = model.to(device, memory_format=torch.channels_last)
+        self.average = Average(self.model, settings.ema) if settings.ema else None
+        self.loss_of = loss_function(self.model, precision, compute.compiles(settings, device))
         self.optimiser, self.optimiser_phase, self.last_beat = None, 0, 0.0
         self.holdout = subset(dataset.holdout, settings.holdout_images).to(device)
         self.images = dataset.train.to(device)
@@ -256,6 +193,8 @@ class _Loop:
             self.epoch, self.history, self.seconds = saved["epoch"], saved["history"], saved["seconds"]
             self._renew_optimiser(self.phases[saved["phase"] - 1])
             self.optimiser.load_state_dict(saved["optimiser"])
+            if self.average:
+                self.average.load_state_dict(saved["average"])
         self._write_history()
 
     def one_epoch(self) -> dict[str, Any]:
@@ -264,31 +203,38 @@ class _Loop:
         if self.optimiser_phase != phase.number:
             self._renew_optimiser(phase)
         started = time.perf_counter()
-        context = (self.statistics, self.precision, self.settings.seed)
-        row = train_epoch(self.model, self.optimiser, self.images, phase, self.epoch, context, self._beat)
-        row |= evaluate(self.model, self.holdout, self.statistics, self.precision)
+        row = train_epoch(
+            self.model, self.optimiser, self.images, phase, self.epoch, self.statistics, self.settings.seed,
+            self.loss_of, self.average, self._beat,
+        )  # fmt: skip
+        row |= evaluate(self.result, self.holdout, self.statistics, self.precision)
         self.epoch += 1
         self.seconds += time.perf_counter() - started
         self.history.append(row)
         content = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "epoch": self.epoch,
-                   "phase": phase.number, "history": self.history, "seconds": self.seconds,
-                   "identity": self.identity}  # fmt: skip
+                   "average": self.average.state_dict() if self.average else None, "phase": phase.number,
+                   "history": self.history, "seconds": self.seconds, "identity": self.identity}  # fmt: skip
         state.save_checkpoint(self.folder, content)
         self._write_history()
         return row
+
+    @property
+    def result(self) -> ResNet:
+        """The network that the training gives: the averaged one where there is one."""
+        return self.average.model if self.average else self.model
 
     def finish(self) -> None:
         """Write weights and summary and make the state the run's complete one."""
         network = {"blocks": list(self.settings.blocks), "widths": list(self.settings.widths),
                    "strides": list(self.settings.strides), "classes": len(self.dataset.classes)}  # fmt: skip
-        weights = {"model": self.model.state_dict(), "network": network, "parameters": self.identity["parameters"],
+        weights = {"model": self.result.state_dict(), "network": network, "parameters": self.identity["parameters"],
                    "data": self.identity["data"], "classes": list(self.dataset.classes),
                    "statistics": asdict(self.statistics)}  # fmt: skip
         trained = len(self.images) * self.epoch
         epoch_seconds = sum(row["seconds"] for row in self.history)
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         summary = {**self.identity, "epochs": self.epoch, "images": len(self.images), "seconds": self.seconds,
-                   "images_per_second": trained / epoch_seconds, "weights_sha256": state.weights_digest(self.model),
+                   "images_per_second": trained / epoch_seconds, "weights_sha256": state.weights_digest(self.result),
                    "finished": finished, "environment": provenance()}  # fmt: skip
         state.finish(self.run_folder, weights, summary)
 

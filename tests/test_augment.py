@@ -11,7 +11,7 @@ import torchvision.transforms.functional as TF
 from scipy import stats
 from torchvision.transforms import RandomErasing, v2
 
-from lib import augment
+from lib import augment, trivial
 from lib.data import Statistics
 from lib.settings import Train
 
@@ -476,7 +476,55 @@ def test_train_batch_mixes_with_cutmix():
 
 def test_train_batch_needs_no_more_than_the_fields_it_names():
     recipe = SimpleNamespace(crop_padding=0, crop_mode="zero", horizontal_flip=0.0, vertical_flip=0.0, blur=0.0,
-                             erasing=0.0, cutmix=0.0)  # fmt: skip
+                             trivial_augment=0.0, erasing=0.0, cutmix=0.0, mixup=0.0)  # fmt: skip
     pixels, labels = raw(2)
     images, _, _ = augment.train_batch(pixels, labels, recipe, STATISTICS, generator())
     torch.testing.assert_close(images, normalised(pixels), rtol=1e-6, atol=1e-6)
+
+
+def test_mix_pastes_a_share_blends_a_share_and_leaves_the_rest():
+    """Of images of one value each, a pasted one holds two values, a blended one a single value between."""
+    count = 6000
+    values = torch.arange(count, dtype=torch.float64)
+    images = values[:, None, None, None].expand(count, 1, 8, 8).contiguous()
+    recipe = SimpleNamespace(cutmix=0.3, cutmix_alpha=1.0, mixup=0.2, mixup_alpha=1.0)
+    mixed, partners, lam = augment.mix(images, values.long(), recipe, generator())
+    flat = mixed.flatten(1)
+    torch.testing.assert_close(flat.mean(1), lam * values + (1 - lam) * partners, rtol=1e-5, atol=1e-2)
+    same = flat == flat[:, :1]
+    own = (flat == values[:, None]).all(1)
+    pasted, blended = ~same.all(1), same.all(1) & ~own
+    assert (lam[own] == 1).logical_or(partners[own] == values[own].long()).all()
+    # some boxes cover all or nothing of an image of 8 x 8
+    assert abs(int(blended.sum()) - 0.2 * count) < 0.02 * count
+    assert 0.22 * count < int(pasted.sum()) < 0.31 * count
+    assert abs(int(own.sum()) - 0.5 * count) < 0.06 * count
+
+
+@pytest.mark.parametrize(("cutmix", "mixup"), [(1.0, 0.0), (0.0, 1.0)])
+def test_mix_with_one_of_them_is_that_one(cutmix, mixup):
+    pixels, labels = raw(64)
+    images = pixels.float()
+    recipe = SimpleNamespace(cutmix=cutmix, cutmix_alpha=1.0, mixup=mixup, mixup_alpha=1.0)
+    alone = augment.cutmix if cutmix else augment.mixup
+    for ours, theirs in zip(
+        augment.mix(images, labels, recipe, generator(5)), alone(images, labels, 1.0, 1.0, generator(5)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_train_batch_mirrors_what_it_is_told():
+    pixels, labels = raw(4)
+    mirrored = torch.tensor([True, False, False, True])
+    images, _, _ = augment.train_batch(pixels, labels, Train(**OFF), STATISTICS, generator(), mirrored=mirrored)
+    expected = torch.stack([image.flip(2) if turn else image for image, turn in zip(pixels, mirrored, strict=True)])
+    torch.testing.assert_close(images, normalised(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_train_batch_applies_trivial_augment_to_the_cropped_and_mirrored_pixels():
+    pixels, labels = raw(50)
+    recipe = Train(**OFF | {"trivial_augment": 1.0})
+    images, _, _ = augment.train_batch(pixels, labels, recipe, STATISTICS, generator(), generator(9))
+    expected = trivial.trivial_augment(pixels, 1.0, generator(9))
+    torch.testing.assert_close(images, normalised(expected), rtol=1e-6, atol=1e-6)
+    assert not torch.equal(expected, pixels)

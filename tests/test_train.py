@@ -1,4 +1,4 @@
-"""The training: its loss and optimiser by hand, its bits, its resumption, its refusals."""
+"""The training: its bits, its resumption, its refusals."""
 
 import dataclasses
 import json
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from lib import data, fingerprint, paths, state, train
 from lib.errors import UserError
@@ -47,55 +46,6 @@ def stopped(digits, folder: Path, epochs: int, settings: Train = TINY) -> Path:
     return state.partial_folder(folder)
 
 
-def test_mixed_loss_by_hand():
-    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
-    labels, partners, lam = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([0.75, 1.0])
-    sums = [math.log(sum(math.exp(value) for value in row)) for row in logits.tolist()]
-    first = 0.75 * (sums[0] - 2.0) + 0.25 * (sums[0] - 0.0)
-    second = sums[1] - 3.0
-    loss = train.mixed_cross_entropy(logits, labels, partners, lam, 0.0)
-    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
-    soft = lam[:, None] * F.one_hot(labels, 3) + (1 - lam[:, None]) * F.one_hot(partners, 3)
-    smoothed = train.mixed_cross_entropy(logits, labels, partners, lam, 0.1)
-    assert smoothed.item() == pytest.approx(F.cross_entropy(logits, soft, label_smoothing=0.1).item(), rel=1e-6)
-
-
-def test_decay_spares_vectors_only_where_asked():
-    model = train.build(TINY, 10, 0)
-    vectors = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 1)
-    groups = train.make_optimiser(model, dataclasses.replace(TINY, decay_all=False)).param_groups
-    assert [group["weight_decay"] for group in groups] == [TINY.weight_decay, 0.0]
-    assert sum(parameter.numel() for parameter in groups[1]["params"]) == vectors == 2 * (4 * 3 + 8 * 3) + 10
-    assert len(train.make_optimiser(model, TINY).param_groups) == 1
-
-
-def test_one_step_is_sgd_by_hand(digits):
-    """Without momentum and decay: weight - rate * gradient, the gradient from plain PyTorch."""
-    plain = dataclasses.replace(
-        TINY, momentum=0.0, weight_decay=0.0, crop_padding=0, horizontal_flip=0.0, vertical_flip=0.0, blur=0.0,
-        erasing=0.0, cutmix=0.0,
-    )  # fmt: skip
-    model, twin = train.build(plain, 10, 0), train.build(plain, 10, 0)
-    batch = digits.train.take(torch.arange(20))
-    optimiser = train.make_optimiser(model, plain)
-    generator = torch.Generator().manual_seed(0)
-    loss, _ = train.train_step(model, optimiser, batch, plain, digits.statistics, "fp32", generator)
-    expected = F.cross_entropy(twin(data.normalise(batch.pixels.float() / 255, digits.statistics)), batch.labels)
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs - plain.learning_rate * theirs.grad, rtol=1e-4, atol=1e-6)
-
-
-def test_every_image_once_an_epoch_in_another_order(digits):
-    orders = []
-    for epoch in (0, 1, 0):
-        generator = train.epoch_generator(7, epoch, torch.device("cpu"))
-        orders.append(torch.cat([batch.index for batch in train.batches(digits.train, 16, generator)]))
-    assert all(sorted(order.tolist()) == digits.train.index.tolist() for order in orders)
-    assert torch.equal(orders[0], orders[2]) and not torch.equal(orders[0], orders[1])
-
-
 def test_history_says_what_was_done(never_stopped):
     history = never_stopped.history
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
@@ -126,6 +76,30 @@ def test_stopped_training_ends_with_the_same_bits(digits, never_stopped, tmp_pat
     assert [[row[key] for key in keys] for row in whole.history] == [
         [row[key] for key in keys] for row in never_stopped.history
     ]
+
+
+def test_every_ingredient_at_once_is_resumed_to_the_same_bits(digits, tmp_path):
+    """TrivialAugment, CutMix with mixup, alternating flips and averaged weights keep nothing that is not on disk."""
+    rich = dataclasses.replace(
+        TINY, epochs=3, phase2_epochs=1, trivial_augment=0.7, cutmix=0.4, mixup=0.4, flip_mode="alternating",
+        crop_mode="reflect", ema=0.95, label_smoothing=0.1, nesterov=True, decay_all=False, schedule="one_cycle",
+        warmup_epochs=0.5, schedule_by="step",
+    )  # fmt: skip
+    whole = train.train(rich, digits, tmp_path / "whole")
+    for epochs in (1, 3):
+        stopped(digits, tmp_path / str(epochs), epochs, rich)
+        again = train.train(rich, digits, tmp_path / str(epochs))
+        assert again.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_averaged_weights_are_the_result(digits, tmp_path):
+    """With a decay of almost 1 but few steps the average still moves; it is not the last step's network."""
+    plain = train.train(dataclasses.replace(TINY, epochs=1, phase2_epochs=0), digits, tmp_path / "plain")
+    averaged = train.train(dataclasses.replace(TINY, epochs=1, phase2_epochs=0, ema=0.9), digits, tmp_path / "ema")
+    steps = 3
+    assert int(plain.model.bn.num_batches_tracked) == int(averaged.model.bn.num_batches_tracked) == steps
+    assert plain.history[0]["train_loss"] == averaged.history[0]["train_loss"]  # the same steps were done
+    assert plain.summary["weights_sha256"] != averaged.summary["weights_sha256"]
 
 
 def test_finished_training_is_loaded_not_repeated(digits, tmp_path):
