@@ -20,11 +20,11 @@ export RUN SET SEED UNTIL
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run-all status readme html pdf lab test lint strip lock clean
+.PHONY: help setup data run-all status verify bench bench-readme readme html pdf lab test lint strip lock clean
 
 help: ## list the targets
 	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]"; echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## make .venv and install the locked packages (done by the others when needed)
 
@@ -45,6 +45,15 @@ run-all: setup ## run the notebooks of a run, render its pages, end with the fig
 
 status: setup ## say for each notebook of a run whether it is up to date, and if not, what changed
 	@$(BIN)/python -m lib.execute "$$RUN" $(OPTIONS) --status
+
+verify: setup ## train a finished run again from nothing and compare weights and test accuracy
+	@$(BIN)/python -m lib.verify "$$RUN" --set "$$SET" --seed "$$SEED"
+
+bench: setup ## measure speed and memory beside the reference's pipeline (CIFAR-10; some 10 minutes on two cores)
+	@$(BIN)/python -m benchmarks.run
+
+bench-readme: setup ## keep those measurements in benchmarks/results/ and write their table into README.md
+	@$(BIN)/python -m benchmarks.readme
 
 readme: setup ## write the results table of README.md from the runs named in RUNS
 	@$(BIN)/python -m lib.readme $(RUNS)

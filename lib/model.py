@@ -6,6 +6,7 @@ table follow the order of computation.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -50,18 +51,26 @@ class BasicBlock(nn.Module):
         return F.relu(out + (x if self.shortcut is None else self.shortcut(x)))
 
 
+BLOCKS = {"basic": BasicBlock}
+
+
 class ResNet(nn.Module):
-    """Stem, stages of basic blocks, global average pool, linear classifier.
+    """Stem, stages of residual blocks, global average pool, linear classifier.
 
     Args:
         blocks, widths, strides: one value a stage: number of blocks, channels, stride of its first block.
         classes: number of logits.
+        block: kind of the blocks, a key of BLOCKS.
 
     Input: float images (N, 3, H, W), normalised. Output: logits (N, classes).
     """
 
-    def __init__(self, blocks: Sequence[int], widths: Sequence[int], strides: Sequence[int], classes: int = 10):
+    def __init__(
+        self, blocks: Sequence[int], widths: Sequence[int], strides: Sequence[int], classes: int = 10,
+        block: str = "basic",
+    ):  # fmt: skip
         super().__init__()
+        make = BLOCKS[block]
         self.conv = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(widths[0])
         stages, channels_in = [], widths[0]
@@ -69,7 +78,7 @@ class ResNet(nn.Module):
             block_strides = [stride] + [1] * (count - 1)
             inputs = [channels_in] + [channels] * (count - 1)
             pairs = zip(inputs, block_strides, strict=True)
-            stages.append(nn.Sequential(*(BasicBlock(before, channels, step) for before, step in pairs)))
+            stages.append(nn.Sequential(*(make(before, channels, step) for before, step in pairs)))
             channels_in = channels
         self.stages = nn.Sequential(*stages)
         self.pool = GlobalAveragePool()
@@ -88,7 +97,7 @@ def build(network, classes: int = 10, seed: int | None = None) -> ResNet:
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # made on the CPU; torch.manual_seed would touch GPUs too
-        model = ResNet(network.blocks, network.widths, network.strides, classes)
+        model = ResNet(**configuration(network, classes))
     count = count_parameters(model)
     if count > PARAMETER_LIMIT and not network.comparison:
         raise UserError(
@@ -96,6 +105,12 @@ def build(network, classes: int = 10, seed: int | None = None) -> ResNet:
             "make it narrower, or mark the run comparison: true"
         )
     return model
+
+
+def configuration(network, classes: int) -> dict[str, Any]:
+    """Return the arguments of ResNet that `network` describes, as plain values."""
+    return {"blocks": list(network.blocks), "widths": list(network.widths), "strides": list(network.strides),
+            "classes": classes, "block": network.block}  # fmt: skip
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -106,15 +121,15 @@ def count_parameters(model: nn.Module) -> int:
 def layer_table(model: ResNet, size: int = 32) -> pd.DataFrame:
     """Return one row a layer in the order of computation, found by running one image through the network.
 
-    Rows are the leaf modules and, after its parts, each BasicBlock. Columns: layer (type and number), stage,
+    Rows are the leaf modules and, after its parts, each block. Columns: layer (type and number), stage,
     output (C, H, W), parameters (of the layer itself), mmac (multiply-accumulates / 1e6 of convolutions and
     the linear layer; batch norm, ReLU and additions are left out, as is usual).
     """
-    rows, handles = [], []
+    rows, handles, kinds = [], [], tuple(BLOCKS.values())
 
     def note(name: str):
         def hook(module: nn.Module, _inputs, output: Tensor) -> None:
-            own = 0 if isinstance(module, BasicBlock) else count_parameters(module)
+            own = 0 if isinstance(module, kinds) else count_parameters(module)
             weights = module.weight.numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
             pixels = output[0, 0].numel() if output.dim() == 4 else 1
             stage = f"stage {int(name.split('.')[1]) + 1}" if name.startswith("stages") else "stem and head"
@@ -124,7 +139,7 @@ def layer_table(model: ResNet, size: int = 32) -> pd.DataFrame:
         return hook
 
     for name, module in model.named_modules():
-        if isinstance(module, BasicBlock) or not list(module.children()):
+        if isinstance(module, kinds) or not list(module.children()):
             handles.append(module.register_forward_hook(note(name)))
     parameter, training = next(model.parameters()), model.training
     with torch.no_grad():
@@ -152,7 +167,7 @@ def memory_estimate(table: pd.DataFrame, size: int = 32) -> dict[str, float]:
 
 
 def count_by_hand(network, classes: int = 10) -> pd.DataFrame:
-    """Derive the parameter count stage by stage from the formulae alone, without a network.
+    """Derive the parameter count of basic blocks stage by stage from the formulae alone, without a network.
 
     A 3x3 convolution from a to b channels has 9ab parameters, a 1x1 one ab, batch norm 2b, the classifier
     classes * (c + 1). Columns: part, formula, parameters; the last row is the total.

@@ -18,6 +18,7 @@ def option(default: Any, doc: str, low: float | None = None, high: float | None 
 
 DATASETS = ("auto", "cifar10", "digits")
 SCHEDULES = ("constant", "cosine", "step", "one_cycle")
+BLOCKS = ("basic",)
 FLIP_MODES = ("random", "alternating")
 VIEWS = ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
 COMBINATIONS = ("auto", "original", "flip", "report", "report_spatial")
@@ -56,6 +57,7 @@ class Network(Run):
     blocks: tuple[int, ...] = option((4, 4, 4, 3), "residual blocks of each stage", 1, 64)
     widths: tuple[int, ...] = option((32, 64, 128, 256), "channels of each stage", 1, 2048)
     strides: tuple[int, ...] = option((1, 2, 2, 2), "stride of each stage's first block", 1, 2)
+    block: str = option("basic", "kind of residual block", choices=BLOCKS)
     comparison: bool = option(False, "true lifts the limit of 5,000,000 parameters, for a comparison only")
 
 

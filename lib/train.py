@@ -20,7 +20,7 @@ from lib import compute, fetch, fingerprint, params, paths, predict, progress, s
 from lib.average import Average
 from lib.data import Dataset, Images, load, subset
 from lib.errors import UserError, exit_on_user_error
-from lib.model import ResNet, build
+from lib.model import ResNet, build, configuration
 from lib.provenance import provenance
 from lib.schedule import Phase, phases, total_epochs
 from lib.settings import Train
@@ -153,7 +153,7 @@ def load_finished(run_folder: Path, identity: dict[str, dict] | None = None) -> 
     if not summary or not same:
         return None
     saved = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-    model = ResNet(*(saved["network"][key] for key in ("blocks", "widths", "strides", "classes")))
+    model = ResNet(**saved["network"])
     model.load_state_dict(saved["model"])
     return Training(model.to(memory_format=torch.channels_last), state.read_history(folder), summary)
 
@@ -225,8 +225,7 @@ class _Loop:
 
     def finish(self) -> None:
         """Write weights and summary and make the state the run's complete one."""
-        network = {"blocks": list(self.settings.blocks), "widths": list(self.settings.widths),
-                   "strides": list(self.settings.strides), "classes": len(self.dataset.classes)}  # fmt: skip
+        network = configuration(self.settings, len(self.dataset.classes))
         weights = {"model": self.result.state_dict(), "network": network, "parameters": self.identity["parameters"],
                    "data": self.identity["data"], "classes": list(self.dataset.classes),
                    "statistics": asdict(self.statistics)}  # fmt: skip

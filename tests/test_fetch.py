@@ -445,7 +445,10 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interruption_leaves_no_dataset(here, serve, sign):
     slow = serve(pause=0.05)
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, here, slow.url])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, here, slow.url],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    )
     kept = here / f"{ARCHIVE.name}.partial"
     until = time.monotonic() + 10
     while not (kept.exists() and kept.stat().st_size) and time.monotonic() < until:

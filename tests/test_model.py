@@ -17,7 +17,7 @@ REFERENCE = json.loads((Path(__file__).resolve().parents[1] / "docs" / "referenc
 
 
 def network(blocks=(4, 4, 4, 3), widths=(32, 64, 128, 256), strides=(1, 2, 2, 2), comparison=False):
-    return SimpleNamespace(blocks=blocks, widths=widths, strides=strides, comparison=comparison)
+    return SimpleNamespace(blocks=blocks, widths=widths, strides=strides, block="basic", comparison=comparison)
 
 
 SMALL = network((2, 1, 2), (4, 8, 8), (1, 2, 1))  # the last stage changes neither stride nor width

@@ -155,7 +155,7 @@ def test_old_state_stays_until_the_new_one_is_complete(digits, tmp_path):
 def test_weights_carry_their_own_configuration(digits, never_stopped, tmp_path):
     train.train(TINY, digits, tmp_path)
     saved = torch.load(state.complete_folder(tmp_path) / "weights.pt", weights_only=True)
-    assert saved["network"] == {"blocks": [1, 1], "widths": [4, 8], "strides": [1, 2], "classes": 10}
+    assert saved["network"] == {"blocks": [1, 1], "widths": [4, 8], "strides": [1, 2], "classes": 10, "block": "basic"}
     assert saved["classes"] == [str(digit) for digit in range(10)]
     assert saved["parameters"]["learning_rate"] == 0.05
     summary = json.loads((state.complete_folder(tmp_path) / "state.json").read_text())

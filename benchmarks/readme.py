@@ -1,0 +1,57 @@
+"""Put measurements into README.md: ``python -m benchmarks.readme``.
+
+What ``make bench`` left in results/bench/ is copied to benchmarks/results/, which is committed, and the table is
+written from all that lies there; a rehearsal never gets in.
+"""
+
+import shutil
+from typing import Any
+
+from benchmarks import picture, table
+from benchmarks.machine import words
+from benchmarks.run import FOLDER
+from lib import paths
+from lib.errors import UserError, exit_on_user_error
+from lib.state import read_json, write_atomically
+
+KEPT = paths.ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- benchmarks: begin (make bench) -->", "<!-- benchmarks: end -->"
+
+
+def keep() -> None:
+    """Copy each machine's file from results/bench/ to benchmarks/results/ and draw its figure there."""
+    KEPT.mkdir(exist_ok=True)
+    for path in sorted(FOLDER.glob("*.json")):
+        found = read_json(path)
+        if not found["rehearsal"]:
+            shutil.copyfile(path, KEPT / path.name)
+            picture.save(found, KEPT / path.stem)
+
+
+def markdown(machines: list[dict[str, Any]]) -> str:
+    """Return one table: a row for each measurement, a column for each machine."""
+    columns = [dict(table.rows(found)) for found in machines]
+    labels = list(dict.fromkeys(label for column in columns for label in column))
+    heading = ["", *(words(found["machine"]) for found in machines)]
+    body = [[label, *(column.get(label, "") for column in columns)] for label in labels]
+    lines = [heading, ["---"] * len(heading), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> int:
+    """Replace what stands between the marks in README.md."""
+    keep()
+    machines = [read_json(path) for path in sorted(KEPT.glob("*.json"))]
+    if not machines:
+        raise UserError("no measurements in results/bench/ or benchmarks/results/: make bench")
+    readme = paths.ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _old, found, after = rest.partition(END)
+    if not found:
+        raise UserError(f"README.md: the marks '{BEGIN}' and '{END}' are missing; put them around the table's place")
+    write_atomically(readme, f"{before}{BEGIN}\n{markdown(machines)}\n{END}{after}".encode())
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

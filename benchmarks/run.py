@@ -1,0 +1,77 @@
+"""Measure speed and memory on this machine: ``make bench``, or ``python -m benchmarks.run [--quick]``.
+
+Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into the README.
+"""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import limits, machine, memory, picture, prediction, startup, table, training
+from benchmarks.plan import PLANS, settings
+from benchmarks.timing import say, spread
+from lib import compute, fetch, paths
+from lib.data import Dataset, load
+from lib.errors import UserError, exit_on_user_error
+from lib.provenance import provenance
+from lib.state import write_json
+
+FOLDER = paths.RESULTS / "bench"
+
+
+def dataset_here() -> tuple[Dataset, Path]:
+    """Return CIFAR-10 and its root; UserError where it is not here."""
+    root = fetch.locate()
+    if root is None:
+        raise UserError("make bench needs the real CIFAR-10: make data")
+    return load("cifar10"), root
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Measure everything on this machine, one after the other, and return it."""
+    began = time.perf_counter()
+    dataset, root = dataset_here()
+    told = machine.description()
+    plan = PLANS["quick" if quick else told["device"]]
+    found: dict[str, Any] = {"machine": told, "rehearsal": quick, "plan": asdict(plan), "recipe": asdict(settings())}
+    parts = {
+        "training": lambda: training.measure(plan, dataset, root, quick),
+        "networks": lambda: training.measure_networks(plan, dataset, quick),
+        "prediction": lambda: prediction.measure(plan, dataset, quick),
+        "memory": lambda: memory.measure(plan.memory_steps, quick),
+        "startup": lambda: startup.measure(plan.starts, plan.notebooks),
+        "profile": lambda: limits.measure_profile(plan, dataset, quick),
+    }
+    for name, part in parts.items():
+        say(f"{name}, {time.perf_counter() - began:.0f} s after the start:")
+        found[name] = part()
+    found["limits"] = against_the_bound(found, plan.matrix)
+    return found | {"seconds": time.perf_counter() - began, "environment": provenance()}
+
+
+def against_the_bound(found: dict[str, Any], matrix: int) -> dict[str, Any]:
+    """Return the machine's rate of matrix products, the bound it sets, and the share of it that training reaches."""
+    flops = limits.matrix_rate(matrix, found["machine"]["precision"], compute.prepare(settings()))
+    bound = limits.bound(flops, found["profile"]["mmac"])
+    reached = spread([rate / bound for rate in found["training"]["rounds"]["ours"]])
+    return {"matrix": matrix, "flops": flops, "bound": bound, "reached": reached}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write the files, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a rehearsal in seconds, with a tiny network")
+    quick = parser.parse_args(arguments).quick
+    found = measure(quick)
+    name = machine.slug(found["machine"]) + ("-quick" if quick else "")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    write_json(FOLDER / f"{name}.json", found)
+    picture.save(found, FOLDER / name)
+    print(f"\n{table.text(found)}\n\n{paths.shown(FOLDER / name)}.json, .svg, .png")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

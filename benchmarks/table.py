@@ -1,0 +1,86 @@
+"""The measurements as rows of words, for the terminal and for the README."""
+
+from typing import Any
+
+from benchmarks.plan import BATCH
+
+REHEARSAL = "a rehearsal with a tiny network: these figures mean nothing"
+MIB = 2**20
+
+
+def number(value: float) -> str:
+    """Return a number with three digits that count, thousands separated."""
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def between(found: dict[str, float], unit: str = "", scale: float = 1) -> str:
+    """Return a median with its lowest and highest reading, times `scale`; the median alone where all are one."""
+    middle, low, high = (number(found[key] * scale) for key in ("median", "low", "high"))
+    return f"{middle}{unit}" + (f" ({low} to {high})" if low != high else "")
+
+
+def percent(found: dict[str, float]) -> str:
+    """Return shares as `between` does, in per cent."""
+    return between(found, "%", 100)
+
+
+def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (what, value) for all that was measured on one machine, in the order of the table."""
+    return [*_training(found), *_prediction(found["prediction"]), *_costs(found), *_limits(found)]
+
+
+def _training(found: dict[str, Any]) -> list[tuple[str, str]]:
+    training = found["training"]
+    steps = [(f"Training, {name} network: {one['parameters']:,} parameters, {number(one['mmac'])} MMAC, images/s",
+              between(one)) for name, one in found["networks"].items()]  # fmt: skip
+    return [
+        ("Training, the reference's pipeline, images/s", between(training["baseline"])),
+        ("Training, ours, images/s", between(training["ours"])),
+        ("Training, ours : the reference's", between(training["ratio"])),
+        ("Loading and augmentation alone, share of our training time", percent(training["loading_share"])),
+        ("Our speed in proportion to the same step on one fixed batch", percent(training["of_fixed_batch"])),
+        *steps,
+    ]
+
+
+def _prediction(found: dict[str, Any]) -> list[tuple[str, str]]:
+    what = f"Five views of {found['images']:,} test images"
+    scaled = f" (scaled from {found['baseline_images']:,} images)"
+    return [
+        (f"{what}, the reference's way, s", number(found["baseline_seconds"]) + scaled),
+        (f"{what}, ours, s", number(found["ours_seconds"])),
+        ("Prediction, the reference's time : ours", between(found["ratio"])),
+    ]
+
+
+def _costs(found: dict[str, Any]) -> list[tuple[str, str]]:
+    memory = found["memory"]
+    listed = [(f"Peak memory of a training process (batch {BATCH}, all training images), MiB",
+               number(memory["peak"] / MIB))]  # fmt: skip
+    if "gpu" in memory:
+        listed.append(("the same, of the GPU, MiB", number(memory["gpu"] / MIB)))
+    medians = [one["median"] for one in found["startup"].values()]
+    if medians:
+        listed.append(("Start of a notebook: kernel and imports, s", f"{min(medians):.1f} to {max(medians):.1f}"))
+    return listed
+
+
+def _limits(found: dict[str, Any]) -> list[tuple[str, str]]:
+    limits, groups = found["limits"], found["profile"]["groups"]
+    size = limits["matrix"]
+    shares = ", ".join(f"{group} {share:.0%}" for group, share in groups.items() if share >= 0.02)
+    return [
+        ("Matrix products, TFLOP/s", f"{number(limits['flops'] / 1e12)} ({size:,} x {size:,})"),
+        ("Bound they set on training the reference network, images/s", number(limits["bound"])),
+        ("Share of the bound that is reached", percent(limits["reached"])),
+        ("Where our training time goes", shares),
+    ]
+
+
+def text(found: dict[str, Any]) -> str:
+    """Return the table for a terminal."""
+    listed = rows(found)
+    width = max(len(what) for what, _value in listed)
+    lines = [f"{what:<{width}}  {value}" for what, value in listed]
+    return "\n".join([*([f"({REHEARSAL})"] if found["rehearsal"] else []), *lines])

@@ -1,0 +1,59 @@
+"""The README's "write your own" examples, applied to a copy of the bundle and trained."""
+
+import json
+import re
+
+import pytest
+
+from lib.paths import ROOT
+
+
+def examples() -> list[str]:
+    section = (ROOT / "README.md").read_text().split("**Write your own**")[1].split("**Your own data directory**")[0]
+    return re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
+
+
+def apply(folder, diff: str) -> int:
+    """Replace, in each file named, the lines of the diff that are there by those that shall be; count the new ones."""
+    added = 0
+    for file, hunk in re.findall(r"^ # (\S+)\n(.*?)(?=^ # |\Z)", diff, re.DOTALL | re.MULTILINE):
+        lines = hunk.splitlines(keepends=True)
+        before = "".join(line[1:] for line in lines if line[0] in " -")
+        after = "".join(line[1:] for line in lines if line[0] in " +")
+        text = (folder / file).read_text()
+        assert text.count(before) == 1, f"README's lines for {file} are not there exactly once:\n{before}"
+        (folder / file).write_text(text.replace(before, after))
+        added += sum(line[0] == "+" and line.strip() != "+" for line in lines)
+    return added
+
+
+def weights(bundle, *arguments: str) -> str:
+    done = bundle.run("lib.train", "smoke", *arguments)
+    assert done.returncode == 0, done.stderr
+    (state,) = bundle.folder.glob("results/*/training/state.json")
+    return json.loads(state.read_text())["weights_sha256"]
+
+
+CELL = "vertical_flip = 0.0  # probability\\n"
+GREY = "grey = 0.0  # probability that an image loses its colour\\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "setting"), [(0, "03_train.grey=1.0"), (1, "03_train.schedule=square_root"), (2, "block=pooled")]
+)  # fmt: skip
+def test_example_changes_the_training(bundle, finished, number, setting):
+    assert 2 <= apply(bundle.folder, examples()[number]) <= 10
+    if number == 0:
+        path = bundle.folder / "notebooks" / "03_train.ipynb"
+        text = path.read_text()
+        assert text.count(f'    "{CELL}",\n') == 1
+        path.write_text(text.replace(f'    "{CELL}",\n', f'    "{CELL}",\n    "{GREY}",\n'))
+    original = json.loads((finished.results() / "training" / "state.json").read_text())["weights_sha256"]
+    assert weights(bundle, "--set", setting) != original
+    if number == 2:
+        done = bundle.run("lib.execute", "smoke", "--set", setting, "--until", "02_build_model")
+        assert done.returncode == 0, done.stderr
+
+
+def test_there_are_three():
+    assert len(examples()) == 3
