@@ -2,19 +2,27 @@
 
 import json
 import math
+import re
+import shutil
 
 import pytest
 
 from lib import verify
+from lib.errors import UserError
 
 
 @pytest.fixture
-def kept(finished):
-    """The finished smoke run; its metrics are put back afterwards."""
+def kept(finished, monkeypatch):
+    """Verify within this process, in the bundle with the finished smoke run; its metrics are put back afterwards."""
     path = finished.results() / "metrics.json"
     before = path.read_bytes()
-    yield finished, path
+    monkeypatch.setattr("lib.paths.RESULTS", finished.folder / "results")
+    monkeypatch.setattr("lib.paths.DATA", finished.folder / "data")
+    monkeypatch.setenv("CIFAR10_ROOT", "")
+    monkeypatch.setenv("BUNDLE_OFFLINE", "1")
+    yield path
     path.write_bytes(before)
+    shutil.rmtree(finished.results() / "verify", ignore_errors=True)
 
 
 def change(path, **changes) -> None:
@@ -25,35 +33,31 @@ def change(path, **changes) -> None:
     path.write_text(json.dumps(metrics))
 
 
-def test_the_same_machine_gives_the_same_bits(kept):
-    bundle, path = kept
-    before = path.read_bytes()
-    done = bundle.run("lib.verify", "smoke")
-    assert done.returncode == 0, done.stderr
-    digest = json.loads(before)["train"]["weights_sha256"][:16]
-    assert f"recorded {digest}, now {digest}: the same" in done.stdout
-    assert done.stdout.strip().endswith("smoke: verified, bit for bit")
-    assert path.read_bytes() == before and not (bundle.results() / "verify").exists()
+def test_the_same_machine_gives_the_same_bits(kept, capsys):
+    before = kept.read_bytes()
+    assert verify.main(["smoke"]) == 0
+    digest, said = json.loads(before)["train"]["weights_sha256"][:16], capsys.readouterr().out
+    assert f"recorded {digest}, now {digest}: the same" in said
+    assert said.strip().endswith("smoke: verified, bit for bit")
+    assert kept.read_bytes() == before and not (kept.parent / "verify").exists()
 
 
-def test_other_weights_are_told_by_the_exit_code(kept):
-    bundle, path = kept
-    change(path, train__weights_sha256="0" * 64)
-    done = bundle.run("lib.verify", "smoke")
-    assert done.returncode == 1 and "smoke: NOT reproduced, bit for bit" in done.stdout
-    again = bundle.run("lib.verify", "smoke")  # its own training is finished and is only compared
-    assert again.returncode == 1 and "epoch" not in again.stdout
+def test_other_weights_are_told_by_the_exit_code(kept, capsys):
+    change(kept, train__weights_sha256="0" * 64)
+    assert verify.main(["smoke"]) == 1
+    assert "smoke: NOT reproduced, bit for bit" in capsys.readouterr().out
+    assert verify.main(["smoke"]) == 1  # its own training is finished and is only compared
+    assert "epoch" not in capsys.readouterr().out
 
 
-def test_another_machine_is_judged_within_a_tolerance(kept):
-    bundle, path = kept
-    accuracy = json.loads(path.read_text())["test"]["accuracy"]
-    change(path, train__weights_sha256="0" * 64, environment__cpu_capability="AVX2")
-    done = bundle.run("lib.verify", "smoke")
-    assert done.returncode == 0 and "another machine: cpu_capability AVX2 -> " in done.stdout
-    change(path, train__weights_sha256="0" * 64, environment__cpu_capability="AVX2", test__accuracy=1 - accuracy / 9)
-    done = bundle.run("lib.verify", "smoke")
-    assert done.returncode == 1 and "NOT reproduced, within" in done.stdout
+def test_another_machine_is_judged_within_a_tolerance(kept, capsys):
+    accuracy = json.loads(kept.read_text())["test"]["accuracy"]
+    change(kept, train__weights_sha256="0" * 64, environment__cpu_capability="AVX2")
+    assert verify.main(["smoke"]) == 0
+    assert "another machine: cpu_capability AVX2 -> " in capsys.readouterr().out
+    change(kept, train__weights_sha256="0" * 64, environment__cpu_capability="AVX2", test__accuracy=1 - accuracy / 9)
+    assert verify.main(["smoke"]) == 1
+    assert "NOT reproduced, within" in capsys.readouterr().out
 
 
 def test_tolerance_by_hand():
@@ -62,19 +66,19 @@ def test_tolerance_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("run", "said"),
     [
-        (("quick",), "results/quick/metrics.json: no finished run there to verify; make run-all RUN=quick first"),
-        (("smok",), "no file params/smok.yaml"),
+        ("quick", "results/quick/metrics.json: no finished run there to verify; make run-all RUN=quick first"),
+        ("smok", "no file params/smok.yaml"),
     ],
 )
-def test_bad_input_is_one_line(finished, arguments, said):
-    done = finished.run("lib.verify", *arguments)
-    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+def test_bad_input_is_one_line(kept, run, said):
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        verify.main([run])
+    assert "\n" not in str(caught.value)
 
 
 def test_other_parameters_are_refused(kept):
-    bundle, path = kept
-    change(path, settings__learning_rate=0.5)
-    done = bundle.run("lib.verify", "smoke")
-    assert done.returncode == 2 and "made with other parameters (learning_rate 0.5 -> 0.05)" in done.stderr
+    change(kept, settings__learning_rate=0.5)
+    with pytest.raises(UserError, match=r"made with other parameters \(learning_rate 0\.5 -> 0\.05\)"):
+        verify.main(["smoke"])
