@@ -6,6 +6,7 @@ SEED ?=
 RETRAIN ?=
 UNTIL ?=
 RUNS ?= quick
+PLAN ?= small
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,11 +17,11 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.installed-$(LOCK)
 OPTIONS = --set "$$SET" --seed "$$SEED" --until "$$UNTIL" $(if $(RETRAIN),--retrain)
-export RUN SET SEED UNTIL
+export RUN SET SEED UNTIL PLAN
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run-all status verify bench bench-readme readme html pdf lab test lint strip lock clean
+.PHONY: help setup data run-all status verify study study-jobs claims bench bench-readme readme html pdf lab test lint strip lock clean
 
 help: ## list the targets
 	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]"; echo
@@ -48,6 +49,19 @@ status: setup ## say for each notebook of a run whether it is up to date, and if
 
 verify: setup ## train a finished run again from nothing and compare weights and test accuracy
 	@$(BIN)/python -m lib.verify "$$RUN" --set "$$SET" --seed "$$SEED"
+
+study: setup ## train the runs and seeds of a plan (make -j4 study PLAN=full), then show them together
+	@jobs=$$($(BIN)/python -m lib.study jobs "$$PLAN") || exit $$?; \
+	$(MAKE) --no-print-directory --keep-going study-jobs JOBS="$$jobs"; code=$$?; \
+	$(BIN)/python -m lib.study collect "$$PLAN" && exit $$code
+
+study-jobs: $(addprefix study-job/,$(JOBS))
+
+study-job/%:
+	@$(BIN)/python -m lib.study job "$$PLAN" $*
+
+claims: setup ## judge the reference report's claims by what is here, on a page of its own
+	@$(BIN)/python -m lib.claims
 
 bench: setup ## measure speed and memory beside the reference's pipeline (CIFAR-10; some 10 minutes on two cores)
 	@$(BIN)/python -m benchmarks.run

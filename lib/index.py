@@ -69,7 +69,8 @@ def notice_of(metrics: dict[str, Any]) -> str:
     """Return what a reader of any page of the run must know: what the data is not, and whether it is stale."""
     train = metrics.get("train")
     stale = isinstance(train, dict) and train.get("stale")
-    parts = [str(metrics.get("notice") or ""), f"stale: {record.STALE}" if stale else ""]
+    audit = "audit: the test set was followed during training" if metrics.get("audit") else ""
+    parts = [str(metrics.get("notice") or ""), audit, f"stale: {record.STALE}" if stale else ""]
     return "; ".join(part for part in parts if part)
 
 

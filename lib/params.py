@@ -126,6 +126,12 @@ def directory_name(run: str, changes: dict[str, Any]) -> str:
     return f"{name[:80]}-{digest}" if lossy or len(name) > 90 else name
 
 
+def base_of(run: str) -> str | None:
+    """Return the run that params/RUN.yaml names as its base, None where it stands on its own."""
+    base = _read(run, ()).get("base")
+    return None if base is None else str(base)
+
+
 def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the file's tree with its bases merged under it, deepest first."""
     if run in chain:

@@ -19,7 +19,9 @@ def row(run: str) -> list[str]:
     test, train, machine = metrics["test"], metrics["train"], metrics["environment"]
     device = "CPU" if machine["device"] == "cpu" else machine["device_name"]
     return [
-        f"`{run}`", metrics["notice"] or "CIFAR-10", f"{metrics['parameters']:,}",
+        f"`{run}`{' (audit)' if metrics.get('audit') else ''}",
+        metrics["notice"] or "CIFAR-10",
+        f"{metrics['parameters']:,}",
         f"{test['accuracy']:.2%} ({test['low']:.2%} to {test['high']:.2%})",
         f"{test['tta_accuracy']:.2%}" if record.averages_views(metrics) else "none chosen",
         f"{train['epochs']} epochs, {clock(train['seconds'])}",

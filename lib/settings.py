@@ -19,6 +19,7 @@ def option(default: Any, doc: str, low: float | None = None, high: float | None 
 DATASETS = ("auto", "cifar10", "digits")
 SCHEDULES = ("constant", "cosine", "step", "one_cycle")
 BLOCKS = ("basic",)
+NORMALISATIONS = ("pixel", "image")
 FLIP_MODES = ("random", "alternating")
 VIEWS = ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
 COMBINATIONS = ("auto", "original", "flip", "report", "report_spatial")
@@ -94,6 +95,9 @@ class Train(Network, Data, Compute):
     milestones: tuple[int, ...] = option((), "epochs after which the step schedule multiplies by gamma", 1, 5000)
     gamma: float = option(0.1, "factor of the step schedule", 1e-4, 1)
     warmup_epochs: float = option(0.0, "linear warm-up from 0, or the rise of one_cycle", 0, 1000)
+    normalisation: str = option(
+        "pixel", "divides by the std of all pixels, or by the mean of the images' own", choices=NORMALISATIONS
+    )
     crop_padding: int = option(4, "pixels of padding before the random crop", 0, 16)
     crop_mode: str = option("zero", "what the padding holds", choices=("zero", "reflect"))
     horizontal_flip: float = option(0.5, "probability", 0, 1)
@@ -118,7 +122,9 @@ class Train(Network, Data, Compute):
     phase2_blur: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_erasing: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_cutmix: float = option(0.0, "probability in phase 2", 0, 1)
+    phase2_normalisation: str = option("pixel", "normalisation of phase 2", choices=NORMALISATIONS)
     holdout_images: int = option(0, "hold-out images looked at after each epoch; 0 takes all", 0, 25_000)
+    audit: bool = option(False, "true follows the test accuracy, to show what choosing by it does; never a headline")
     compile: bool = option(True, "on a GPU: torch.compile with CUDA graphs")
     deterministic: bool = option(True, "on a GPU: the same bits every time, slower; a CPU always gives them")
 
@@ -134,6 +140,9 @@ class PredictTta(Compute):
     holdout_images: int = option(0, "hold-out images used; 0 takes all", 0, 25_000)
     test_images: int = option(0, "test images used, stratified; 0 takes all", 0, 10_000)
     batch_size: int = option(0, "images a forward pass; 0: 500 on a CPU, 5,000 on a GPU", 0, 20_000)
+    beside: str = option(
+        "", "another normalisation of the test images, shown beside the training's", choices=("", *NORMALISATIONS)
+    )
     shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
 
 

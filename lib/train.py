@@ -41,6 +41,12 @@ class Training:
     history: list[dict[str, Any]]
     summary: dict[str, Any]
 
+    @property
+    def normalisation(self) -> str:
+        """What the images of the last phase were normalised by, and so must be those it is tested on."""
+        parameters = self.summary["parameters"]
+        return parameters["phase2_normalisation" if parameters["phase2_epochs"] else "normalisation"]
+
     def stale(self) -> list[str]:
         """Return the code files that changed since, [] where none did."""
         return fingerprint.differences(self.summary["code"], fingerprint.of_files(CODE))
@@ -62,6 +68,9 @@ def describe(phase: Phase) -> dict[str, str]:
         "learning rate": f"{recipe.learning_rate:g}, {recipe.schedule} by {recipe.schedule_by}",
         "warm-up": f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_epochs else "none",
         "weight decay": f"{recipe.weight_decay:g} on {decay}",
+        "normalised by": {"pixel": "mean and std of all pixels", "image": "mean, and the images' mean std"}[
+            recipe.normalisation
+        ],
         "crop": f"32x32 after {recipe.crop_padding} pixels of {recipe.crop_mode} padding",
         "flips": f"horizontal {mirrored}, vertical p {recipe.vertical_flip:g}",
         "TrivialAugment": f"p {recipe.trivial_augment:g}" if recipe.trivial_augment else "none",
@@ -78,6 +87,7 @@ def history_table(history: pd.DataFrame) -> pd.DataFrame:
     """Return a history (one row an epoch) with the columns worth reading, named in words."""
     words = {"epoch": "epoch", "train_loss": "training loss", "train_accuracy": "training accuracy",
              "holdout_loss": "hold-out loss", "holdout_accuracy": "hold-out accuracy",
+             "test_accuracy": "test accuracy (audit)",
              "learning_rate": "learning rate", "images_per_second": "images/s"}  # fmt: skip
     return history[[name for name in words if name in history]].rename(columns=words)
 
@@ -172,7 +182,7 @@ class _Loop:
 
     def __init__(self, settings, dataset, run_folder, device, precision, identity):
         self.settings, self.dataset, self.run_folder = settings, dataset, run_folder
-        self.precision, self.identity, self.statistics = precision, identity, dataset.statistics
+        self.precision, self.identity = precision, identity
         self.folder = state.partial_folder(run_folder)
         self.phases, self.epoch, self.history, self.seconds = phases(settings), 0, [], 0.0
         model = build(settings, len(dataset.classes), settings.seed)
@@ -182,6 +192,7 @@ class _Loop:
         self.optimiser, self.optimiser_phase, self.last_beat = None, 0, 0.0
         self.holdout = subset(dataset.holdout, settings.holdout_images).to(device)
         self.images = dataset.train.to(device)
+        self.test = dataset.test.to(device) if settings.audit else None
 
     def begin(self, saved: dict[str, Any] | None) -> None:
         """Take up a checkpoint, or begin at the first epoch in an emptied folder."""
@@ -202,12 +213,14 @@ class _Loop:
         phase = next(phase for phase in self.phases if self.epoch < phase.end)
         if self.optimiser_phase != phase.number:
             self._renew_optimiser(phase)
-        started = time.perf_counter()
+        started, statistics = time.perf_counter(), self.dataset.normalisation(phase.recipe.normalisation)
         row = train_epoch(
-            self.model, self.optimiser, self.images, phase, self.epoch, self.statistics, self.settings.seed,
+            self.model, self.optimiser, self.images, phase, self.epoch, statistics, self.settings.seed,
             self.loss_of, self.average, self._beat,
         )  # fmt: skip
-        row |= evaluate(self.result, self.holdout, self.statistics, self.precision)
+        row |= evaluate(self.result, self.holdout, statistics, self.precision)
+        if self.test:
+            row["test_accuracy"] = self._audit()
         self.epoch += 1
         self.seconds += time.perf_counter() - started
         self.history.append(row)
@@ -225,10 +238,11 @@ class _Loop:
 
     def finish(self) -> None:
         """Write weights and summary and make the state the run's complete one."""
+        statistics = self.dataset.normalisation(self.phases[-1].recipe.normalisation)
         network = configuration(self.settings, len(self.dataset.classes))
         weights = {"model": self.result.state_dict(), "network": network, "parameters": self.identity["parameters"],
                    "data": self.identity["data"], "classes": list(self.dataset.classes),
-                   "statistics": asdict(self.statistics)}  # fmt: skip
+                   "statistics": asdict(statistics)}  # fmt: skip
         trained = len(self.images) * self.epoch
         epoch_seconds = sum(row["seconds"] for row in self.history)
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -236,6 +250,11 @@ class _Loop:
                    "images_per_second": trained / epoch_seconds, "weights_sha256": state.weights_digest(self.result),
                    "finished": finished, "environment": provenance()}  # fmt: skip
         state.finish(self.run_folder, weights, summary)
+
+    def _audit(self) -> float:
+        """Return the test accuracy, the images normalised as in the first phase: so the reference measured it."""
+        statistics = self.dataset.normalisation(self.settings.normalisation)
+        return evaluate(self.result, self.test, statistics, self.precision)["holdout_accuracy"]
 
     def _renew_optimiser(self, phase: Phase) -> None:
         self.optimiser, self.optimiser_phase = make_optimiser(self.model, phase.recipe), phase.number

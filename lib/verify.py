@@ -52,7 +52,12 @@ def test_accuracy(training: train.Training, dataset: data.Dataset, parameters: p
     images, device = data.subset(dataset.test, settings.test_images), compute.prepare(settings)
     precision = compute.precision_of(settings, device)
     logits = predict.logits(
-        training.model.to(device), images.pixels, dataset.statistics, "original", precision, settings.batch_size
+        training.model.to(device),
+        images.pixels,
+        dataset.normalisation(training.normalisation),
+        "original",
+        precision,
+        settings.batch_size,
     )
     return metrics.accuracy(logits.argmax(1).cpu(), images.labels).accuracy
 

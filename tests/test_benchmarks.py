@@ -106,7 +106,8 @@ def test_five_views_equal_ours(images):
 
 def test_both_predict_the_same(images, monkeypatch):
     monkeypatch.setattr(predict.compute, "prepare", lambda _settings: torch.device("cpu"))
-    data = Dataset("cifar10", tuple("0123456789"), images, images, images, CIFAR10_STATISTICS, "", images)
+    data = Dataset("cifar10", tuple("0123456789"), images, images, images, CIFAR10_STATISTICS, "", images,
+                   CIFAR10_STATISTICS)  # fmt: skip
     pair = prediction.Pair(data, quick=True)
     theirs, ours = pair.theirs(prediction.pictures(images.pixels)), pair.ours(images, "fp32")
     assert theirs.std(0).max() > 1e-3  # the images are told apart

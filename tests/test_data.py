@@ -287,7 +287,8 @@ def sized(name, train, holdout, everything, test=100):
     def images(count):
         return data.Images(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), torch.zeros(count), torch.arange(count))
 
-    return data.Dataset(name, (), images(train), images(holdout), images(test), STATISTICS, "", images(everything))
+    return data.Dataset(name, (), images(train), images(holdout), images(test), STATISTICS, "", images(everything),
+                        STATISTICS)  # fmt: skip
 
 
 @pytest.mark.parametrize(("dataset", "test_images", "notice", "label"), [

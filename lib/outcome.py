@@ -1,0 +1,98 @@
+"""What a finished training comes to, in numbers: as metrics.json of a run and study.json of a study's job hold it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lib import compute, data, metrics, predict, train
+from lib.data import Dataset, Images
+from lib.model import count_parameters, layer_table
+from lib.params import RunParameters
+
+
+def of_training(training: train.Training) -> dict[str, Any]:
+    """Return a training's size and time: epochs, images, seconds, images_per_second, TFLOP, hash, last epoch, stale.
+
+    Arithmetic: two operations a multiply-accumulate, the backward pass twice the forward pass's.
+    """
+    summary, last = training.summary, training.history[-1]
+    mmac = layer_table(training.model)["mmac"].sum()
+    kept = ("epochs", "images", "seconds", "images_per_second", "weights_sha256", "finished")
+    return {
+        **{key: summary[key] for key in kept},
+        "tflop": 6 * mmac * summary["epochs"] * summary["images"] / 1e6,
+        "stale": training.stale(),
+        "last": {key: value for key, value in last.items() if key != "next_learning_rate"},
+    }
+
+
+def score(predictions: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Return accuracy with its 95% Wilson interval: accuracy, low, high."""
+    found = metrics.accuracy(predictions, labels)
+    return {"accuracy": found.accuracy, "low": found.low, "high": found.high}
+
+
+def beside(model, images: Images, dataset: Dataset, normalisation: str, precision: str, batch_size: int = 0):
+    """Return the single view's score with the images normalised in another way, None where none is named."""
+    if not normalisation:
+        return None
+    logits = predict.logits(
+        model, images.pixels, dataset.normalisation(normalisation), "original", precision, batch_size
+    )
+    return {"normalisation": normalisation, **score(logits.argmax(1).cpu(), images.labels)}
+
+
+def audit(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return what choosing the best epoch on the test set would have given, by phase; None without an audit.
+
+    test_accuracy: after each epoch; phases: phase, best, best_epoch (from 1), last.
+    """
+    if "test_accuracy" not in history[-1]:
+        return None
+    phases = []
+    for number in sorted({row["phase"] for row in history}):
+        rows = [row for row in history if row["phase"] == number]
+        best = max(rows, key=lambda row: row["test_accuracy"])
+        phases.append({"phase": number, "best": best["test_accuracy"], "best_epoch": best["epoch"],
+                       "last": rows[-1]["test_accuracy"]})  # fmt: skip
+    return {"test_accuracy": [row["test_accuracy"] for row in history], "phases": phases}
+
+
+def of_study(training: train.Training, dataset: Dataset, parameters: RunParameters):
+    """Return a job's findings for study.json and, for study.npz, its predictions and logits of every view.
+
+    Every view and combination is scored on the test images: claims about them are tested, nothing is chosen.
+    """
+    asked = parameters.settings("04_predict_tta")
+    machine, test = compute.prepare(asked), data.subset(dataset.test, asked.test_images)
+    network, precision = training.model.to(machine), compute.precision_of(asked, machine)
+    statistics = dataset.normalisation(training.normalisation)
+    by_view = predict.view_logits(network, test, predict.VIEWS, statistics, precision, asked.batch_size)
+    alone = {view: logits.argmax(1) for view, logits in by_view.items()}
+    together = {name: predict.combine(by_view, name).argmax(1) for name in predict.COMBINATIONS}
+    notice = data.notice(dataset, len(test))
+    found = {
+        "run": parameters.name, "file": parameters.file, "seed": parameters.values["03_train"]["seed"],
+        "settings": training.summary["parameters"], "dataset": data.label(dataset.name, notice), "notice": notice,
+        "data_checksum": dataset.checksum, "parameters": count_parameters(network),
+        "mmac": float(layer_table(network)["mmac"].sum()), "train": of_training(training),
+        "weights_sha256": training.summary["weights_sha256"],
+        "environment": {**training.summary["environment"], **training.summary["compute"]},
+        "test": {"images": len(test), **score(alone["original"], test.labels)},
+        "beside": beside(network, test, dataset, asked.beside, precision, asked.batch_size),
+        "views": compared(alone, test.labels), "combinations": compared(together, test.labels),
+        "confusion": metrics.confusion(alone["original"], test.labels, len(dataset.classes)).tolist(),
+        "audit": audit(training.history),
+    }  # fmt: skip
+    arrays = {"predictions": alone["original"], "labels": test.labels, "index": test.index,
+              **{f"logits_{view}": logits for view, logits in by_view.items()}}  # fmt: skip
+    return found, {name: np.asarray(values) for name, values in arrays.items()}
+
+
+def compared(predictions: dict[str, torch.Tensor], labels: torch.Tensor) -> dict[str, dict[str, float]]:
+    """Return each one's score and its paired test against the first, as `predict.compare`; the first's own p is 1."""
+    rows = predict.compare(predictions, labels).to_dict("index")
+    first = next(iter(rows))
+    rows[first] |= {"gained": 0, "lost": 0, "p": 1.0}
+    return {name: {key: float(value) for key, value in row.items()} for name, row in rows.items()}
