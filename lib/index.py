@@ -87,6 +87,13 @@ def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
     return known.index(dataset) if dataset in known else len(known), -(accuracy or 0), run
 
 
+def _beyond() -> list[tuple[str, str]]:
+    """Return (label, address) of the pages that are no run's: the claims and the studies."""
+    studies = sorted(paths.RESULTS.glob("studies/*/study.html"))
+    claims = [("The report's claims", "claims.html")] if (paths.RESULTS / "claims.html").is_file() else []
+    return claims + [(f"Study: {page.parent.name}", f"studies/{page.parent.name}/study.html") for page in studies]
+
+
 def write_index() -> Path:
     """Write results/index.html over all runs with metrics, the most accurate of each dataset first."""
     from jinja2 import Environment, FileSystemLoader  # late: importing lib.publish stays cheap
@@ -102,5 +109,6 @@ def write_index() -> Path:
     unreadable = sorted(run for run, metrics in found.items() if not metrics)
     page = paths.RESULTS / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page, template.render(bundle=BUNDLE, groups=list(groups.items()), unreadable=unreadable).encode())
+    told = {"groups": list(groups.items()), "unreadable": unreadable, "beyond": _beyond()}
+    write_atomically(page, template.render(bundle=BUNDLE, **told).encode())
     return page

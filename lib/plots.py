@@ -255,3 +255,52 @@ def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: 
     axis.tick_params(axis="x", rotation=45 if max(map(len, classes)) > 3 else 0)
     axis.tick_params(axis="y", rotation=0)
     return drawn
+
+
+ROLES = {"base": ("base", BLUE, "o"), "variant": ("variant", RED, "s"), "audit": ("audit", GREY, "D")}
+
+
+@styled
+def study(table: pd.DataFrame, title: str, label: str) -> Figure:
+    """Return a study's runs, one a row from the top: a dot a seed, the mean with its interval, the base's mean.
+
+    Args:
+        table: as from lib.compare.summary; accuracies are fractions.
+        title: of the figure; label: of the accuracy axis.
+    """
+    drawn, axis = figure(8, 0.52 * len(table) + 1.5)
+    places, names = np.arange(len(table))[::-1], []
+    for place, (name, row) in zip(places, table.iterrows(), strict=True):
+        base = row["base"] if row["base"] in table.index else ""
+        role = "audit" if row["audit"] else "variant" if base and name not in set(table["base"]) else "base"
+        compared = base and row["difference"] == row["difference"]  # not NaN
+        _study_row(axis, place, row, role, 100 * table.loc[base, "accuracy"] if compared else None)
+        names.append(f"{name}\nagainst {base}" if base else str(name))
+    axis.set_yticks(places, [name.replace("_", " ") for name in names])
+    axis.set(xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    axis.grid(False, axis="y")
+    entries = dict(sorted(zip(*axis.get_legend_handles_labels()[::-1], strict=True), key=_study_order))
+    axis.legend(entries.values(), entries, ncols=len(entries), loc="lower left", bbox_to_anchor=(-0.01, 1),
+                borderaxespad=0.1, handletextpad=0.4, columnspacing=1.4, fontsize=8.5)  # fmt: skip
+    axis.set_title(title, pad=26)
+    return drawn
+
+
+def _study_row(axis: Any, place: float, row: pd.Series, role: str, base: float | None) -> None:
+    """Draw one run of a study; `base` is the mean accuracy of the run it is compared with, in percent."""
+    words, colour, marker = ROLES[role]
+    seeds, middle = 100 * np.array(row["accuracies"]), 100 * row["accuracy"]
+    spread = [[middle - 100 * row["low"]], [100 * row["high"] - middle]]
+    axis.errorbar(middle, place, xerr=np.clip(spread, 0, None), fmt="none", ecolor=GREY, capsize=3)
+    axis.plot([middle, middle], [place - 0.17, place + 0.17], "-", color="black", linewidth=1.8, label="mean")
+    fill = "white" if role == "audit" else colour
+    look = {"marker": marker, "color": colour, "markerfacecolor": fill, "markersize": 6, "linestyle": "none"}
+    axis.plot(seeds, [place] * len(seeds), **look, label=f"{words}, one seed")
+    axis.annotate(f"{middle:.2f}", (middle, place), (0, 11), textcoords="offset points", ha="center", fontsize=8)
+    if base is not None:
+        axis.plot([base, base], [place - 0.36, place + 0.36], ":", color=GREY, linewidth=1.6, label="mean of its base")
+
+
+def _study_order(entry: tuple[str, Any]) -> int:
+    order = [*(f"{words}, one seed" for words, _, _ in ROLES.values()), "mean", "mean of its base"]
+    return order.index(entry[0])

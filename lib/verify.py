@@ -51,14 +51,8 @@ def test_accuracy(training: train.Training, dataset: data.Dataset, parameters: p
     settings = parameters.settings("04_predict_tta")
     images, device = data.subset(dataset.test, settings.test_images), compute.prepare(settings)
     precision = compute.precision_of(settings, device)
-    logits = predict.logits(
-        training.model.to(device),
-        images.pixels,
-        dataset.normalisation(training.normalisation),
-        "original",
-        precision,
-        settings.batch_size,
-    )
+    statistics, model = dataset.normalisation(training.normalisation), training.model.to(device)
+    logits = predict.logits(model, images.pixels, statistics, "original", precision, settings.batch_size)
     return metrics.accuracy(logits.argmax(1).cpu(), images.labels).accuracy
 
 

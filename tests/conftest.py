@@ -54,7 +54,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return Bundle(tmp_path / "bundle")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a finished smoke run; tests that use it put back what they change."""
     made = Bundle(tmp_path_factory.mktemp("finished") / "bundle")

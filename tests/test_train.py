@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import data, fingerprint, paths, state, train
+from lib import data, fingerprint, outcome, paths, predict, state, train
 from lib.errors import UserError
 from lib.settings import Train
 
@@ -100,6 +100,46 @@ def test_averaged_weights_are_the_result(digits, tmp_path):
     assert int(plain.model.bn.num_batches_tracked) == int(averaged.model.bn.num_batches_tracked) == steps
     assert plain.history[0]["train_loss"] == averaged.history[0]["train_loss"]  # the same steps were done
     assert plain.summary["weights_sha256"] != averaged.summary["weights_sha256"]
+
+
+def test_each_phase_is_normalised_as_it_says_and_the_weights_carry_the_last(digits, tmp_path, monkeypatch):
+    used = []
+    real = train.train_epoch
+    monkeypatch.setattr(train, "train_epoch", lambda *args: used.append(args[5]) or real(*args))
+    settings = dataclasses.replace(TINY, epochs=1, phase2_epochs=1, normalisation="image")
+    done = train.train(settings, digits, tmp_path)
+    by_image = data.per_image_std(digits.all_train.pixels).tolist()
+    assert used == [digits.by_image, digits.statistics]
+    assert list(digits.by_image.std) == pytest.approx(by_image) and digits.by_image.mean == digits.statistics.mean
+    assert done.normalisation == "pixel"
+    saved = torch.load(state.complete_folder(tmp_path) / "weights.pt", weights_only=True)
+    assert saved["statistics"]["std"] == digits.statistics.std
+    one = train.train(dataclasses.replace(settings, phase2_epochs=0), digits, tmp_path / "one")
+    assert one.normalisation == "image"
+
+
+def test_audit_follows_the_test_accuracy_and_changes_nothing_else(digits, tmp_path):
+    settings = dataclasses.replace(TINY, epochs=2, phase2_epochs=1, normalisation="image")
+    plain = train.train(settings, digits, tmp_path / "plain")
+    followed = train.train(dataclasses.replace(settings, audit=True), digits, tmp_path / "audit")
+    assert followed.summary["weights_sha256"] == plain.summary["weights_sha256"]
+    assert "test_accuracy" not in plain.history[0] and outcome.audit(plain.history) is None
+    precision = followed.summary["compute"]["precision"]
+    logits = predict.logits(followed.model, digits.test.pixels, digits.by_image, precision=precision)
+    accuracy = (logits.argmax(1) == digits.test.labels).double().mean().item()
+    assert followed.history[-1]["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_audit_by_hand():
+    rows = [(1, 0.5), (1, 0.9), (1, 0.7), (2, 0.8), (2, 0.6)]
+    history = [
+        {"epoch": number, "phase": phase, "test_accuracy": value} for number, (phase, value) in enumerate(rows, 1)
+    ]
+    assert outcome.audit(history) == {
+        "test_accuracy": [0.5, 0.9, 0.7, 0.8, 0.6],
+        "phases": [{"phase": 1, "best": 0.9, "best_epoch": 2, "last": 0.7},
+                   {"phase": 2, "best": 0.8, "best_epoch": 4, "last": 0.6}],
+    }  # fmt: skip
 
 
 def test_finished_training_is_loaded_not_repeated(digits, tmp_path):

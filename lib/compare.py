@@ -1,0 +1,182 @@
+"""A study's statistics: accuracy over seeds, each run against its base, views, normalisation, and what differs.
+
+A job is what lib.outcome.of_study found for one run and seed. Accuracies are fractions, differences percentage points.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from lib import metrics
+
+Job = Mapping[str, Any]
+Predictions = Mapping[str, NDArray]  # predictions, labels, index, each (N,), of the test images
+COLUMNS = ("seeds", "accuracies", "accuracy", "sd", "low", "high", "interval", "base", "difference", "test", "p",
+           "paired", "audit")  # fmt: skip
+NONE = "–"
+
+
+def by_run(jobs: Iterable[Job], order: Sequence[str] = ()) -> dict[str, list[Job]]:
+    """Return run file -> its jobs by seed; the files in `order`, then in that of the jobs."""
+    groups: dict[str, list[Job]] = {name: [] for name in order}
+    for job in jobs:
+        groups.setdefault(job["file"], []).append(job)
+    return {name: sorted(group, key=lambda job: job["seed"]) for name, group in groups.items() if group}
+
+
+def bases(jobs: Iterable[Job]) -> set[str]:
+    """Return the run files that others are compared with or that have no base themselves."""
+    found = list(jobs)
+    return {job["base"] for job in found if job["base"]} | {job["file"] for job in found if not job["base"]}
+
+
+def summary(
+    jobs: Iterable[Job], predictions_of: Callable[[Job], Predictions | None], order: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return one row a run file: its accuracy over seeds and its difference to the base with a test.
+
+    Args:
+        jobs: the findings; predictions_of: a job's arrays, None where they are not here; order: of the run files.
+
+    Columns: seeds, accuracies (tuples), accuracy (their mean), sd (ddof 1, NaN for one seed), low, high and interval
+    (95%, and whose), base, difference (of the means, NaN without a base), test (its name), p, paired (the difference
+    on the one seed that McNemar's test saw), audit (whether the run followed the test set: never a headline).
+    """
+    groups = by_run(jobs, order)
+    rows = [
+        {**_accuracy(group), **_against(group, groups.get(group[0]["base"], []), predictions_of),
+         "base": group[0]["base"] or "", "audit": bool(group[0]["settings"].get("audit"))}
+        for group in groups.values()
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS), index=pd.Index(list(groups), name="run", dtype=object))
+
+
+def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
+    scores = tuple(job["test"]["accuracy"] for job in group)
+    seeds = tuple(job["seed"] for job in group)
+    if len(group) == 1:
+        test = group[0]["test"]
+        spread = {"sd": math.nan, "low": test["low"], "high": test["high"], "interval": "Wilson, of the one seed"}
+    else:
+        low, high = mean_interval(scores)
+        spread = {"sd": float(np.std(scores, ddof=1)), "low": low, "high": high, "interval": "t, over seeds"}
+    return {"seeds": seeds, "accuracies": scores, "accuracy": float(np.mean(scores)), **spread}
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of two or more values (Student's t, n - 1 degrees), cut at 0 and 1."""
+    mean, count = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / math.sqrt(count)
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[str, Any]:
+    """Return difference, test, p and paired; Welch's test needs two seeds on both sides, McNemar's one in common."""
+    none = {"difference": math.nan, "test": NONE, "p": math.nan, "paired": math.nan}
+    if not base:
+        return none
+    if len({(job["dataset"], job["test"]["images"]) for job in [*group, *base]}) > 1:
+        return {**none, "test": "none: not the same data"}
+    ours, theirs = ([job["test"]["accuracy"] for job in part] for part in (group, base))
+    none["difference"] = 100 * float(np.mean(ours) - np.mean(theirs))
+    if min(len(ours), len(theirs)) >= 2:
+        return {**none, "test": "Welch's t over seeds", "p": _welch(ours, theirs)}
+    partners = {job["seed"]: job for job in base}
+    pairs = [(partners[job["seed"]], job) for job in group if job["seed"] in partners]
+    return {**none, **_mcnemar(*pairs[0], predictions_of)} if pairs else {**none, "test": "none: no seed in common"}
+
+
+def _welch(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the two-sided p of Welch's t-test (Welch, Biometrika 1947); NaN where neither side has a spread."""
+    if np.ptp(first) == np.ptp(second) == 0:
+        return math.nan
+    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+
+
+def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
+    theirs, ours = predictions_of(base), predictions_of(job)
+    if theirs is None or ours is None:
+        return {"test": "none: predictions are not here"}
+    if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
+        return {"test": "none: not the same test images"}
+    found = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
+    points = 100 * (found.only_second - found.only_first) / len(ours["labels"])
+    return {"test": f"McNemar, {found.method}, seed {job['seed']}", "p": found.p, "paired": points}
+
+
+def views(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return what each view alone and each combination does against the original view, one row a run and view.
+
+    Columns: run, view, combined, seeds (how many), accuracy, change (points), gained, lost (images) - means over
+    seeds - and p: McNemar's for one seed, otherwise a one-sample t-test of the seeds' changes against 0.
+    """
+    rows = [
+        {"run": name, "view": view, "combined": kind == "combinations", **_view(group, kind, view)}
+        for name, group in by_run(jobs, order).items()
+        for kind in ("views", "combinations")
+        for view in group[0][kind]
+        if view != "original"
+    ]
+    return pd.DataFrame(rows, columns=["run", "view", "combined", "seeds", "accuracy", "change", "gained", "lost", "p"])
+
+
+def _view(group: Sequence[Job], kind: str, view: str) -> dict[str, Any]:
+    found = [(job[kind][view], job["test"]["images"]) for job in group if view in job[kind]]
+    points = np.array([100 * (one["gained"] - one["lost"]) / images for one, images in found])
+    means = {key: float(np.mean([one[key] for one, _ in found])) for key in ("accuracy", "gained", "lost")}
+    p = found[0][0]["p"] if len(found) == 1 else _from_zero(points)
+    return {"seeds": len(found), "change": float(points.mean()), "p": p, **means}
+
+
+def _from_zero(points: NDArray) -> float:
+    if np.ptp(points) == 0:  # t is 0/0, or infinite without evidence for it
+        return math.nan if points[0] else 1.0
+    return float(stats.ttest_1samp(points, 0).pvalue)
+
+
+def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the runs whose test images were also normalised in another way, means over seeds.
+
+    Columns: run, normalisation (the other one), seeds (how many), accuracy, other, difference (other - accuracy).
+    """
+    rows = []
+    for name, group in by_run([job for job in jobs if job["beside"]], order).items():
+        own, other = (float(np.mean([job[key]["accuracy"] for job in group])) for key in ("test", "beside"))
+        rows.append((name, group[0]["beside"]["normalisation"], len(group), own, other, 100 * (other - own)))
+    return pd.DataFrame(rows, columns=["run", "normalisation", "seeds", "accuracy", "other", "difference"])
+
+
+def audits(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return what choosing the epoch on the test set gives: run, seed, phase, best_epoch, best, last, bias (points)."""
+    rows = [
+        (name, job["seed"], one["phase"], one["best_epoch"], one["best"], one["last"],
+         100 * (one["best"] - one["last"]))
+        for name, group in by_run(jobs, order).items() for job in group if job["audit"]
+        for one in job["audit"]["phases"]
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["run", "seed", "phase", "best_epoch", "best", "last", "bias"])
+
+
+def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the settings in which each run differs from its base: run, base, setting, before, after (as text).
+
+    Runs whose base is not among the jobs have no row; one that differs in nothing has one with setting "".
+    """
+    groups, rows = by_run(jobs, order), []
+    for name, group in groups.items():
+        if base := groups.get(group[0]["base"]):
+            before, after = base[0]["settings"], group[0]["settings"]
+            keys = [key for key in {**before, **after} if key != "seed" and before.get(key) != after.get(key)]
+            rows += [(name, group[0]["base"], key, _text(before, key), _text(after, key)) for key in keys or [""]]
+    return pd.DataFrame(rows, columns=["run", "base", "setting", "before", "after"])
+
+
+def _text(settings: Mapping[str, Any], key: str) -> str:
+    value = settings.get(key)
+    return NONE if value is None else value if isinstance(value, str) else json.dumps(value)

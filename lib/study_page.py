@@ -1,0 +1,140 @@
+"""A study's page: results/studies/PLAN/study.html, with its numbers as JSON and LaTeX and its figure as SVG and PDF."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib import compare, paths, plots, predict, record, state, study_words
+from lib.index import BUNDLE, TEMPLATE
+from lib.metrics import p_value
+from lib.progress import clock
+from lib.study_words import CAUTION, decimals, described, mixed, notice_of, opening
+
+FILTERS = ("percent", "points", "decimals", "images", "p_of", "words", "count", "machine")  # of study_words
+Job = Mapping[str, Any]
+MANY_RUNS = 3  # with more, the views are shown for the bases only
+AXIS = "test accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
+
+
+def write_page(collected: dict[str, Any]) -> Path:
+    """Write study.json, study.html and, where a job is done, study.svg, study.pdf and study.tex; return the page.
+
+    Args:
+        collected: plan, jobs and missing, as from lib.study.collect.
+    """
+    plan, jobs = collected["plan"], collected["jobs"]
+    folder = paths.RESULTS / "studies" / plan["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    state.write_json(folder / "study.json", collected)
+    table, notice = compare.summary(jobs, predictions_of, plan["runs"]), notice_of(plan, jobs)
+    if jobs:
+        figure = plots.study(_bases_first(table), "Test accuracy of each run", AXIS)
+        picture = save(figure, folder / "study", described(table), notice.removesuffix(f"; {CAUTION}"))
+        state.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
+    else:  # those of an earlier state would speak of jobs that are no more
+        picture = ""
+        for suffix in (".svg", ".pdf", ".tex"):
+            (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
+    page = folder / "study.html"
+    told = {**collected, "bundle": BUNDLE, "notice": notice, "picture": picture, "alt": described(table)}
+    state.write_atomically(page, _rendered(**told, **_sections(plan, jobs, table)).encode())
+    return page
+
+
+def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
+    """Return the predictions, labels and index of a job's test images, None where they are not on this machine."""
+    path = paths.results(job["run"]) / "study.npz"
+    if not path.is_file():
+        return None
+    with np.load(path) as saved:
+        return {name: saved[name] for name in ("predictions", "labels", "index")}
+
+
+def _rendered(**told: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader  # late, as in lib.index
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
+    environment.filters |= {"clock": clock, **{name: getattr(study_words, name) for name in FILTERS}}
+    return environment.get_template("study_page.html.j2").render(**told)
+
+
+def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> dict[str, Any]:
+    """Return what the template shows below the heading, as plain rows."""
+    order, chosen = plan["runs"], jobs
+    if len(table) > MANY_RUNS:
+        chosen = [job for job in jobs if job["file"] in compare.bases(jobs)]
+    audits = compare.audits(jobs, order)
+    return {
+        "opening": opening(plan, jobs, table),
+        "warnings": mixed(jobs),
+        "table": rows(table.reset_index()),
+        "by_file": compare.by_run(jobs, order),
+        "views": grouped(compare.views(chosen, order)),
+        "views_of_bases": len(chosen) < len(jobs),
+        "parts_of": predict.COMBINATIONS,
+        "beside": rows(compare.beside(jobs, order)),
+        "stale": record.STALE,
+        "reported": record.reference()["test_accuracy"],
+        "limit": record.reference()["parameter_limit"],
+        "audits": rows(audits),
+        "bias": audits.groupby("phase")["bias"].mean().to_dict(),
+        "changes": grouped(compare.changes(jobs, order)),
+    }
+
+
+def _bases_first(table: pd.DataFrame) -> pd.DataFrame:
+    first = np.array([name in set(table["base"]) or not base for name, base in table["base"].items()], dtype=bool)
+    return pd.concat([table[first], table[~first]])
+
+
+def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
+    """Write `path`.svg and .pdf with the notice on them; return the figure as a data URI, its text as outlines."""
+    if notice:
+        figure.suptitle(notice, fontsize=8, color=plots.RED, x=0.995, ha="right")
+    with mpl.rc_context(plots.STYLE):
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
+    buffer = io.BytesIO()
+    with mpl.rc_context({**plots.STYLE, "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
+    """Return the main table as LaTeX (booktabs); signs and relations stand in math mode."""
+    forms = {
+        "run": lambda name: name.replace("_", " "), "seeds": len, "accuracy, %": in_percent, "sd": in_percent,
+        "points to base": lambda value: f"${value:+.2f}$", "p": lambda value: f"${p_value(value)}$",
+    }  # fmt: skip
+    shown = table.reset_index().rename(columns={"accuracy": "accuracy, %", "difference": "points to base"})
+    shown["95% interval"] = [f"{in_percent(row.low)} to {in_percent(row.high)}" for row in table.itertuples()]
+    shown["base"] = [base.replace("_", " ") or compare.NONE for base in table["base"]]
+    columns = ["run", "seeds", "accuracy, %", "sd", "95% interval", "base", "points to base", "p", "test"]
+    text = record.as_text(shown[columns], forms)
+    style = text.style.hide(axis="index").format(escape="latex-math").format_index(escape="latex", axis=1)
+    caption = f"{plan['title']}: test accuracy over seeds, sd in points" + (f" ({notice})" if notice else "")
+    for character in "&%#_":
+        caption = caption.replace(character, rf"\{character}")
+    return style.to_latex(hrules=True, caption=caption, label="tab:study", position_float="centering")
+
+
+def in_percent(value: float) -> str:
+    """Return a fraction in percent, without the sign."""
+    return decimals(100 * value)
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows for the template."""
+    return frame.to_dict("records")
+
+
+def grouped(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each run, in the table's order."""
+    return {name: rows(part) for name, part in frame.groupby("run", sort=False)}

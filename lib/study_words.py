@@ -1,0 +1,151 @@
+"""What a study's page says in sentences and how it writes numbers. Everything is computed from the jobs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lib import compare
+from lib.index import DATASETS
+from lib.metrics import p_value
+
+Job = Mapping[str, Any]
+TRAINING_IMAGES = 50_000  # of CIFAR-10
+SIGNIFICANT = 0.05
+CAUTION = "it decides no claim: which way a difference points can turn with the length of training"
+
+
+def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
+    """Return what a reader must know of every number: other data than CIFAR-10, and at what fraction of its length."""
+    part = f"{plan['train_images']:,} of {TRAINING_IMAGES:,} training images"
+    told = f"a subset of CIFAR-10: {part}" if plan["train_images"] else ""  # the plan's own words say it
+    parts = list(dict.fromkeys(job["notice"] for job in jobs if job["notice"] not in ("", told)))
+    if not plan["full"]:
+        scaled = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []
+        scaled += [part] if plan["train_images"] else []
+        parts.append(f"at a fraction: {', '.join(scaled)}; {CAUTION}")
+    return "; ".join(parts)
+
+
+def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:
+    """Return the page's first paragraph, every number of it from the jobs."""
+    whole = len(plan["runs"]) * len(plan["seeds"])
+    if not jobs:
+        return f"No training of this plan is done yet, of {whole}."
+    seeds = sorted({job["seed"] for job in jobs})
+    tested = sorted({job["test"]["images"] for job in jobs})
+    done = f"All {whole}" if len(jobs) == whole > 1 else f"{len(jobs)} of {whole}"
+    verb = "is" if len(jobs) == 1 else "are"
+    compared = table[(table["base"] == "") & ~table["audit"]]
+    reach = [f"{name} reaches {score_of(row)}" for name, row in compared.iterrows()]
+    sentences = [
+        f"{done} {'training' if whole == 1 else 'trainings'} {verb} done: {count(len(table), 'run')}, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {words(seeds)}. Accuracy is that of the weights a training ended "
+        f"with, on a single view of {words(f'{one:,}' for one in tested)} test images.",
+        f"{words(reach)}." if reach else "",
+        _differences(table[~table["audit"] & table["p"].notna()]),
+    ]
+    if (table["seeds"].map(len) == 1).any():
+        sentences.append("Where a run has one seed, interval and test speak of that one network on these test "
+                         "images: two seeds of the same recipe may differ as clearly.")  # fmt: skip
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _differences(tested: pd.DataFrame) -> str:
+    """Return sentences on the differences to the bases, those with a small p by name."""
+    if tested.empty:
+        return "No run can be tested against its base yet."
+    clear = tested[tested["p"] < SIGNIFICANT]
+    found = [
+        f"{words(f'{name} {points(value)}' for name, value in part['difference'].items())} points against {base}"
+        for base, part in clear.groupby("base", sort=False)
+    ]
+    whole = count(len(tested), "difference")
+    number = f"All {whole}" if 1 < len(clear) == len(tested) else f"{len(clear) or 'None'} of {whole}"
+    listed = f": {'; '.join(found)}" if found else ""
+    verb = "has" if len(clear) <= 1 else "have"
+    return f"{number} to a base {verb} p below {SIGNIFICANT:g}{listed}. p is not corrected for the number of tests."
+
+
+def mixed(jobs: Sequence[Job]) -> list[str]:
+    """Return a sentence for the data and for the machines where the jobs do not share them."""
+    data = _by(jobs, lambda job: job["notice"] or DATASETS.get(job["dataset"], job["dataset"]))
+    machines = _by(jobs, lambda job: machine(job["environment"]))
+    told = []
+    if len(data) > 1:
+        told.append(f"The trainings used different data, so that their accuracies are not comparable: {_listed(data)}.")
+    if len(machines) > 1:
+        told.append("The trainings ran on different devices, where the same seed gives other weights: "
+                    f"{_listed(machines)}.")  # fmt: skip
+    return told
+
+
+def _by(jobs: Iterable[Job], key: Callable[[Job], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for job in jobs:
+        groups.setdefault(key(job), []).append(f"{job['file']}@{job['seed']}")
+    return groups
+
+
+def _listed(groups: Mapping[str, list[str]]) -> str:
+    return "; ".join(f"{name} ({words(members)})" for name, members in groups.items())
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """Return where a training computed: device, its name, a CPU's capability, precision, threads."""
+    keys = ["device", "device_name", "precision"]
+    if environment.get("device") == "cpu":
+        keys.insert(2, "cpu_capability")
+    parts = [str(environment[key]) for key in keys if environment.get(key)]
+    threads = environment.get("threads")
+    return ", ".join(parts + ([count(threads, "thread")] if threads else [])) or compare.NONE
+
+
+def described(table: pd.DataFrame) -> str:
+    """Return the figure in words."""
+    parts = [f"{name.replace('_', ' ')} {score_of(row)}" for name, row in table.iterrows()]
+    return f"Test accuracy of {count(len(table), 'run')}, mean over seeds with its 95% interval: {'; '.join(parts)}."
+
+
+def score_of(row: pd.Series) -> str:
+    """Return a run's mean accuracy with its interval."""
+    return f"{percent(row['accuracy'])} ({percent(row['low'])} to {percent(row['high'])})"
+
+
+def percent(value: float) -> str:
+    """Return a fraction as a percentage, an en dash for NaN."""
+    return f"{100 * value:.2f}%" if value == value else compare.NONE
+
+
+def points(value: float) -> str:
+    """Return a difference in percentage points with its sign, none for what rounds to 0, an en dash for NaN."""
+    if value != value:
+        return compare.NONE
+    text = f"{value:+.2f}"
+    return text.replace("-", "−") if float(text) else "0.00"
+
+
+def decimals(value: float) -> str:
+    """Return a number with two decimals, an en dash for NaN."""
+    return f"{value:.2f}" if value == value else compare.NONE
+
+
+def images(mean: float) -> str:
+    """Return a mean count of images: whole where it is, else with one decimal."""
+    return f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
+
+
+def p_of(value: float) -> str:
+    """Return a p value for reading, an en dash for NaN."""
+    return p_value(value) if value == value else compare.NONE
+
+
+def words(values: Iterable[Any]) -> str:
+    """Return values as a list in a sentence: "a, b and c"."""
+    *most, last = map(str, values)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 run", "2 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
