@@ -29,6 +29,10 @@ class Statistics:
 CIFAR10_STATISTICS = Statistics((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784))
 # With the mean of the images' own standard deviations instead, to the digits that much published code uses.
 CIFAR10_BY_IMAGE = Statistics(CIFAR10_STATISTICS.mean, (0.2023, 0.1994, 0.2010))
+NORMALISATIONS = {
+    "pixel": "the standard deviation of all pixels",
+    "image": "the mean of the images' own standard deviations",
+}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lib import fetch, paths, publish, record, status
+from lib import claims, claims_page, fetch, paths, publish, record, status
 from lib.errors import UserError, exit_on_user_error, nearest
 from lib.failure import explain
 from lib.graph import Node, nodes
@@ -238,6 +238,7 @@ def _guarded(parameters: RunParameters, retrain: bool, until: str) -> int:
     try:
         run_all(with_dataset(parameters), retrain, until)
         publish.render_run(parameters.name)
+        claims_page.write_page(claims.judge_all(claims.read_study()))
         publish.write_index()
         if "report" in record.read_metrics(parameters.name):
             print(summary(parameters))

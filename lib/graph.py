@@ -1,4 +1,4 @@
-"""The notebooks as a graph: each names in its metadata (key ``bundle``) what it reads and writes of results/RUN."""
+"""The notebooks as a graph: each names in its metadata (key ``bundle``) what it reads and writes."""
 
 import json
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ from lib.params import notebooks
 
 @dataclass(frozen=True)
 class Node:
-    """One notebook: the files it reads and writes, relative to results/RUN, and the code it consists of."""
+    """One notebook: what it reads and writes, relative to results/RUN, what of the bundle it reads, and its code."""
 
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    shared: tuple[str, ...]  # files that are no run's, relative to the bundle; they need not be there
     cells: tuple[tuple[str, str], ...]  # (type, source)
 
     @property
@@ -35,7 +36,7 @@ def read(name: str) -> Node:
     notebook = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
     declared = notebook["metadata"].get("bundle", {})
     cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-    return Node(name, tuple(declared.get("reads", ())), tuple(declared.get("writes", ())), cells)
+    return Node(name, *(tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")), cells)
 
 
 def nodes() -> list[Node]:

@@ -38,6 +38,48 @@ def scores(test: dict[str, Any], chosen: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "low", "high"])
 
 
+def method(metrics: dict[str, Any]) -> str:
+    """Return how the network was trained and judged, as a paragraph."""
+    recipe, data, tta = metrics["settings"], metrics["data"], metrics["tta"]
+    weights = f"averaged over the steps (decay {recipe['ema']:g})" if recipe["ema"] else "the last epoch's"
+    chosen, held = f"were set by the parameter file (*{tta['combination']}*)", metrics["holdout"]["images"]
+    if held:
+        chosen = f"were compared on {held:,} hold-out images, which fixed the choice (*{tta['combination']}*)"
+    looked = "the test set was looked at once, after that"
+    if recipe["audit"]:
+        looked = "the test set was followed all along, to show what choosing by it does (an audit, no result)"
+    return (
+        f"{data['train']:,} images are trained on, {data['holdout']:,} are held out for choices. Images are cropped "
+        f"at random after {recipe['crop_padding']} pixels of padding and {_flipped(recipe)}; {_mixing(recipe)}. "
+        f"Stochastic gradient descent (momentum {recipe['momentum']:g}, weight decay {recipe['weight_decay']:g}, "
+        f"batch {recipe['batch_size']}) runs {_schedule(recipe)}. The weights are {weights}. "
+        f"Views for test-time augmentation {chosen}; {looked}."
+    )
+
+
+def _flipped(recipe: dict[str, Any]) -> str:
+    if recipe["flip_mode"] == "alternating":
+        return "mirrored every other epoch"
+    return f"flipped with probability {recipe['horizontal_flip']:g}"
+
+
+def _mixing(recipe: dict[str, Any]) -> str:
+    beta = "on {:.0%} of the images, λ from Beta({:g}, {:g})"
+    kinds = [f"{name} {beta.format(recipe[key], recipe[f'{key}_alpha'], recipe[f'{key}_alpha'])}"
+             for name, key in (("CutMix (Yun et al., 2019)", "cutmix"), ("mixup (Zhang et al., 2018)", "mixup"))
+             if recipe[key]]  # fmt: skip
+    trivial = f"TrivialAugment on {recipe['trivial_augment']:.0%}" if recipe["trivial_augment"] else ""
+    return ", ".join([*kinds, *([trivial] if trivial else [])]) or "no mixing of images"
+
+
+def _schedule(recipe: dict[str, Any]) -> str:
+    first = f"for {recipe['epochs']} epochs under a {recipe['schedule']} schedule from {recipe['learning_rate']:g}"
+    if not recipe["phase2_epochs"]:
+        return first
+    return (f"{first}, then {recipe['phase2_epochs']} more under a {recipe['phase2_schedule']} schedule from "
+            f"{recipe['phase2_learning_rate']:g}")  # fmt: skip
+
+
 def averaging(metrics: dict[str, Any]) -> str:
     """Return a sentence on what averaging views did to the test accuracy."""
     test, tta = metrics["test"], metrics["tta"]

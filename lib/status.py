@@ -20,7 +20,8 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
         "packages": of_file(paths.LOCK_FILE),
         "data": parameters.data,
         "inputs": {name: of_file(folder / name) for name in node.reads},
-        "files": _files_named(parameters.values[node.name]),
+        "files": _files_named(parameters.values[node.name])
+        | {name: of_file(paths.ROOT / name) for name in node.shared},
     }
 
 

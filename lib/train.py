@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from lib import compute, fetch, fingerprint, params, paths, predict, progress, state
 from lib.average import Average
-from lib.data import Dataset, Images, load, subset
+from lib.data import NORMALISATIONS, Dataset, Images, load, subset
 from lib.errors import UserError, exit_on_user_error
 from lib.model import ResNet, build, configuration
 from lib.provenance import provenance
@@ -68,9 +68,7 @@ def describe(phase: Phase) -> dict[str, str]:
         "learning rate": f"{recipe.learning_rate:g}, {recipe.schedule} by {recipe.schedule_by}",
         "warm-up": f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_epochs else "none",
         "weight decay": f"{recipe.weight_decay:g} on {decay}",
-        "normalised by": {"pixel": "mean and std of all pixels", "image": "mean, and the images' mean std"}[
-            recipe.normalisation
-        ],
+        "divided by": NORMALISATIONS[recipe.normalisation],
         "crop": f"32x32 after {recipe.crop_padding} pixels of {recipe.crop_mode} padding",
         "flips": f"horizontal {mirrored}, vertical p {recipe.vertical_flip:g}",
         "TrivialAugment": f"p {recipe.trivial_augment:g}" if recipe.trivial_augment else "none",

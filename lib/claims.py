@@ -1,0 +1,116 @@
+"""The claims of the reference experiment, each judged: confirmed, refuted, pending the full run, not testable here.
+
+``python -m lib.claims`` writes results/claims.html. What needs no training is computed at once; the rest waits for the
+full study (``make study PLAN=full``). No verdict is written down anywhere.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib import claims_file, claims_network, claims_recipe, claims_results, claims_study, claims_views, paths, record
+from lib.claim import OPEN, PENDING, Claim, Finding, Reference, joined
+from lib.errors import UserError, exit_on_user_error
+from lib.state import read_json
+
+NOW = {**claims_network.TESTS, **claims_recipe.TESTS, **claims_results.TESTS}
+STUDY = {**claims_study.TESTS, **claims_views.TESTS}
+FULL = "full"  # the plan whose study decides
+COMMAND = f"make study PLAN={FULL}"
+UNDECIDED = "The 95% interval leaves both answers open."
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with what was found, the verdict and its reason; `reported` is "" where the claim has no figure."""
+
+    id: str
+    claim: str
+    source: str
+    reported: str
+    found: str
+    verdict: str
+    why: str
+
+
+def read_claims(path: Path | None = None) -> list[Claim]:
+    """Return the claims of params/studies/claims.yaml, or of `path`; UserError for anything wrong with them."""
+    tests = {**NOW, **{name: test.judge for name, test in STUDY.items()}}
+    return claims_file.read(path or paths.PARAMS / "studies" / "claims.yaml", tests)
+
+
+def read_study() -> dict[str, Any] | None:
+    """Return the full study as far as it was collected, None where it was not; UserError where the file is damaged."""
+    path = paths.RESULTS / "studies" / FULL / "study.json"
+    study = read_json(path)
+    if study and not {"plan", "jobs"} <= set(study):
+        raise UserError(f"{paths.shown(path)}: holds no study; delete it and run: {COMMAND}")
+    return study or None
+
+
+def judge_all(study: dict[str, Any] | None) -> list[Judged]:
+    """Judge every claim, in the order of the file; `study` is a collected study, None where there is none."""
+    reference = record.reference()
+    return [judge(claim, reference, study) for claim in read_claims()]
+
+
+def judge(claim: Claim, reference: Reference, study: dict[str, Any] | None) -> Judged:
+    """Judge one claim."""
+    tolerance = {} if claim.tolerance is None else {"tolerance": claim.tolerance}
+    if claim.test in STUDY:
+        found = _by_study(claim, reference, study, tolerance)
+    else:
+        found = NOW[claim.test](reference, **tolerance)
+    return Judged(claim.id, claim.claim, claim.source, claim.reported, found.found, found.verdict, found.why)
+
+
+def _by_study(claim: Claim, reference: Reference, study: dict[str, Any] | None, tolerance: dict[str, float]) -> Finding:
+    """Judge a claim by the full study; pending where jobs that it needs are not there."""
+    test = STUDY[claim.test]
+    jobs = {run: _usable(study, run, test.part, reference["test_images"]) for run in test.runs}
+    size = 100 * (claim.tolerance or 0)
+    rule = test.rule.format(tolerance=f"{size:g} point" + "s" * (size != 1))
+    if missing := _missing(study, jobs):
+        return Finding(PENDING, missing, rule)
+    found = test.judge(jobs, reference, **tolerance)
+    return found._replace(why=f"{rule} {UNDECIDED}" if found.verdict == OPEN else rule)
+
+
+def _usable(study: dict[str, Any] | None, run: str, part: str, images: int) -> list[dict[str, Any]]:
+    """Return a run's jobs at full length on the whole of CIFAR-10 that have `part`, one a seed of the plan."""
+    if not study or study["plan"].get("full") is not True:
+        return []
+    ours = [job for job in study["jobs"] if job["file"] == run and (not part or job.get(part))]
+    found = {job["seed"]: job for job in ours if job["test"]["images"] == images and not job.get("notice")}
+    return [found[seed] for seed in study["plan"]["seeds"] if seed in found]
+
+
+def _missing(study: dict[str, Any] | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
+    """Return what a claim still waits for, "" where every seed of every run is there; one seed has no spread."""
+    runs = joined(list(jobs))
+    if not study:
+        return f"Nothing yet: no training of {runs} at full length."
+    if study["plan"].get("full") is not True:
+        return f"Nothing yet: {runs} at a fraction of the full length decides nothing."
+    found, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)
+    return "" if found == needed else f"Nothing yet: {found} of {needed} trainings of {runs} at full length are done."
+
+
+def table(judged: list[Judged]) -> pd.DataFrame:
+    """Return the claims for a page or a paper: claim, reported, found, verdict."""
+    rows = [(one.claim, one.reported or "no figure", one.found, one.verdict) for one in judged]
+    return pd.DataFrame(rows, columns=["claim", "reported", "found", "verdict"])
+
+
+def main() -> int:
+    """Write the page and print where it is."""
+    from lib.claims_page import write_page
+
+    print(paths.shown(write_page(judge_all(read_study()))))
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
