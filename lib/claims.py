@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lib import claims_file, claims_network, claims_recipe, claims_results, claims_study, claims_views, paths, record
-from lib.claim import OPEN, PENDING, Claim, Finding, Reference, joined
+from lib.claim import OPEN, PENDING, VERDICTS, Claim, Finding, Reference, joined
 from lib.errors import UserError, exit_on_user_error
 from lib.state import read_json
 
@@ -102,6 +102,13 @@ def table(judged: list[Judged]) -> pd.DataFrame:
     """Return the claims for a page or a paper: claim, reported, found, verdict."""
     rows = [(one.claim, one.reported or "no figure", one.found, one.verdict) for one in judged]
     return pd.DataFrame(rows, columns=["claim", "reported", "found", "verdict"])
+
+
+def by_verdict(judged: list[Judged]) -> pd.DataFrame:
+    """Return the claims in one row a verdict, as a report of a few pages has room for them: verdict, number, claims."""
+    groups = {verdict: [one.claim for one in judged if one.verdict == verdict] for verdict in VERDICTS}
+    rows = [(verdict, len(group), " ".join(group)) for verdict, group in groups.items() if group]
+    return pd.DataFrame(rows, columns=["verdict", "number", "claims"])
 
 
 def main() -> int:
