@@ -18,7 +18,7 @@ REFERENCE = json.loads((Path(__file__).resolve().parents[1] / "docs" / "referenc
 AS_RUN = Train(
     epochs=100, learning_rate=0.1, schedule="step", schedule_by="epoch", milestones=(50, 75), cutmix=0.0,
     phase2_epochs=100, phase2_learning_rate=0.01, phase2_schedule="cosine", phase2_vertical_flip=0.05,
-    phase2_blur=0.3, phase2_erasing=0.5,
+    phase2_blur=0.3, phase2_erasing=0.5, normalisation="image", phase2_normalisation="pixel",
 )  # fmt: skip
 
 
@@ -111,9 +111,10 @@ def test_two_phases_as_the_reference_ran():
 
 def test_second_phase_has_its_own_values():
     first, second = (phase.recipe for phase in phases(AS_RUN))
-    own = ("epochs", "learning_rate", "schedule", "vertical_flip", "blur", "erasing", "cutmix")
-    assert [getattr(first, name) for name in own] == [100, 0.1, "step", 0.0, 0.0, 0.0, 0.0]
-    assert [getattr(second, name) for name in own] == [100, 0.01, "cosine", 0.05, 0.3, 0.5, 0.0]
+    own = ("epochs", "learning_rate", "schedule", "vertical_flip", "blur", "erasing", "cutmix",
+           "normalisation")  # fmt: skip
+    assert [getattr(first, name) for name in own] == [100, 0.1, "step", 0.0, 0.0, 0.0, 0.0, "image"]
+    assert [getattr(second, name) for name in own] == [100, 0.01, "cosine", 0.05, 0.3, 0.5, 0.0, "pixel"]
     same = {item.name for item in fields(Train)} - set(own) - {"warmup_epochs"}
     assert all(getattr(first, name) == getattr(second, name) for name in same)
     prefixed = {item.name for item in fields(Train) if item.name.startswith("phase2_")}

@@ -93,13 +93,6 @@ def test_figures_agree_with_the_predictions(done):
     assert found["settings"]["cutmix"] == 0 and found["settings"]["epochs"] == found["train"]["epochs"] == 1
 
 
-def test_second_call_trains_nothing(done):
-    before = {path: path.stat().st_mtime_ns for path in done.folder.glob("results/*/training/*")}
-    ended = run(done)
-    assert ended.returncode == 0 and ended.stdout.count("done already") == 2
-    assert {path: path.stat().st_mtime_ns for path in done.folder.glob("results/*/training/*")} == before
-
-
 def test_killed_study_goes_on_to_the_same_weights(bundle, done):
     """Killed when the first epoch of a job is on disk; jobs and make go together, as when a machine goes down."""
     prepare(bundle)
@@ -116,8 +109,9 @@ def test_killed_study_goes_on_to_the_same_weights(bundle, done):
     assert run(bundle, "-j2").returncode == 0 and hashes(bundle) == hashes(done)
 
 
-def test_one_failing_job_does_not_stop_the_others(done):
+def test_second_call_trains_nothing_and_one_failing_job_does_not_stop_the_other(done):
     """A lock that somebody holds; the page then names the job that is missing."""
+    before = {path: path.stat().st_mtime_ns for path in folder(done, "quick").glob("training/*")}
     place = folder(done, "smoke")
     kept = place.with_name("kept")
     place.rename(kept)
@@ -128,6 +122,7 @@ def test_one_failing_job_does_not_stop_the_others(done):
     shutil.rmtree(place)
     kept.rename(place)
     assert ended.returncode != 0 and ended.stdout.count("done already") == 1
+    assert {path: path.stat().st_mtime_ns for path in folder(done, "quick").glob("training/*")} == before
     assert "is working on this run" in ended.stderr
     assert "smoke@7" in (done.results("studies") / "tiny" / "study.html").read_text()
 
