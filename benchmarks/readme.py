@@ -12,7 +12,8 @@ from benchmarks.machine import words
 from benchmarks.run import FOLDER
 from lib import paths
 from lib.errors import UserError, exit_on_user_error
-from lib.state import read_json, write_atomically
+from lib.readme import markdown, put
+from lib.state import read_json
 
 KEPT = paths.ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmarks: begin (make bench) -->", "<!-- benchmarks: end -->"
@@ -28,14 +29,13 @@ def keep() -> None:
             picture.save(found, KEPT / path.stem)
 
 
-def markdown(machines: list[dict[str, Any]]) -> str:
+def summary(machines: list[dict[str, Any]]) -> str:
     """Return one table: a row for each measurement, a column for each machine."""
     columns = [dict(table.rows(found)) for found in machines]
     labels = list(dict.fromkeys(label for column in columns for label in column))
     heading = ["", *(words(found["machine"]) for found in machines)]
     body = [[label, *(column.get(label, "") for column in columns)] for label in labels]
-    lines = [heading, ["---"] * len(heading), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown([heading, *body])
 
 
 def main() -> int:
@@ -44,12 +44,7 @@ def main() -> int:
     machines = [read_json(path) for path in sorted(KEPT.glob("*.json"))]
     if not machines:
         raise UserError("no measurements in results/bench/ or benchmarks/results/: make bench")
-    readme = paths.ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _old, found, after = rest.partition(END)
-    if not found:
-        raise UserError(f"README.md: the marks '{BEGIN}' and '{END}' are missing; put them around the table's place")
-    write_atomically(readme, f"{before}{BEGIN}\n{markdown(machines)}\n{END}{after}".encode())
+    put(summary(machines), BEGIN, END)
     return 0
 
 

@@ -111,11 +111,16 @@ def by_verdict(judged: list[Judged]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["verdict", "number", "claims"])
 
 
-def main() -> int:
-    """Write the page and print where it is."""
+def write() -> Path:
+    """Judge every claim, write the page and return where it is."""
     from lib.claims_page import write_page
 
-    print(paths.shown(write_page(judge_all(read_study()))))
+    return write_page(judge_all(read_study()))
+
+
+def main() -> int:
+    """Write the page and print where it is."""
+    print(paths.shown(write()))
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lib import paths
 from lib.claim import CONFIRMED, OPEN, PENDING, REFUTED, VERDICTS, joined
 from lib.claims import COMMAND, FULL, Judged
-from lib.index import BUNDLE, TEMPLATE
+from lib.index import BUNDLE, template
 from lib.state import write_atomically
 
 SOURCES = {"report": "the report", "notebook output": "the notebook's output", "both": "the report and its notebook"}
@@ -37,13 +37,9 @@ def counts(judged: Sequence[Judged]) -> str:
 
 def write_page(judged: Sequence[Judged]) -> Path:
     """Write the page and return its path."""
-    from jinja2 import Environment, FileSystemLoader  # late, as in lib.index
-
     groups = [(*SECTIONS[verdict], [one for one in judged if one.verdict == verdict]) for verdict in VERDICTS]
-    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
-    environment.filters["typeset"] = typeset
     study = f"studies/{FULL}/study.html"
-    html = environment.get_template("claims_page.html.j2").render(
+    html = template("claims_page.html.j2", {"typeset": typeset}).render(
         bundle=BUNDLE, groups=[group for group in groups if group[-1]], counts=counts(judged), total=len(judged),
         sources=SOURCES, command=COMMAND, study=study if (paths.RESULTS / study).is_file() else "",
     )  # fmt: skip

@@ -5,21 +5,20 @@ well, every code cell completed, and every file it declares is there. Then its f
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lib import claims, claims_page, fetch, paths, publish, record, status
+from lib import fetch, paths, publish, record, status
 from lib.errors import UserError, exit_on_user_error, nearest
 from lib.failure import explain
 from lib.graph import Node, nodes
+from lib.lock import Failed, locked
 from lib.params import RunParameters, load, notebooks
 from lib.progress import Follower, clock
 from lib.schedule import total_epochs
@@ -29,20 +28,16 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
 
 
-class Failed(Exception):
-    """A notebook failed or the run is busy; the message is the one line to show. Exit code 1, bad input is 2."""
-
-
 class Interrupted(Exception):
     """A signal asked the run to stop; its number is the argument."""
 
 
-def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> None:
+def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> list[str]:
     """Bring the notebooks of a run up to date, in order, the last of them `until`; stop at the first that fails.
 
-    Raises Failed, one line; earlier results are as they were.
+    Returns the notebooks that ran. Raises Failed, one line; earlier results are as they were.
     """
-    folder = paths.results(parameters.name)
+    folder, ran = paths.results(parameters.name), []
     with locked(folder, parameters.name):
         for node in nodes():
             reasons = status.reasons(node, parameters, folder)
@@ -50,11 +45,13 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
                 reasons = ["RETRAIN=1"]
             if reasons:
                 _run_node(node, parameters, folder, retrain)
+                ran.append(node.name)
             else:
                 _forget_failed(node, folder)
                 print(f"{node.name}: up to date", flush=True)
             if node.name == until:
                 break
+    return ran
 
 
 def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool) -> None:
@@ -162,20 +159,6 @@ def _forget_failed(node: Node, folder: Path) -> None:
         (folder / "failed").rmdir()
 
 
-@contextmanager
-def locked(folder: Path, name: str):
-    """Hold the run's lock; the system gives it back however this process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Failed(
-                f"results/{name}: another make run-all or make verify is working on this run; wait for it or stop it"
-            ) from error
-        yield
-
-
 def _command(parameters: RunParameters) -> str:
     """Return the command that tries this run again, with the options it was called with."""
     asked = os.environ.get("BUNDLE_COMMAND")
@@ -236,9 +219,12 @@ def _guarded(parameters: RunParameters, retrain: bool, until: str) -> int:
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        run_all(with_dataset(parameters), retrain, until)
+        ran = run_all(with_dataset(parameters), retrain, until)
         publish.render_run(parameters.name)
-        claims_page.write_page(claims.judge_all(claims.read_study()))
+        if "06_report" in ran or not (paths.RESULTS / "claims.html").is_file():
+            from lib import claims  # late: a call that finds all up to date needs none of it
+
+            claims.write()
         publish.write_index()
         if "report" in record.read_metrics(parameters.name):
             print(summary(parameters))

@@ -1,6 +1,7 @@
 """results/index.html: one row a run, read from the runs' metrics.json."""
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ TEMPLATE = Path(__file__).resolve().parent / "template"
 DATASETS = {"cifar10": "CIFAR-10", "cifar10-subset": "A subset of CIFAR-10", "digits": "Handwritten digits"}
 ACRONYMS = {"tta": "TTA"}
 MISSING = "–"
+
+
+def template(name: str, filters: Mapping[str, Callable] | None = None):
+    """Return a page's Jinja template, which escapes what it is given."""
+    from jinja2 import Environment, FileSystemLoader  # late: importing lib.publish stays cheap
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
+    environment.filters |= filters or {}
+    return environment.get_template(name)
 
 
 def read_metrics(run: str) -> dict[str, Any]:
@@ -96,19 +106,15 @@ def _beyond() -> list[tuple[str, str]]:
 
 def write_index() -> Path:
     """Write results/index.html over all runs with metrics, the most accurate of each dataset first."""
-    from jinja2 import Environment, FileSystemLoader  # late: importing lib.publish stays cheap
-
     runs = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
     found = {run: read_metrics(run) for run in runs}
     groups: dict[str, list[dict[str, Any]]] = {}
     for run, metrics in sorted(((run, metrics) for run, metrics in found.items() if metrics), key=_order):
         dataset = str(metrics.get("dataset") or "Dataset not recorded")
         groups.setdefault(DATASETS.get(dataset, dataset), []).append(_row(run, metrics))
-    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
-    template = environment.get_template("index_page.html.j2")
     unreadable = sorted(run for run, metrics in found.items() if not metrics)
     page = paths.RESULTS / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     told = {"groups": list(groups.items()), "unreadable": unreadable, "beyond": _beyond()}
-    write_atomically(page, template.render(bundle=BUNDLE, **told).encode())
+    write_atomically(page, template("index_page.html.j2").render(bundle=BUNDLE, **told).encode())
     return page

@@ -33,14 +33,18 @@ def score(predictions: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     return {"accuracy": found.accuracy, "low": found.low, "high": found.high}
 
 
+def single_view(model, images: Images, statistics: data.Statistics, precision: str, batch_size: int = 0):
+    """Return the score of the original view of `images`, normalised by `statistics`."""
+    logits = predict.logits(model, images.pixels, statistics, "original", precision, batch_size)
+    return score(logits.argmax(1).cpu(), images.labels)
+
+
 def beside(model, images: Images, dataset: Dataset, normalisation: str, precision: str, batch_size: int = 0):
     """Return the single view's score with the images normalised in another way, None where none is named."""
     if not normalisation:
         return None
-    logits = predict.logits(
-        model, images.pixels, dataset.normalisation(normalisation), "original", precision, batch_size
-    )
-    return {"normalisation": normalisation, **score(logits.argmax(1).cpu(), images.labels)}
+    found = single_view(model, images, dataset.normalisation(normalisation), precision, batch_size)
+    return {"normalisation": normalisation, **found}
 
 
 def audit(history: list[dict[str, Any]]) -> dict[str, Any] | None:

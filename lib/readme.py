@@ -1,6 +1,7 @@
 """Write the results table of README.md from the metrics of the runs here: ``python -m lib.readme RUN [RUN ...]``."""
 
 import argparse
+from collections.abc import Sequence
 
 from lib import paths, record
 from lib.errors import UserError, exit_on_user_error
@@ -29,26 +30,35 @@ def row(run: str) -> list[str]:
     ]  # fmt: skip
 
 
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as a Markdown table, the first its heading."""
+    heading, *body = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, ["---"] * len(heading), *body))
+
+
+def put(text: str, begin: str, end: str) -> None:
+    """Replace what stands between two marks in README.md; UserError where they are missing."""
+    readme = paths.ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
+    _old, found, after = rest.partition(end)
+    if not found:
+        raise UserError(f"README.md: the marks '{begin}' and '{end}' are missing; put them back around the table")
+    write_atomically(readme, f"{before}{begin}\n{text}\n{end}{after}".encode())
+
+
 def table(runs: list[str]) -> str:
     """Return the Markdown table of these runs, the reference's reported figures as its first row."""
     reference = record.reference()
     first = ["*the reference, as reported*", "CIFAR-10", f"{reference['parameters']:,}",
              f"{reference['test_accuracy']:.2%}", "not stated", "200 epochs", ""]  # fmt: skip
-    lines = [COLUMNS, ["---"] * len(COLUMNS), first, *map(row, runs)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown([COLUMNS, first, *map(row, runs)])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Replace what stands between the marks in README.md."""
     parser = argparse.ArgumentParser(prog="python -m lib.readme", description=__doc__)
     parser.add_argument("runs", nargs="+")
-    runs = parser.parse_args(arguments).runs
-    readme = paths.ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _old, found, after = rest.partition(END)
-    if not found:
-        raise UserError(f"README.md: the marks '{BEGIN}' and '{END}' are missing; put them back around the table")
-    write_atomically(readme, f"{before}{BEGIN}\n{table(runs)}\n{END}{after}".encode())
+    put(table(parser.parse_args(arguments).runs), BEGIN, END)
     return 0
 
 

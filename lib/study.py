@@ -15,7 +15,7 @@ import yaml
 
 from lib import data, fingerprint, outcome, params, paths, progress, train
 from lib.errors import UserError, exit_on_user_error, nearest
-from lib.execute import Failed, locked
+from lib.lock import Failed, locked
 from lib.state import read_json, write_json
 
 SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")  # of 03_train, by a plan's `epochs`

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib import compare, paths, plots, predict, record, state, study_words
-from lib.index import BUNDLE, TEMPLATE
+from lib.index import BUNDLE, template
 from lib.metrics import p_value
 from lib.progress import clock
 from lib.study_words import CAUTION, decimals, described, mixed, notice_of, opening
@@ -58,11 +58,8 @@ def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
 
 
 def _rendered(**told: Any) -> str:
-    from jinja2 import Environment, FileSystemLoader  # late, as in lib.index
-
-    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
-    environment.filters |= {"clock": clock, **{name: getattr(study_words, name) for name in FILTERS}}
-    return environment.get_template("study_page.html.j2").render(**told)
+    filters = {"clock": clock, **{name: getattr(study_words, name) for name in FILTERS}}
+    return template("study_page.html.j2", filters).render(**told)
 
 
 def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> dict[str, Any]:

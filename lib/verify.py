@@ -10,9 +10,10 @@ import shutil
 import sys
 from typing import Any
 
-from lib import compute, data, fingerprint, metrics, params, paths, predict, progress, record, train
+from lib import compute, data, fingerprint, outcome, params, paths, progress, record, train
 from lib.errors import UserError, exit_on_user_error
-from lib.execute import Failed, locked, with_dataset
+from lib.execute import with_dataset
+from lib.lock import Failed, locked
 
 STANDARD_ERRORS = 3  # of the difference of two accuracies: what two trainings may differ by elsewhere
 
@@ -52,8 +53,7 @@ def test_accuracy(training: train.Training, dataset: data.Dataset, parameters: p
     images, device = data.subset(dataset.test, settings.test_images), compute.prepare(settings)
     precision = compute.precision_of(settings, device)
     statistics, model = dataset.normalisation(training.normalisation), training.model.to(device)
-    logits = predict.logits(model, images.pixels, statistics, "original", precision, settings.batch_size)
-    return metrics.accuracy(logits.argmax(1).cpu(), images.labels).accuracy
+    return outcome.single_view(model, images, statistics, precision, settings.batch_size)["accuracy"]
 
 
 def verify(parameters: params.RunParameters, say=print) -> bool:
