@@ -41,7 +41,7 @@ def train_and_look(steps: int, quick: bool) -> dict[str, int]:
     found["data"] = peak_bytes()
     ours = Ours(dataset, settings(quick=quick), steps if quick else 0)
     for batch in islice(ours.batches(), steps):
-        step.train_step(ours.loss_of, ours.optimiser, batch, ours.phase.recipe)
+        step.train_step(ours.model, ours.loss_of, ours.optimiser, batch, ours.phase.recipe)
     holdout = data.subset(dataset.holdout, 100 if quick else 0).to(ours.device)
     train.evaluate(ours.model, holdout, ours.statistics, ours.precision)
     found["peak"] = peak_bytes()

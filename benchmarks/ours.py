@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.plan import BATCH
 from benchmarks.timing import seconds
-from lib import compute, model, step
+from lib import compute, model, optimise, step
 from lib.data import Dataset, subset
 from lib.schedule import phases
 from lib.settings import Train
@@ -27,7 +27,7 @@ class Ours:
         built = model.build(chosen, len(dataset.classes), chosen.seed)
         self.model = built.to(self.device, memory_format=torch.channels_last)
         self.phase = phases(chosen)[0]
-        self.optimiser = step.make_optimiser(self.model, self.phase.recipe)
+        self.optimiser = optimise.make_optimiser(self.model, self.phase.recipe)
         self.precision = compute.precision_of(chosen, self.device)
         self.loss_of = step.loss_function(self.model, self.precision, compiled)
         self.batch = next(self.batches())
@@ -53,7 +53,7 @@ class Ours:
         """Do `steps`, or an epoch's, on one batch over and over: what is left when nothing is loaded."""
         self.model.train()
         for _step in range(steps or len(self.images) // BATCH):
-            step.train_step(self.loss_of, self.optimiser, self.batch, self.phase.recipe)
+            step.train_step(self.model, self.loss_of, self.optimiser, self.batch, self.phase.recipe)
 
     def rate(self, work: Callable[[], None]) -> float:
         """Return images/s of `epoch`, `prepare` or `fixed`."""

@@ -3,12 +3,11 @@
 A test takes what it names: `reference` (docs/reference.json) and, where it needs one, the claim's `tolerance`.
 """
 
-from types import SimpleNamespace
-
 import torch
 
 from lib import model
 from lib.claim import Finding, Reference, agreed, joined
+from lib.settings import Network
 
 RESNET18 = {"blocks": [2, 2, 2, 2], "widths": [64, 128, 256, 512], "strides": [1, 2, 2, 2]}  # its form for CIFAR
 CLASSES = 10
@@ -16,9 +15,12 @@ CLASSES = 10
 
 def _network(reference: Reference) -> model.ResNet:
     """Return the network without storage: counting and following shapes need no values."""
-    shape = {key: reference[key] for key in ("blocks", "widths", "strides")}
     with torch.device("meta"):
-        return model.build(SimpleNamespace(**shape, block="basic", comparison=False), CLASSES)
+        return model.build(_described(reference), CLASSES)
+
+
+def _described(shape: dict) -> Network:
+    return Network(**{key: shape[key] for key in ("blocks", "widths", "strides")})
 
 
 def _count(reference: Reference) -> int:
@@ -26,7 +28,7 @@ def _count(reference: Reference) -> int:
 
 
 def _by_hand(shape: dict) -> int:
-    return int(model.count_by_hand(SimpleNamespace(**shape), CLASSES)["parameters"].iloc[-1])
+    return int(model.count_by_hand(_described(shape), CLASSES)["parameters"].iloc[-1])
 
 
 def parameters_stated(reference: Reference, tolerance: float) -> Finding:

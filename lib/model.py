@@ -1,92 +1,98 @@
 """The residual network, and what can be counted of it: parameters, layers, arithmetic, memory.
 
 The network is the CIFAR form of He et al., Deep Residual Learning for Image Recognition (CVPR 2016), section
-4.2, with basic blocks and a 1x1 convolution where the shape changes (their option B). Its state and its layer
-table follow the order of computation.
+4.2, with basic blocks and a 1x1 convolution where the shape changes (their option B), or another kind of block from
+lib.blocks. Its state and its layer table follow the order of computation.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.blocks import BLOCKS, GlobalAveragePool, GlobalMaxPool, Style, whitening_filters
 from lib.errors import UserError
+from lib.settings import Network
 
 PARAMETER_LIMIT = 5_000_000
 
 
-class GlobalAveragePool(nn.Module):
-    """Mean over height and width: (N, C, H, W) to (N, C).
-
-    A module, so that it has a row in the layer table; a plain mean, since AdaptiveAvgPool2d's backward pass is
-    not deterministic on CUDA.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Average the last two dimensions."""
-        return x.mean((2, 3))
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, added to the shortcut, then ReLU."""
-
-    def __init__(self, channels_in: int, channels: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut = None
-        if stride != 1 or channels_in != channels:
-            convolution = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) to (N, C, H / stride, W / stride)."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return F.relu(out + (x if self.shortcut is None else self.shortcut(x)))
-
-
-BLOCKS = {"basic": BasicBlock}
+WHITENING_CHANNELS = 24  # each of the 3 * 2 * 2 directions of a patch, and its opposite
 
 
 class ResNet(nn.Module):
-    """Stem, stages of residual blocks, global average pool, linear classifier.
+    """Stem, stages of residual blocks, global pool, linear classifier.
 
     Args:
         blocks, widths, strides: one value a stage: number of blocks, channels, stride of its first block.
         classes: number of logits.
         block: kind of the blocks, a key of BLOCKS.
+        stem: "convolution" (3x3, learned, batch norm) or "whitening" (2x2, fixed by `whiten`; only its shift learns).
+        pooling: "mean" or "max" over the last feature map.
+        initialisation: "default" (PyTorch's) or "dirac": 3x3 convolutions begin by passing channels on.
+        logit_scale: factor on the logits.
+        style: arguments of Style.
 
     Input: float images (N, 3, H, W), normalised. Output: logits (N, classes).
     """
 
     def __init__(
         self, blocks: Sequence[int], widths: Sequence[int], strides: Sequence[int], classes: int = 10,
-        block: str = "basic",
+        block: str = "basic", stem: str = "convolution", pooling: str = "mean", initialisation: str = "default",
+        logit_scale: float = 1.0, **style,
     ):  # fmt: skip
         super().__init__()
-        make = BLOCKS[block]
-        self.conv = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(widths[0])
-        stages, channels_in = [], widths[0]
+        self.style, self.logit_scale, make = Style(**style), logit_scale, BLOCKS[block]
+        self.whitens = stem == "whitening"
+        channels_in = WHITENING_CHANNELS if self.whitens else widths[0]
+        if self.whitens:
+            self.conv = nn.Conv2d(3, channels_in, 2)
+            self.conv.weight.requires_grad_(False)
+            self.bn = None
+        else:
+            self.conv = nn.Conv2d(3, channels_in, 3, padding=1, bias=False)
+            # A block that begins with its own batch norm and activation leaves nothing for the stem to do.
+            self.bn = None if block == "preactivation" else self.style.norm(channels_in)
+        stages = []
         for count, channels, stride in zip(blocks, widths, strides, strict=True):
             block_strides = [stride] + [1] * (count - 1)
             inputs = [channels_in] + [channels] * (count - 1)
             pairs = zip(inputs, block_strides, strict=True)
-            stages.append(nn.Sequential(*(make(before, channels, step) for before, step in pairs)))
+            stages.append(nn.Sequential(*(make(before, channels, step, self.style) for before, step in pairs)))
             channels_in = channels
         self.stages = nn.Sequential(*stages)
-        self.pool = GlobalAveragePool()
+        self.last_bn = self.style.norm(channels_in) if block == "preactivation" else None
+        self.pool = GlobalAveragePool() if pooling == "mean" else GlobalMaxPool()
         self.linear = nn.Linear(channels_in, classes)
+        if initialisation == "dirac":
+            self._begin_with_identities()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to logits (N, classes)."""
-        return self.linear(self.pool(self.stages(F.relu(self.bn(self.conv(x))))))
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        if self.whitens or self.bn is not None:
+            x = self.style.act(x)
+        x = self.stages(x)
+        if self.last_bn is not None:
+            x = self.style.act(self.last_bn(x))
+        logits = self.linear(self.pool(x))
+        return logits if self.logit_scale == 1 else logits * self.logit_scale
+
+    def whiten(self, images: Tensor) -> None:
+        """Fix the stem's filters so that the patches of these normalised images (N, 3, H, W) become uncorrelated."""
+        if self.whitens:
+            self.conv.weight.data.copy_(whitening_filters(images, self.conv.kernel_size[0]))
+
+    def _begin_with_identities(self) -> None:
+        for module in self.modules():
+            spatial = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+            if spatial and module.out_channels >= module.in_channels:
+                nn.init.dirac_(module.weight.data[: module.in_channels])
 
 
 def build(network, classes: int = 10, seed: int | None = None) -> ResNet:
@@ -109,8 +115,11 @@ def build(network, classes: int = 10, seed: int | None = None) -> ResNet:
 
 def configuration(network, classes: int) -> dict[str, Any]:
     """Return the arguments of ResNet that `network` describes, as plain values."""
-    return {"blocks": list(network.blocks), "widths": list(network.widths), "strides": list(network.strides),
-            "classes": classes, "block": network.block}  # fmt: skip
+    names = [one.name for one in fields(Network) if one.name not in ("run", "comparison")]
+    values = {name: getattr(network, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()} | {
+        "classes": classes
+    }
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -166,24 +175,48 @@ def memory_estimate(table: pd.DataFrame, size: int = 32) -> dict[str, float]:
     return {**parts, "total": sum(parts.values())}
 
 
-def count_by_hand(network, classes: int = 10) -> pd.DataFrame:
-    """Derive the parameter count of basic blocks stage by stage from the formulae alone, without a network.
+def count_by_hand(network: Network, classes: int = 10) -> pd.DataFrame:
+    """Derive the parameter count stage by stage from the formulae alone, without a network.
 
-    A 3x3 convolution from a to b channels has 9ab parameters, a 1x1 one ab, batch norm 2b, the classifier
-    classes * (c + 1). Columns: part, formula, parameters; the last row is the total.
+    A 3x3 convolution from a to b channels has 9ab parameters, a 1x1 one ab, batch norm 2b (b without a scale), the
+    classifier classes * (c + 1). Columns: part, formula, parameters; the last row is the total.
     """
-    rows = [("stem", f"9·3·{network.widths[0]} + 2·{network.widths[0]}", 29 * network.widths[0])]
-    before = network.widths[0]
+    norm, first = 2 if network.norm_scale else 1, network.widths[0]
+    before = WHITENING_CHANNELS if network.stem == "whitening" else first
+    rows = [("stem", *_stem_by_hand(network, before, norm))]
     stages = zip(network.blocks, network.widths, network.strides, strict=True)
     for number, (count, width, stride) in enumerate(stages, 1):
-        first = 9 * before * width + 9 * width**2 + 4 * width
-        formula = f"(9·{before}·{width} + 9·{width}² + 4·{width})"
-        if stride != 1 or before != width:
-            first += before * width + 2 * width
-            formula += f" + ({before}·{width} + 2·{width})"
-        formula += f" + {count - 1}·(18·{width}² + 4·{width})"
-        rows.append((f"stage {number}", formula, first + (count - 1) * (18 * width**2 + 4 * width)))
+        changes = stride != 1 or before != width
+        parts = [_block_by_hand(network.block, before, width, changes, norm)]
+        if count > 1:
+            formula, amount = _block_by_hand(network.block, width, width, False, norm)
+            parts.append((f"{count - 1}·({formula})", (count - 1) * amount))
+        rows.append((f"stage {number}", " + ".join(part[0] for part in parts), sum(part[1] for part in parts)))
         before = width
+    if network.block == "preactivation":
+        rows.append(("last batch norm", f"{norm}·{before}", norm * before))
     rows.append(("classifier", f"{classes}·({before} + 1)", classes * (before + 1)))
     rows.append(("total", "", sum(row[2] for row in rows)))
     return pd.DataFrame(rows, columns=["part", "formula", "parameters"])
+
+
+def _stem_by_hand(network: Network, channels: int, norm: int) -> tuple[str, int]:
+    if network.stem == "whitening":
+        return f"{channels} (the filters are fixed)", channels
+    if network.block == "preactivation":
+        return f"9·3·{channels}", 27 * channels
+    return f"9·3·{channels} + {norm}·{channels}", (27 + norm) * channels
+
+
+def _block_by_hand(kind: str, before: int, width: int, changes: bool, norm: int) -> tuple[str, int]:
+    """Return formula and number of a block's parameters; `changes`: its shortcut is a convolution."""
+    same = before == width
+    weights = f"18·{width}²" if same else f"9·{before}·{width} + 9·{width}²"
+    scales = f"{norm}·{before} + {norm}·{width}" if kind == "preactivation" and not same else f"{2 * norm}·{width}"
+    formula = f"{weights} + {scales}"
+    number = 9 * before * width + 9 * width**2 + norm * (width + (before if kind == "preactivation" else width))
+    if not changes or kind == "pooled":
+        return formula, number
+    if kind == "preactivation":
+        return f"({formula}) + {before}·{width}", number + before * width
+    return f"({formula}) + ({before}·{width} + {norm}·{width})", number + (before + norm) * width

@@ -9,6 +9,7 @@ from lib import compute, data, metrics, predict, train
 from lib.data import Dataset, Images
 from lib.model import count_parameters, layer_table
 from lib.params import RunParameters
+from lib.settings import VIEWS
 
 
 def of_training(training: train.Training) -> dict[str, Any]:
@@ -72,9 +73,9 @@ def of_study(training: train.Training, dataset: Dataset, parameters: RunParamete
     machine, test = compute.prepare(asked), data.subset(dataset.test, asked.test_images)
     network, precision = training.model.to(machine), compute.precision_of(asked, machine)
     statistics = dataset.normalisation(training.normalisation)
-    by_view = predict.view_logits(network, test, predict.VIEWS, statistics, precision, asked.batch_size)
+    by_view = predict.view_logits(network, test, VIEWS, statistics, precision, asked.batch_size)
     alone = {view: logits.argmax(1) for view, logits in by_view.items()}
-    together = {name: predict.combine(by_view, name).argmax(1) for name in predict.COMBINATIONS}
+    together = {name: predict.combine(by_view, name).argmax(1) for name in predict.available(VIEWS)}
     notice = data.notice(dataset, len(test))
     found = {
         "run": parameters.name, "file": parameters.file, "seed": parameters.values["03_train"]["seed"],

@@ -14,6 +14,7 @@ from lib import compute, metrics
 from lib.augment import gaussian_blur, pad
 from lib.data import Images, Statistics, normalise
 from lib.errors import UserError
+from lib.settings import SHIFTS
 
 BATCH_SIZES = {"cpu": 500, "cuda": 5000}
 VIEW_BLUR_SIGMA = 1.0  # pixels, as the reference's
@@ -50,6 +51,14 @@ def mixed_blur(images: Tensor) -> Tensor:
     return images
 
 
+def shifted(images: Tensor, rows: int, columns: int) -> Tensor:
+    """Move the content by `rows` down and `columns` to the right (negative: up, left); the border is reflected."""
+    reach = max(abs(rows), abs(columns))
+    height, width = images.shape[2:]
+    top, left = reach - rows, reach - columns
+    return pad(images, reach, "reflect")[:, :, top : top + height, left : left + width]
+
+
 SCORE_FORMS = {
     "accuracy": "{:.2%}",
     "low": "{:.2%}",
@@ -63,10 +72,15 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "pad_center_crop": pad_center_crop,
     "gaussian_blur": spatial_blur,
     "gaussian_blur_mixed": mixed_blur,
+    "shift_up_left": lambda images: shifted(images, -1, -1),
+    "shift_down_right": lambda images: shifted(images, 1, 1),
+    "shift_up_left_flip": lambda images: shifted(images, -1, -1).flip(3),
+    "shift_down_right_flip": lambda images: shifted(images, 1, 1).flip(3),
 }
 COMBINATIONS: dict[str, tuple[str, ...]] = {
     "original": ("original",),
     "flip": ("original", "horizontal_flip"),
+    "shifts": ("original", "horizontal_flip", *SHIFTS),
     "report": ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur_mixed"),
     "report_spatial": ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur"),
 }

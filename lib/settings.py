@@ -18,11 +18,17 @@ def option(default: Any, doc: str, low: float | None = None, high: float | None 
 
 DATASETS = ("auto", "cifar10", "digits")
 SCHEDULES = ("constant", "cosine", "step", "one_cycle")
-BLOCKS = ("basic",)
+BLOCKS = ("basic", "preactivation", "pooled")
+STEMS = ("convolution", "whitening")
+ACTIVATIONS = ("relu", "gelu")
+POOLINGS = ("mean", "max")
+INITIALISATIONS = ("default", "dirac")
+OPTIMISERS = ("sgd", "muon")
 NORMALISATIONS = ("pixel", "image")
 FLIP_MODES = ("random", "alternating")
 VIEWS = ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
-COMBINATIONS = ("auto", "original", "flip", "report", "report_spatial")
+SHIFTS = ("shift_up_left", "shift_down_right", "shift_up_left_flip", "shift_down_right_flip")
+COMBINATIONS = ("auto", "original", "flip", "shifts", "report", "report_spatial")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,13 @@ class Network(Run):
     widths: tuple[int, ...] = option((32, 64, 128, 256), "channels of each stage", 1, 2048)
     strides: tuple[int, ...] = option((1, 2, 2, 2), "stride of each stage's first block", 1, 2)
     block: str = option("basic", "kind of residual block", choices=BLOCKS)
+    stem: str = option("convolution", "a learned 3x3, or a fixed 2x2 that whitens patches", choices=STEMS)
+    activation: str = option("relu", "after each batch norm", choices=ACTIVATIONS)
+    pooling: str = option("mean", "over the last feature map", choices=POOLINGS)
+    initialisation: str = option("default", "dirac lets 3x3 convolutions pass channels on", choices=INITIALISATIONS)
+    norm_scale: bool = option(True, "batch norm learns a scale beside its shift")
+    norm_momentum: float = option(0.1, "weight of the newest batch in batch norm's statistics", 0.001, 1)
+    logit_scale: float = option(1.0, "factor on the logits", 0.001, 100)
     comparison: bool = option(False, "true lifts the limit of 5,000,000 parameters, for a comparison only")
 
 
@@ -88,6 +101,10 @@ class Train(Network, Data, Compute):
     learning_rate: float = option(0.1, "peak learning rate", 1e-6, 10)
     momentum: float = option(0.9, "of SGD", 0, 0.999)
     nesterov: bool = option(False, "Nesterov's form of the momentum")
+    optimiser: str = option("sgd", "muon takes orthogonal steps for convolutions, SGD for the rest", choices=OPTIMISERS)
+    muon_learning_rate: float = option(0.24, "peak learning rate of Muon", 1e-6, 10)
+    muon_momentum: float = option(0.6, "of Muon", 0, 0.999)
+    shift_rate: float = option(1.0, "factor on the learning rate of shifts (batch norm's, the stem's)", 0.01, 1000)
     weight_decay: float = option(5e-4, "L2 penalty", 0, 0.1)
     decay_all: bool = option(True, "false spares batch norm and biases the weight decay")
     schedule: str = option("cosine", "learning rate over the epochs", choices=SCHEDULES)
@@ -115,6 +132,11 @@ class Train(Network, Data, Compute):
     mixup_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
     label_smoothing: float = option(0.0, "share of the label spread over all classes", 0, 0.9)
     ema: float = option(0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
+    sam: float = option(0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
+    sam_adaptive: bool = option(False, "the radius is measured in proportion to each weight")
+    teacher: str = option("", "finished run whose predictions are learned too; empty: none")
+    teacher_weight: float = option(0.9, "share of the teacher's predictions in the loss", 0, 1)
+    temperature: float = option(4.0, "both predictions are softened by it when compared", 0.1, 100)
     phase2_epochs: int = option(0, "0: no second phase", 0, 5000)
     phase2_learning_rate: float = option(0.01, "peak learning rate of phase 2", 1e-6, 10)
     phase2_schedule: str = option("cosine", "schedule of phase 2", choices=SCHEDULES)
@@ -133,7 +155,7 @@ class Train(Network, Data, Compute):
 class PredictTta(Compute):
     """Notebook 04_predict_tta."""
 
-    views: tuple[str, ...] = option(VIEWS, "views whose accuracy on the hold-out is shown", choices=VIEWS)
+    views: tuple[str, ...] = option(VIEWS, "views whose accuracy on the hold-out is shown", choices=(*VIEWS, *SHIFTS))
     combination: str = option(
         "auto", "views averaged on the test set; auto: the best on the hold-out", choices=COMBINATIONS
     )

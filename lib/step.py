@@ -13,6 +13,7 @@ from lib import compute
 from lib.augment import train_batch
 from lib.average import Average
 from lib.data import Images, Statistics
+from lib.optimise import at_sharpest
 from lib.schedule import Phase
 from lib.settings import Train
 
@@ -53,29 +54,34 @@ def mixed_cross_entropy(logits: Tensor, labels: Tensor, partners: Tensor, lam: T
     return (lam * own + (1 - lam) * other).mean()
 
 
-def make_optimiser(model: nn.Module, recipe: Train) -> torch.optim.SGD:
-    """Return SGD as the recipe says; vectors (batch norm, biases) are spared the decay unless decay_all."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1 or recipe.decay_all]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1 and not recipe.decay_all]
-    groups = [{"params": matrices}] + ([{"params": vectors, "weight_decay": 0.0}] if vectors else [])
-    return torch.optim.SGD(
-        groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0,
-        weight_decay=recipe.weight_decay, fused=next(model.parameters()).device.type == "cuda",
-    )  # fmt: skip
+def distillation(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """Return T^2 KL(softmax(taught / T) || softmax(logits / T)), the mean over the batch; both (N, classes) float32.
+
+    Hinton et al., Distilling the Knowledge in a Neural Network (2015), section 2: T^2 keeps the gradients' size.
+    """
+    own, other = (F.log_softmax(one / temperature, 1) for one in (logits, taught))
+    return F.kl_div(own, other, reduction="batchmean", log_target=True) * temperature**2
 
 
-def loss_function(model: nn.Module, precision: str, compiled: bool = False) -> Callable[[Batch, Train], tuple]:
+def loss_function(
+    model: nn.Module, precision: str, compiled: bool = False, teacher: nn.Module | None = None
+) -> Callable[[Batch, Train], tuple]:
     """Return the function from a batch and its recipe to the loss and the share of (mixed) labels predicted.
 
     Both are 0-d tensors on the model's device. With `compiled`, full batches go through torch.compile; an epoch's
-    smaller last one does not, since a second compilation would cost more than it saves.
+    smaller last one does not, since a second compilation would cost more than it saves. A `teacher` (in evaluation
+    mode, on the same device) is shown the very same images.
     """
     device = next(model.parameters()).device
 
-    def forward(images, labels, partners, lam, smoothing):
+    def forward(images, labels, partners, lam, smoothing, weight, temperature):
         with compute.autocast(device, precision):
             logits = model(images).float()
         loss = mixed_cross_entropy(logits, labels, partners, lam, smoothing)
+        if teacher is not None:
+            with torch.no_grad(), compute.autocast(device, precision):
+                taught = teacher(images).float()
+            loss = (1 - weight) * loss + weight * distillation(logits, taught, temperature)
         predicted = logits.detach().argmax(1)
         hits = lam * (predicted == labels) + (1 - lam) * (predicted == partners)
         return loss, hits.mean()
@@ -84,18 +90,25 @@ def loss_function(model: nn.Module, precision: str, compiled: bool = False) -> C
 
     def of_batch(batch: Batch, recipe: Train):
         chosen = fast if len(batch) == recipe.batch_size else forward
-        return chosen(batch.images, batch.labels, batch.partners, batch.lam, recipe.label_smoothing)
+        return chosen(
+            batch.images, batch.labels, batch.partners, batch.lam, recipe.label_smoothing, recipe.teacher_weight,
+            recipe.temperature,
+        )  # fmt: skip
 
     return of_batch
 
 
-def train_step(loss_of, optimiser, batch: Batch, recipe: Train) -> Tensor:
+def train_step(model, loss_of, optimiser, batch: Batch, recipe: Train) -> Tensor:
     """Do one step; return its loss and share of labels predicted, (2,), still on the device."""
     loss, hits = loss_of(batch, recipe)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    found = torch.stack([loss.detach(), hits])
+    if recipe.sam:
+        with at_sharpest(model, recipe.sam, recipe.sam_adaptive):
+            loss_of(batch, recipe)[0].backward()
     optimiser.step()
-    return torch.stack([loss.detach(), hits])
+    return found
 
 
 def alternating_flips(count: int, epoch: int, seed: int, device: torch.device | str) -> Tensor:
@@ -142,14 +155,15 @@ def train_epoch(
     steps = -(-len(images) // size)
     model.train()
     for step, batch in enumerate(prepared_batches(images, phase.recipe, epoch, statistics, seed)):
+        rate = phase.rate(epoch + step / steps)
         for group in optimiser.param_groups:
-            group["lr"] = phase.rate(epoch + step / steps)
-        sums = sums + train_step(loss_of, optimiser, batch, phase.recipe) * len(batch)
+            group["lr"] = rate * group["factor"]
+        sums = sums + train_step(model, loss_of, optimiser, batch, phase.recipe) * len(batch)
         if average:
             average.update(model)
         beat(step + 1, steps, min((step + 1) * size, len(images)))
     loss, accuracy = (sums / len(images)).tolist()
     seconds = time.perf_counter() - started
-    return {"epoch": epoch + 1, "phase": phase.number, "learning_rate": optimiser.param_groups[0]["lr"],
+    return {"epoch": epoch + 1, "phase": phase.number, "learning_rate": rate,
             "next_learning_rate": phase.rate(epoch + 1), "train_loss": loss, "train_accuracy": accuracy,
             "seconds": seconds, "images_per_second": len(images) / seconds}  # fmt: skip

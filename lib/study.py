@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lib import data, fingerprint, outcome, params, paths, progress, train
+from lib import data, outcome, params, paths, progress, train
 from lib.errors import UserError, exit_on_user_error, nearest
 from lib.lock import Failed, locked
 from lib.state import read_json, write_json
@@ -132,7 +132,7 @@ def collect(plan: Plan) -> dict[str, Any]:
     for job in plan.jobs():
         parameters = find_job(plan, job)
         one = read_json(paths.results(parameters.name) / RESULT)
-        if one and not fingerprint.differences(one["settings"], train.parameters_of(parameters.settings("03_train"))):
+        if one and train.same_parameters(one["settings"], train.parameters_of(parameters.settings("03_train"))):
             found.append({**one, "base": params.base_of(parameters.file)})
         else:
             missing.append(job)

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,22 @@ import torch.nn.functional as F
 
 from lib import compute, fetch, fingerprint, params, paths, predict, progress, state
 from lib.average import Average
-from lib.data import NORMALISATIONS, Dataset, Images, load, subset
+from lib.data import NORMALISATIONS, Dataset, Images, load, normalise, subset
 from lib.errors import UserError, exit_on_user_error
 from lib.model import ResNet, build, configuration
+from lib.optimise import make_optimiser
 from lib.provenance import provenance
 from lib.schedule import Phase, phases, total_epochs
 from lib.settings import Train
-from lib.step import loss_function, make_optimiser, train_epoch
+from lib.step import loss_function, train_epoch
 
 HEARTBEAT_SECONDS = 1.0
 # The code that decides the weights; what train imports besides only finds, shows or writes.
-CODE = ("augment", "average", "compute", "data", "model", "schedule", "settings", "state", "step", "train", "trivial")
+CODE = ("augment", "average", "blocks", "compute", "data", "model", "optimise", "schedule", "settings", "state", "step",
+        "train", "trivial")  # fmt: skip
 # Parameters of where the training computes; they stand in the identity under "compute".
 COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
+WHITENING_IMAGES = 5000  # from which a whitening stem's filters are made: 4.8 million patches for 12 directions
 
 
 @dataclass
@@ -64,8 +67,9 @@ def describe(phase: Phase) -> dict[str, str]:
     return {
         "epochs": str(recipe.epochs),
         "batch size": str(recipe.batch_size),
-        "optimiser": f"SGD, momentum {recipe.momentum:g}" + (", Nesterov" if recipe.nesterov else ""),
-        "learning rate": f"{recipe.learning_rate:g}, {recipe.schedule} by {recipe.schedule_by}",
+        "optimiser": _optimiser_in_words(recipe),
+        "learning rate": f"{recipe.learning_rate:g}, {recipe.schedule} by {recipe.schedule_by}"
+        + (f"; shifts {recipe.shift_rate:g} times that" if recipe.shift_rate != 1 else ""),
         "warm-up": f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_epochs else "none",
         "weight decay": f"{recipe.weight_decay:g} on {decay}",
         "divided by": NORMALISATIONS[recipe.normalisation],
@@ -78,7 +82,20 @@ def describe(phase: Phase) -> dict[str, str]:
         "mixup": mixup,
         "label smoothing": f"{recipe.label_smoothing:g}",
         "averaged weights": f"decay {recipe.ema:g} a step" if recipe.ema else "none",
+        "sharpness-aware": f"radius {recipe.sam:g}" + (", adaptive" if recipe.sam_adaptive else "")
+        if recipe.sam
+        else "no",
+        "teacher": f"{recipe.teacher}, share {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
+        if recipe.teacher
+        else "none",
     }
+
+
+def _optimiser_in_words(recipe: Train) -> str:
+    sgd = f"SGD, momentum {recipe.momentum:g}" + (", Nesterov" if recipe.nesterov else "")
+    if recipe.optimiser == "sgd":
+        return sgd
+    return f"Muon, {recipe.muon_learning_rate:g}, momentum {recipe.muon_momentum:g}, for convolutions; else {sgd}"
 
 
 def history_table(history: pd.DataFrame) -> pd.DataFrame:
@@ -106,11 +123,24 @@ def parameters_of(settings: Train) -> dict[str, Any]:
             if key not in ("run", "dataset", *COMPUTE)}  # fmt: skip
 
 
-def identity_of(settings: Train, dataset: Dataset, device: torch.device, precision: str) -> dict[str, dict[str, Any]]:
-    """Return what a training is a function of: parameters, data, code and where it computes."""
+def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a training's parameters with those that were added since, at their defaults, which change nothing."""
+    return json.loads(json.dumps({one.name: one.default for one in fields(Train)})) | parameters
+
+
+def same_parameters(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether two trainings have equal parameters."""
+    return with_defaults(saved) == with_defaults(wanted)
+
+
+def identity_of(
+    settings: Train, dataset: Dataset, device: torch.device, precision: str, teacher: Training | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return what a training is a function of: parameters, data (a teacher's weights too), code, where it computes."""
+    taught = {"teacher": teacher.summary["weights_sha256"]} if teacher else {}
     return {
         "parameters": parameters_of(settings),
-        "data": {"name": dataset.name, "checksum": dataset.checksum},
+        "data": {"name": dataset.name, "checksum": dataset.checksum, **taught},
         "code": fingerprint.of_files(CODE),
         "compute": compute.identity(device, precision, settings),
     }
@@ -136,14 +166,15 @@ def train(
     """
     device = compute.prepare(settings)
     precision = compute.precision_of(settings, device)
-    identity = identity_of(settings, dataset, device, precision)
+    teacher = teacher_of(settings, dataset)
+    identity = identity_of(settings, dataset, device, precision, teacher)
     saved = state.load_checkpoint(state.partial_folder(run_folder), say)
     under_way = saved and all(saved["identity"].get(key) == identity[key] for key in identity)
     if not retrain and not under_way and (finished := load_finished(run_folder, identity)):
         return finished
     if saved and not under_way and not retrain:
         state.refuse_other(saved["identity"], identity, state.partial_folder(run_folder), saved["epoch"])
-    loop = _Loop(settings, dataset, run_folder, device, precision, identity)
+    loop = _Loop(settings, dataset, run_folder, device, precision, identity, teacher)
     loop.begin(saved if under_way else None)
     while loop.epoch < total_epochs(settings):
         row = loop.one_epoch()
@@ -157,8 +188,11 @@ def load_finished(run_folder: Path, identity: dict[str, dict] | None = None) -> 
     """Return the finished training of a run, None where there is none (of these parameters and this data)."""
     folder = state.complete_folder(run_folder)
     summary = state.read_json(folder / "state.json")
-    same = identity is None or all(summary.get(key) == identity[key] for key in ("parameters", "data"))
-    if not summary or not same:
+    if not summary:
+        return None
+    if identity and not (
+        same_parameters(summary["parameters"], identity["parameters"]) and summary["data"] == identity["data"]
+    ):
         return None
     saved = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
     model = ResNet(**saved["network"])
@@ -175,18 +209,41 @@ def dataset_of(summary: dict[str, Any]) -> Dataset:
     return dataset
 
 
+def teacher_of(settings: Train, dataset: Dataset) -> Training | None:
+    """Return the finished training that `settings` name as the teacher, None where they name none.
+
+    Raises UserError where it is not finished, knows other classes, or is used to another normalisation.
+    """
+    if not settings.teacher:
+        return None
+    where = f"03_train.teacher = {settings.teacher!r}"
+    teacher = load_finished(paths.results(settings.teacher))
+    if teacher is None:
+        raise UserError(f"{where}: no finished training in results/{settings.teacher}; "
+                        f"make run-all RUN={settings.teacher} UNTIL=03_train, first")  # fmt: skip
+    if teacher.summary["data"]["name"] != dataset.name:
+        raise UserError(f"{where}: it was trained on {teacher.summary['data']['name']}, not {dataset.name}")
+    if {teacher.normalisation} != {phase.recipe.normalisation for phase in phases(settings)}:
+        raise UserError(f"{where}: it is used to the normalisation '{teacher.normalisation}'; train with that one")
+    if teacher.summary["parameters"]["holdout"] < settings.holdout:
+        raise UserError(f"{where}: it was trained on the images held out here; give it holdout: {settings.holdout}")
+    return teacher
+
+
 class _Loop:
     """One training under way: what changes from epoch to epoch, in one place."""
 
-    def __init__(self, settings, dataset, run_folder, device, precision, identity):
+    def __init__(self, settings, dataset, run_folder, device, precision, identity, teacher):
         self.settings, self.dataset, self.run_folder = settings, dataset, run_folder
         self.precision, self.identity = precision, identity
         self.folder = state.partial_folder(run_folder)
         self.phases, self.epoch, self.history, self.seconds = phases(settings), 0, [], 0.0
         model = build(settings, len(dataset.classes), settings.seed)
         self.model = model.to(device, memory_format=torch.channels_last)
+        self._whiten()
         self.average = Average(self.model, settings.ema) if settings.ema else None
-        self.loss_of = loss_function(self.model, precision, compute.compiles(settings, device))
+        taught = teacher and teacher.model.to(device).eval().requires_grad_(False)
+        self.loss_of = loss_function(self.model, precision, compute.compiles(settings, device), taught)
         self.optimiser, self.optimiser_phase, self.last_beat = None, 0, 0.0
         self.holdout = subset(dataset.holdout, settings.holdout_images).to(device)
         self.images = dataset.train.to(device)
@@ -248,6 +305,11 @@ class _Loop:
                    "images_per_second": trained / epoch_seconds, "weights_sha256": state.weights_digest(self.result),
                    "finished": finished, "environment": provenance()}  # fmt: skip
         state.finish(self.run_folder, weights, summary)
+
+    def _whiten(self) -> None:
+        """Fix a whitening stem's filters by the first training images, normalised as the first phase does it."""
+        first = self.dataset.train.pixels[:WHITENING_IMAGES].float() / 255
+        self.model.whiten(normalise(first, self.dataset.normalisation(self.settings.normalisation)))
 
     def _audit(self) -> float:
         """Return the test accuracy, the images normalised as in the first phase: so the reference measured it."""

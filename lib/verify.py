@@ -25,7 +25,9 @@ def recorded(parameters: params.RunParameters) -> dict[str, Any]:
     if "test" not in found or "train" not in found:
         raise UserError(f"{where}: no finished run there to verify; make run-all RUN={parameters.file} first")
     wanted = parameters.settings("03_train")
-    differing = fingerprint.differences(found["settings"], train.parameters_of(wanted))
+    differing = fingerprint.differences(
+        train.with_defaults(found["settings"]), train.with_defaults(train.parameters_of(wanted))
+    )
     if differing:
         raise UserError(f"{where}: made with other parameters ({', '.join(differing[:4])}); "
                         f"make run-all RUN={parameters.file} first")  # fmt: skip

@@ -45,7 +45,7 @@ GREY = "grey = 0.0  # probability that an image loses its colour\\n"
 
 
 @pytest.mark.parametrize(
-    ("number", "setting"), [(0, "03_train.grey=1.0"), (1, "03_train.schedule=square_root"), (2, "block=pooled")]
+    ("number", "setting"), [(0, "03_train.grey=1.0"), (1, "03_train.schedule=square_root"), (2, "block=averaging")]
 )  # fmt: skip
 def test_example_changes_the_training(bundle, original, number, setting):
     assert 2 <= apply(bundle.folder, examples()[number]) <= 10

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,13 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock as TorchvisionBlock
 
 from lib import model
+from lib.blocks import BasicBlock, Style
 from lib.errors import UserError
+from lib.settings import Network
 
 REFERENCE = json.loads((Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8"))
 
 
 def network(blocks=(4, 4, 4, 3), widths=(32, 64, 128, 256), strides=(1, 2, 2, 2), comparison=False):
-    return SimpleNamespace(blocks=blocks, widths=widths, strides=strides, block="basic", comparison=comparison)
+    return Network(blocks=blocks, widths=widths, strides=strides, comparison=comparison)
 
 
 SMALL = network((2, 1, 2), (4, 8, 8), (1, 2, 1))  # the last stage changes neither stride nor width
@@ -210,7 +211,7 @@ def test_shortcuts_exactly_where_stride_or_width_change(description, projections
 
 
 def test_a_block_whose_branch_is_silent_passes_its_input_on():
-    block = model.BasicBlock(4, 4, 1).eval()
+    block = BasicBlock(4, 4, 1, Style()).eval()
     nn.init.zeros_(block.bn2.weight)
     images = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(block(images), images.clamp(min=0))

@@ -47,7 +47,12 @@ def torchvisions(pixels, view):
     if view == "gaussian_blur_mixed":  # what the reference did: the filter over all of the (H, W, C) array
         blurred = scipy.ndimage.gaussian_filter(image.permute(1, 2, 0).numpy(), sigma=1)
         return torch.from_numpy(blurred).permute(2, 0, 1)
+    bordered = TF.pad(image, 1, padding_mode="reflect")
     return {
+        "shift_up_left": lambda: TF.crop(bordered, 2, 2, 32, 32),
+        "shift_down_right": lambda: TF.crop(bordered, 0, 0, 32, 32),
+        "shift_up_left_flip": lambda: TF.hflip(TF.crop(bordered, 2, 2, 32, 32)),
+        "shift_down_right_flip": lambda: TF.hflip(TF.crop(bordered, 0, 0, 32, 32)),
         "original": lambda: image,
         "horizontal_flip": lambda: TF.hflip(image),
         "vertical_flip": lambda: TF.vflip(image),
@@ -88,7 +93,7 @@ def test_pad_center_crop_is_the_identity(padding):
 
 
 def test_names_agree_with_the_parameters_and_the_report():
-    assert tuple(predict.VIEWS) == settings.VIEWS
+    assert tuple(predict.VIEWS) == (*settings.VIEWS, *settings.SHIFTS)
     assert {"auto", *predict.COMBINATIONS} == set(settings.COMBINATIONS)
     (row,) = [row for row in REFERENCE["report_against_notebook"] if row["topic"] == "test-time augmentation"]
     words = {"original": "original", "horizontal_flip": "horizontal flip", "vertical_flip": "vertical flip",
@@ -144,7 +149,7 @@ def test_prediction_is_in_evaluation_mode_and_leaves_the_network_as_it_was(train
 def test_view_logits_computes_a_repeated_view_once():
     model = Counting()
     found = predict.view_logits(model, IMAGES, ALL_VIEWS, STATISTICS, "fp32", 500)
-    assert list(found) == ALL_VIEWS and len(model.batches) == 5  # of six views
+    assert list(found) == ALL_VIEWS and len(model.batches) == 9  # of ten views
     assert torch.equal(found["pad_center_crop"], found["original"])
     for view in ALL_VIEWS:
         torch.testing.assert_close(found[view], predict.logits(model, PIXELS, STATISTICS, view), rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib import compute, data, model, step, trivial
+from lib import compute, data, model, optimise, step, trivial
 from lib.settings import Train
 
 TINY = Train(
@@ -52,17 +52,19 @@ def test_mixed_loss_by_hand():
 
 def test_decay_spares_vectors_only_where_asked():
     vectors = sum(parameter.numel() for parameter in network().parameters() if parameter.dim() == 1)
-    groups = step.make_optimiser(network(), dataclasses.replace(TINY, decay_all=False)).param_groups
+    groups = optimise.make_optimiser(network(), dataclasses.replace(TINY, decay_all=False)).param_groups
     assert [group["weight_decay"] for group in groups] == [TINY.weight_decay, 0.0]
     assert sum(parameter.numel() for parameter in groups[1]["params"]) == vectors == 2 * (4 * 3 + 8 * 3) + 10
-    assert len(step.make_optimiser(network(), TINY).param_groups) == 1
+    assert len(optimise.make_optimiser(network(), TINY).param_groups) == 1
 
 
 def test_one_step_is_sgd_by_hand(digits):
     """Without momentum and decay: weight - rate * gradient, the gradient from plain PyTorch."""
     ours, twin = network(), network()
     batch = batches(digits, PLAIN)[0]
-    loss, hits = step.train_step(step.loss_function(ours, "fp32"), step.make_optimiser(ours, PLAIN), batch, PLAIN)
+    loss, hits = step.train_step(
+        ours, step.loss_function(ours, "fp32"), optimise.make_optimiser(ours, PLAIN), batch, PLAIN
+    )
     logits = twin(batch.images)
     expected = F.cross_entropy(logits, batch.labels)
     expected.backward()
@@ -155,11 +157,11 @@ class NoWaiting(TorchDispatchMode):
 def test_no_step_waits_for_the_device(digits):
     recipe = dataclasses.replace(RICH, trivial_augment=0.0)  # draws on the processor, see the next test
     mine = network()
-    optimiser, loss_of = step.make_optimiser(mine, recipe), step.loss_function(mine, "fp32")
+    optimiser, loss_of = optimise.make_optimiser(mine, recipe), step.loss_function(mine, "fp32")
     sums = 0
     with NoWaiting():
         for batch in step.prepared_batches(digits.train, recipe, 0, digits.statistics, 7):
-            sums = sums + step.train_step(loss_of, optimiser, batch, recipe) * len(batch)
+            sums = sums + step.train_step(mine, loss_of, optimiser, batch, recipe) * len(batch)
     assert sums.shape == (2,)
     with pytest.raises(AssertionError, match="waits"), NoWaiting():
         sums[0].item()

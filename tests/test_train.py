@@ -11,6 +11,7 @@ import torch
 
 from lib import data, fingerprint, outcome, paths, predict, state, train
 from lib.errors import UserError
+from lib.model import ResNet, count_parameters
 from lib.settings import Train
 
 TINY = Train(
@@ -195,7 +196,9 @@ def test_old_state_stays_until_the_new_one_is_complete(digits, tmp_path):
 def test_weights_carry_their_own_configuration(digits, never_stopped, tmp_path):
     train.train(TINY, digits, tmp_path)
     saved = torch.load(state.complete_folder(tmp_path) / "weights.pt", weights_only=True)
-    assert saved["network"] == {"blocks": [1, 1], "widths": [4, 8], "strides": [1, 2], "classes": 10, "block": "basic"}
+    described = {"blocks": [1, 1], "widths": [4, 8], "strides": [1, 2], "classes": 10, "block": "basic"}
+    assert saved["network"].items() >= described.items()
+    assert count_parameters(ResNet(**saved["network"])) == count_parameters(train.load_finished(tmp_path).model)
     assert saved["classes"] == [str(digit) for digit in range(10)]
     assert saved["parameters"]["learning_rate"] == 0.05
     summary = json.loads((state.complete_folder(tmp_path) / "state.json").read_text())

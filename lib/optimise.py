@@ -1,0 +1,172 @@
+"""The optimisers: SGD, Muon for convolutions, and the step of sharpness-aware minimisation."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lib.settings import Train
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic, chosen by Jordan for speed near zero
+NEWTON_SCHULZ_STEPS = 5
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Return U V^T approximately, for each matrix U S V^T: all singular values brought near 1 (0.7 to 1.2).
+
+    Newton-Schulz iteration in bfloat16 (Jordan et al., Muon, 2024); (..., rows, columns), same dtype back.
+    """
+    a, b, c = NEWTON_SCHULZ
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = (matrices if wide else matrices.mT).bfloat16()
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x if wide else x.mT).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is made orthogonal: each convolution as a matrix (C_out, C_in * height * width).
+
+    Each filter bank is kept at the norm sqrt(C_out), so that the learning rate is an angle and weight decay has nothing
+    to do (Jordan, airbench94_muon, 2024). Nesterov's form.
+
+    Args:
+        params: weights of two and more dimensions.
+        lr: length of a step by each singular direction; momentum: in [0, 1).
+        keep_norm: false leaves the norms alone.
+    """
+
+    def __init__(self, params, lr: float, momentum: float, keep_norm: bool = True):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "keep_norm": keep_norm})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """Move every weight that has a gradient."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group)
+
+    def _move(self, weight: Tensor, group: dict) -> None:
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(weight.grad)
+        direction = weight.grad.add(buffer, alpha=group["momentum"])
+        update = orthogonal(direction.reshape(len(weight), -1)).view_as(weight)
+        if group["keep_norm"]:
+            weight.mul_(len(weight) ** 0.5 / weight.norm())
+        weight.sub_(update * group["lr"])  # the rate may be a tensor under a compiled step
+
+
+class Together:
+    """Several optimisers as one."""
+
+    def __init__(self, *optimisers: torch.optim.Optimizer):
+        self.optimisers = optimisers
+
+    @property
+    def param_groups(self) -> list[dict]:
+        """All groups, in order."""
+        return [group for one in self.optimisers for group in one.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients."""
+        for one in self.optimisers:
+            one.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        """Step each."""
+        for one in self.optimisers:
+            one.step()
+
+    def state_dict(self) -> dict:
+        """Return what a checkpoint needs."""
+        return {"optimisers": [one.state_dict() for one in self.optimisers]}
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Take up what `state_dict` gave."""
+        for one, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            one.load_state_dict(state)
+
+
+def make_optimiser(model: nn.Module, recipe: Train) -> torch.optim.Optimizer | Together:
+    """Return the optimiser the recipe names; only what is trained is in it.
+
+    Each group carries `factor`, by which its learning rate differs from the schedule's. Vectors (batch norm, biases)
+    are spared the weight decay unless decay_all. Shifts are trained `shift_rate` times as fast, and decay by as much
+    less, so that the decay of a step stays what it was. Muon takes the convolutions, SGD all else.
+    """
+    shifts, filters, vectors, matrices = sorted_parameters(model, recipe)
+    decay = recipe.weight_decay
+    vector_decay = decay if recipe.decay_all else 0.0
+    if recipe.optimiser == "sgd":
+        matrices, filters = filters + matrices, []
+    groups = [{"params": matrices, "weight_decay": decay, "factor": 1.0},
+              {"params": vectors, "weight_decay": vector_decay, "factor": 1.0},
+              {"params": shifts, "weight_decay": vector_decay / recipe.shift_rate,
+               "factor": recipe.shift_rate}]  # fmt: skip
+    sgd = torch.optim.SGD(
+        _merged(groups), recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0,
+        fused=next(model.parameters()).device.type == "cuda",
+    )  # fmt: skip
+    if not filters:
+        return sgd
+    factor = recipe.muon_learning_rate / recipe.learning_rate
+    muon = Muon([{"params": filters, "factor": factor}], recipe.muon_learning_rate, recipe.muon_momentum)
+    return Together(sgd, muon)
+
+
+def _merged(groups: list[dict]) -> list[dict]:
+    """Return the groups that hold anything, those with equal values as one."""
+    merged: dict[tuple, dict] = {}
+    for group in groups:
+        key = (group["weight_decay"], group["factor"])
+        if group["params"]:
+            merged.setdefault(key, {**group, "params": []})["params"] += group["params"]
+    return list(merged.values())
+
+
+def sorted_parameters(model: nn.Module, recipe: Train) -> tuple[list, list, list, list]:
+    """Return the trained parameters: shifts (batch norm's, convolutions'), filters, other vectors, other matrices."""
+    shifts, filters, vectors, matrices = [], [], [], []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if name == "bias" and isinstance(module, nn.BatchNorm2d | nn.Conv2d):
+                shifts.append(parameter)
+            else:
+                {4: filters, 1: vectors}.get(parameter.dim(), matrices).append(parameter)
+    return shifts, filters, vectors, matrices
+
+
+@contextmanager
+def at_sharpest(model: nn.Module, radius: float, adaptive: bool) -> Iterator[None]:
+    """Inside, the weights stand where the loss is highest within `radius`, to first order; gradients are cleared.
+
+    Foret et al., Sharpness-Aware Minimization (ICLR 2021), equation 2; `adaptive` measures the distance in proportion
+    to each weight (Kwon et al., ASAM, ICML 2021). Afterwards weights and batch-norm statistics are what they were, to
+    the bit; the gradients are those of the inside.
+    """
+    weights = [one for one in model.parameters() if one.grad is not None]
+    statistics = [one for one in model.buffers() if one.is_floating_point()]
+    kept, kept_statistics = _copies(weights), _copies(statistics)
+    with torch.no_grad():
+        scales = [weight.abs() if adaptive else torch.ones_like(weight) for weight in weights]
+        slopes = [scale * weight.grad for scale, weight in zip(scales, weights, strict=True)]
+        norm = torch.stack(torch._foreach_norm(slopes)).norm().clamp(min=1e-12)
+        for weight, scale, slope in zip(weights, scales, slopes, strict=True):
+            weight.add_(scale * slope * (radius / norm))
+            weight.grad = None
+    yield
+    with torch.no_grad():
+        for one, value in zip([*weights, *statistics], [*kept, *kept_statistics], strict=True):
+            one.copy_(value)
+
+
+def _copies(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [one.detach().clone() for one in tensors]
