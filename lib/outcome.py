@@ -64,20 +64,24 @@ def audit(history: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {"test_accuracy": [row["test_accuracy"] for row in history], "phases": phases}
 
 
-def of_study(training: train.Training, dataset: Dataset, parameters: RunParameters):
+def of_study(training: train.Training, dataset: Dataset, parameters: RunParameters, judged_on: str = "test"):
     """Return a job's findings for study.json and, for study.npz, its predictions and logits of every view.
 
-    Every view and combination is scored on the test images: claims about them are tested, nothing is chosen.
+    Every view and combination is scored on the test images: claims about them are tested, nothing is chosen. A study
+    that serves a choice is judged on the hold-out ("holdout"), whose scores then stand in place of the test images'.
     """
     asked = parameters.settings("04_predict_tta")
     machine, test = compute.prepare(asked), data.subset(dataset.test, asked.test_images)
+    if judged_on == "holdout":
+        test = data.subset(dataset.holdout, asked.holdout_images)
     network, precision = training.model.to(machine), compute.precision_of(asked, machine)
     statistics = dataset.normalisation(training.normalisation)
     by_view = predict.view_logits(network, test, VIEWS, statistics, precision, asked.batch_size)
     alone = {view: logits.argmax(1) for view, logits in by_view.items()}
     together = {name: predict.combine(by_view, name).argmax(1) for name in predict.available(VIEWS)}
-    notice = data.notice(dataset, len(test))
+    notice = data.notice(dataset, *((len(test),) if judged_on == "test" else ()))
     found = {
+        "judged_on": judged_on,
         "run": parameters.name, "file": parameters.file, "seed": parameters.values["03_train"]["seed"],
         "settings": training.summary["parameters"], "dataset": data.label(dataset.name, notice), "notice": notice,
         "data_checksum": dataset.checksum, "parameters": count_parameters(network),

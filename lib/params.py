@@ -16,6 +16,7 @@ from lib.settings import COMMON, SECTIONS, build, check, own_fields
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
 FILE_KEYS = ("base",)
+ABLATIONS = "ablations"  # folder below params/ of runs that only serve a study
 
 
 class _Loader(yaml.SafeLoader):
@@ -90,8 +91,7 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
 
     Raises UserError, one line, for anything that is wrong with the file or the overrides.
     """
-    where = f"params/{run}.yaml"
-    tree = _merged(run)
+    where, tree = _file(run), _merged(run)
     changes = _overrides(overrides)
     own_seed = tree.get("seed", COMMON["seed"].default)
     if seed not in (None, ""):
@@ -102,8 +102,8 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
         section, _, name = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[name] = value
     name = directory_name(run, changes)
-    if name != run and (paths.PARAMS / f"{name}.yaml").exists():
-        raise UserError(f"SET: its results would go to results/{name}, which belongs to params/{name}.yaml")
+    if name != run and name in runs():
+        raise UserError(f"SET: its results would go to results/{name}, which belongs to {_file(name)}")
     values = {notebook: _notebook_values(notebook, tree, name, where) for notebook in notebooks()}
     if tree.get("dataset", "cifar10") != "cifar10" and run not in OFFLINE_RUNS:
         raise UserError(f"{where}: dataset = {tree['dataset']!r}: only {' and '.join(OFFLINE_RUNS)} "
@@ -135,7 +135,7 @@ def base_of(run: str) -> str | None:
 def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the file's tree with its bases merged under it, deepest first."""
     if run in chain:
-        raise UserError(f"params/{chain[0]}.yaml: base refers in a circle: {' -> '.join((*chain, run))}")
+        raise UserError(f"{_file(chain[0])}: base refers in a circle: {' -> '.join((*chain, run))}")
     tree = _read(run, chain)
     base = tree.pop("base", None)
     return _deep(_merged(str(base), (*chain, run)), tree) if base is not None else tree
@@ -147,28 +147,42 @@ def _deep(under: dict, over: dict) -> dict:
     return {**under, **over, **both}
 
 
+def runs() -> list[str]:
+    """Return the names of all parameter files, those of params/ablations too."""
+    return sorted(path.stem for path in (*paths.PARAMS.glob("*.yaml"), *(paths.PARAMS / ABLATIONS).glob("*.yaml")))
+
+
+def _file(run: str) -> str:
+    """Return where the run's parameter file lies, or would lie, relative to the bundle."""
+    own, ablation = f"{run}.yaml", f"{ABLATIONS}/{run}.yaml"
+    return f"params/{ablation if (paths.PARAMS / ablation).is_file() else own}"
+
+
 def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
-    path = paths.PARAMS / f"{run}.yaml"
-    known = sorted(one.stem for one in paths.PARAMS.glob("*.yaml"))
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run) or not path.is_file():
-        asked = f"params/{chain[-1]}.yaml: base = {run!r}" if chain else f"RUN={run}"
-        parent = next((one for one in known if run.startswith(f"{one}-")), "")
-        hint = (
-            f"; results made with SET or SEED are named so: give RUN={parent} and them"
-            if parent
-            else nearest(run, known)
-        )
-        raise UserError(f"{asked}: no file params/{run}.yaml; runs: {', '.join(known)}{hint}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run) or run not in runs():
+        raise UserError(_no_such_run(run, chain))
+    where = _file(run)
+    path = paths.PARAMS / where.removeprefix("params/")
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(f"params/{run}.yaml:{line} not valid YAML ({_problem(error)}); mend that line") from error
+        raise UserError(f"{where}:{line} not valid YAML ({_problem(error)}); mend that line") from error
     if not isinstance(tree, dict):
-        raise UserError(f"params/{run}.yaml: must hold 'key: value' lines; see params/quick.yaml for the form")
-    _check_keys(tree, f"params/{run}.yaml")
+        raise UserError(f"{where}: must hold 'key: value' lines; see params/quick.yaml for the form")
+    _check_keys(tree, where)
     return tree
+
+
+def _no_such_run(run: str, chain: tuple[str, ...]) -> str:
+    known = runs()
+    asked = f"{_file(chain[-1])}: base = {run!r}" if chain else f"RUN={run}"
+    parent = next((one for one in known if run.startswith(f"{one}-")), "")
+    hint = nearest(run, known)
+    if parent:
+        hint = f"; results made with SET or SEED are named so: give RUN={parent} and them"
+    return f"{asked}: no file params/{run}.yaml; runs: {', '.join(known)}{hint}"
 
 
 def _check_keys(tree: dict[str, Any], where: str) -> None:

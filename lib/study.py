@@ -17,14 +17,19 @@ from lib import data, outcome, params, paths, progress, train
 from lib.errors import UserError, exit_on_user_error, nearest
 from lib.lock import Failed, locked
 from lib.state import read_json, write_json
+from lib.study_words import HOLDOUT
 
 SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")  # of 03_train, by a plan's `epochs`
+JUDGED_ON = ("test", "holdout")
 RESULT = "study.json"  # in results/RUN: what a job found
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs times seeds; `epochs` is the share of each phase's epochs, `train_images` how many, 0 for all."""
+    """Runs times seeds; `epochs` is the share of each phase's epochs, `train_images` how many, 0 for all.
+
+    judged_on: "test", or "holdout" where the study serves a choice; its runs then keep the hold-out out of training.
+    """
 
     name: str
     title: str
@@ -32,11 +37,12 @@ class Plan:
     seeds: tuple[int, ...]
     epochs: float = 1.0
     train_images: int = 0
+    judged_on: str = "test"
 
     @property
     def full(self) -> bool:
         """Whether every run has its whole length."""
-        return self.epochs == 1.0 and not self.train_images
+        return self.epochs == 1.0 and not self.train_images and self.judged_on == "test"
 
     def jobs(self) -> list[str]:
         """Return RUN@SEED for each training of the plan, one seed of all runs after the other."""
@@ -74,6 +80,8 @@ def _check_plan(tree: dict[str, Any], where: str) -> None:
     share, images = tree.get("epochs", 1.0), tree.get("train_images", 0)
     if type(share) not in (int, float) or not 0 < share <= 1:
         raise UserError(f"{where}: epochs = {share!r}: must be a share above 0, at most 1")
+    if tree.get("judged_on", "test") not in JUDGED_ON:
+        raise UserError(f"{where}: judged_on = {tree['judged_on']!r}: must be one of {', '.join(JUDGED_ON)}")
     if type(images) is not int or not 0 <= images <= 50_000:
         raise UserError(f"{where}: train_images = {images!r}: must be a whole number, 0 (all) to 50,000")
 
@@ -87,6 +95,8 @@ def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
         return params.load(run, seed=seed)
     whole = params.load(run).values["03_train"]
     parts = [f"train_images={plan.train_images}"] if plan.train_images else []
+    if plan.judged_on == "holdout" and not whole["holdout"]:
+        parts.append(f"holdout={HOLDOUT}")
     for key in SCALED:
         value = _scaled(whole[key], plan.epochs)
         if value != whole[key]:
@@ -108,7 +118,7 @@ def find_job(plan: Plan, job: str) -> params.RunParameters:
     return parameters_of(plan, run, int(seed))
 
 
-def do_job(parameters: params.RunParameters, say=print) -> None:
+def do_job(parameters: params.RunParameters, judged_on: str = "test", say=print) -> None:
     """Train, or go on, predict and record; what is there already, of these parameters, is not done again."""
     folder, settings = paths.results(parameters.name), parameters.settings("03_train")
     dataset = data.load(settings.dataset, settings.train_images, settings.holdout)
@@ -117,13 +127,14 @@ def do_job(parameters: params.RunParameters, say=print) -> None:
             settings, dataset, folder, lambda row: say(f"{parameters.name}: {progress.epoch_line(row)}", flush=True)
         )
         done = read_json(folder / RESULT)
-        if done.get("weights_sha256") == training.summary["weights_sha256"]:
+        same = done.get("weights_sha256") == training.summary["weights_sha256"]
+        if same and done.get("judged_on", "test") == judged_on:
             say(f"{parameters.name}: done already", flush=True)
             return
-        found, logits = outcome.of_study(training, dataset, parameters)
+        found, logits = outcome.of_study(training, dataset, parameters, judged_on)
         np.savez_compressed(folder / "study.npz", **logits)
         write_json(folder / RESULT, found)
-    say(f"{parameters.name}: test accuracy {found['test']['accuracy']:.2%}", flush=True)
+    say(f"{parameters.name}: {judged_on} accuracy {found['test']['accuracy']:.2%}", flush=True)
 
 
 def collect(plan: Plan) -> dict[str, Any]:
@@ -132,12 +143,15 @@ def collect(plan: Plan) -> dict[str, Any]:
     for job in plan.jobs():
         parameters = find_job(plan, job)
         one = read_json(paths.results(parameters.name) / RESULT)
-        if one and train.same_parameters(one["settings"], train.parameters_of(parameters.settings("03_train"))):
+        wanted = train.parameters_of(parameters.settings("03_train"))
+        judged = one.get("judged_on", "test") == plan.judged_on
+        if one and judged and train.same_parameters(one["settings"], wanted):
             found.append({**one, "base": params.base_of(parameters.file)})
         else:
             missing.append(job)
     told = {"name": plan.name, "title": plan.title, "runs": list(plan.runs), "seeds": list(plan.seeds),
-            "epochs": plan.epochs, "train_images": plan.train_images, "full": plan.full}  # fmt: skip
+            "epochs": plan.epochs, "train_images": plan.train_images, "full": plan.full,
+            "judged_on": plan.judged_on}  # fmt: skip
     return {"plan": told, "jobs": found, "missing": missing}
 
 
@@ -161,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         if asked.action == "job":
-            do_job(find_job(plan, asked.job))
+            do_job(find_job(plan, asked.job), plan.judged_on)
         else:
             from lib.study_page import write_page
 

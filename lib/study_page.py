@@ -15,12 +15,12 @@ from lib import compare, paths, plots, predict, record, state, study_words
 from lib.index import BUNDLE, template
 from lib.metrics import p_value
 from lib.progress import clock
-from lib.study_words import CAUTION, decimals, described, mixed, notice_of, opening
+from lib.study_words import CAUTION, decimals, described, judged, mixed, notice_of, opening
 
 FILTERS = ("percent", "points", "decimals", "images", "p_of", "words", "count", "machine")  # of study_words
 Job = Mapping[str, Any]
 MANY_RUNS = 3  # with more, the views are shown for the bases only
-AXIS = "test accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
+AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
 
 
 def write_page(collected: dict[str, Any]) -> Path:
@@ -35,15 +35,16 @@ def write_page(collected: dict[str, Any]) -> Path:
     state.write_json(folder / "study.json", collected)
     table, notice = compare.summary(jobs, predictions_of, plan["runs"]), notice_of(plan, jobs)
     if jobs:
-        figure = plots.study(_bases_first(table), "Test accuracy of each run", AXIS)
-        picture = save(figure, folder / "study", described(table), notice.removesuffix(f"; {CAUTION}"))
+        figure = plots.study(_bases_first(table), f"{judged(plan).capitalize()} accuracy of each run", AXIS)
+        picture = save(figure, folder / "study", described(table, judged(plan)), notice.removesuffix(f"; {CAUTION}"))
         state.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
     else:  # those of an earlier state would speak of jobs that are no more
         picture = ""
         for suffix in (".svg", ".pdf", ".tex"):
             (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
     page = folder / "study.html"
-    told = {**collected, "bundle": BUNDLE, "notice": notice, "picture": picture, "alt": described(table)}
+    told = {**collected, "bundle": BUNDLE, "notice": notice, "picture": picture, "alt": described(table, judged(plan)),
+            "judged": judged(plan)}  # fmt: skip
     state.write_atomically(page, _rendered(**told, **_sections(plan, jobs, table)).encode())
     return page
 
@@ -116,7 +117,7 @@ def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
     columns = ["run", "seeds", "accuracy, %", "sd", "95% interval", "base", "points to base", "p", "test"]
     text = record.as_text(shown[columns], forms)
     style = text.style.hide(axis="index").format(escape="latex-math").format_index(escape="latex", axis=1)
-    caption = f"{plan['title']}: test accuracy over seeds, sd in points" + (f" ({notice})" if notice else "")
+    caption = f"{plan['title']}: {judged(plan)} accuracy over seeds, sd in points" + (f" ({notice})" if notice else "")
     for character in "&%#_":
         caption = caption.replace(character, rf"\{character}")
     return style.to_latex(hrules=True, caption=caption, label="tab:study", position_float="centering")

@@ -11,20 +11,28 @@ from lib.metrics import p_value
 
 Job = Mapping[str, Any]
 TRAINING_IMAGES = 50_000  # of CIFAR-10
+HOLDOUT = 5000  # images kept out of training by a study that is judged on them
 SIGNIFICANT = 0.05
 CAUTION = "it decides no claim: which way a difference points can turn with the length of training"
 
 
 def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
     """Return what a reader must know of every number: other data than CIFAR-10, and at what fraction of its length."""
-    part = f"{plan['train_images']:,} of {TRAINING_IMAGES:,} training images"
+    whole = TRAINING_IMAGES if judged(plan) == "test" else TRAINING_IMAGES - HOLDOUT
+    part = f"{plan['train_images']:,} of {whole:,} training images"
     told = f"a subset of CIFAR-10: {part}" if plan["train_images"] else ""  # the plan's own words say it
     parts = list(dict.fromkeys(job["notice"] for job in jobs if job["notice"] not in ("", told)))
     if not plan["full"]:
         scaled = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []
         scaled += [part] if plan["train_images"] else []
+        scaled += [] if judged(plan) == "test" else ["judged on the hold-out"]
         parts.append(f"at a fraction: {', '.join(scaled)}; {CAUTION}")
     return "; ".join(parts)
+
+
+def judged(plan: Mapping[str, Any]) -> str:
+    """Return the images a study is judged on: test or hold-out."""
+    return {"test": "test", "holdout": "hold-out"}[plan.get("judged_on", "test")]
 
 
 def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:
@@ -41,13 +49,14 @@ def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -
     sentences = [
         f"{done} {'training' if whole == 1 else 'trainings'} {verb} done: {count(len(table), 'run')}, "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {words(seeds)}. Accuracy is that of the weights a training ended "
-        f"with, on a single view of {words(f'{one:,}' for one in tested)} test images.",
+        f"with, on a single view of {words(f'{one:,}' for one in tested)} {judged(plan)} images"
+        + ("." if judged(plan) == "test" else ", kept out of training for choices; the test set was not looked at."),
         f"{words(reach)}." if reach else "",
         _differences(table[~table["audit"] & table["p"].notna()]),
     ]
     if (table["seeds"].map(len) == 1).any():
-        sentences.append("Where a run has one seed, interval and test speak of that one network on these test "
-                         "images: two seeds of the same recipe may differ as clearly.")  # fmt: skip
+        sentences.append("Where a run has one seed, interval and test speak of that one network on these "
+                         f"{judged(plan)} images: two seeds of the same recipe may differ as clearly.")  # fmt: skip
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -101,10 +110,11 @@ def machine(environment: Mapping[str, Any]) -> str:
     return ", ".join(parts + ([count(threads, "thread")] if threads else [])) or compare.NONE
 
 
-def described(table: pd.DataFrame) -> str:
-    """Return the figure in words."""
+def described(table: pd.DataFrame, images: str = "test") -> str:
+    """Return the figure in words; `images`: what it is judged on."""
     parts = [f"{name.replace('_', ' ')} {score_of(row)}" for name, row in table.iterrows()]
-    return f"Test accuracy of {count(len(table), 'run')}, mean over seeds with its 95% interval: {'; '.join(parts)}."
+    what = f"{images.capitalize()} accuracy of {count(len(table), 'run')}"
+    return f"{what}, mean over seeds with its 95% interval: {'; '.join(parts)}."
 
 
 def score_of(row: pd.Series) -> str:
