@@ -7,6 +7,7 @@ RETRAIN ?=
 UNTIL ?=
 RUNS ?= quick
 PLAN ?= small
+TINY ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,15 +51,15 @@ status: setup ## say for each notebook of a run whether it is up to date, and if
 verify: setup ## train a finished run again from nothing and compare weights and test accuracy
 	@$(BIN)/python -m lib.verify "$$RUN" --set "$$SET" --seed "$$SEED"
 
-study: setup ## train the runs and seeds of a plan (make -j4 study PLAN=full), then show them together
-	@jobs=$$($(BIN)/python -m lib.study jobs "$$PLAN") || exit $$?; \
+study: setup ## train a plan's runs and seeds (make -j4 study PLAN=full; TINY=1 to try it), show them together
+	@jobs=$$($(BIN)/python -m lib.study jobs "$$PLAN" $(if $(TINY),--tiny)) || exit $$?; \
 	$(MAKE) --no-print-directory --keep-going study-jobs JOBS="$$jobs"; code=$$?; \
-	$(BIN)/python -m lib.study collect "$$PLAN" && exit $$code
+	$(BIN)/python -m lib.study collect "$$PLAN" $(if $(TINY),--tiny) && exit $$code
 
 study-jobs: $(addprefix study-job/,$(JOBS))
 
 study-job/%:
-	@$(BIN)/python -m lib.study job "$$PLAN" $*
+	@$(BIN)/python -m lib.study job "$$PLAN" $* $(if $(TINY),--tiny)
 
 claims: setup ## judge the reference report's claims by what is here, on a page of its own
 	@$(BIN)/python -m lib.claims

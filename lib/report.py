@@ -51,10 +51,30 @@ def method(metrics: dict[str, Any]) -> str:
     return (
         f"{data['train']:,} images are trained on, {data['holdout']:,} are held out for choices. Images are cropped "
         f"at random after {recipe['crop_padding']} pixels of padding and {_flipped(recipe)}; {_mixing(recipe)}. "
-        f"Stochastic gradient descent (momentum {recipe['momentum']:g}, weight decay {recipe['weight_decay']:g}, "
-        f"batch {recipe['batch_size']}) runs {_schedule(recipe)}. The weights are {weights}. "
+        f"{_optimiser(recipe)} (momentum {recipe['momentum']:g}, weight decay {recipe['weight_decay']:g}, "
+        f"batch {recipe['batch_size']}) runs {_schedule(recipe)}{_extras(recipe)}. The weights are {weights}. "
         f"Views for test-time augmentation {chosen}; {looked}."
     )
+
+
+def _optimiser(recipe: dict[str, Any]) -> str:
+    if recipe.get("optimiser", "sgd") == "sgd":
+        return "Stochastic gradient descent"
+    muon = f"rate {recipe['muon_learning_rate']:g}, momentum {recipe['muon_momentum']:g}"
+    return f"Muon (Jordan, 2024; {muon}) moves the convolutions; stochastic gradient descent, all else,"
+
+
+def _extras(recipe: dict[str, Any]) -> str:
+    """Return what else the training does, for a sentence; nothing that is not done is named."""
+    parts = []
+    if recipe["label_smoothing"]:
+        parts.append(f"labels smoothed by {recipe['label_smoothing']:g}")
+    if recipe.get("sam"):
+        kind = "adaptive sharpness-aware" if recipe["sam_adaptive"] else "sharpness-aware"
+        parts.append(f"{kind} minimisation of radius {recipe['sam']:g}")
+    if recipe.get("teacher"):
+        parts.append(f"a teacher's predictions ({recipe['teacher']}) learned with weight {recipe['teacher_weight']:g}")
+    return f", with {' and '.join(parts)}" if parts else ""
 
 
 def _flipped(recipe: dict[str, Any]) -> str:

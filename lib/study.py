@@ -6,7 +6,7 @@
 
 import argparse
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lib.study_words import HOLDOUT
 
 SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")  # of 03_train, by a plan's `epochs`
 JUDGED_ON = ("test", "holdout")
+TINY_EPOCHS, TINY_IMAGES = 0.005, 512  # share of the epochs; images trained on, and looked at
 RESULT = "study.json"  # in results/RUN: what a job found
 
 
@@ -29,6 +30,7 @@ class Plan:
     """Runs times seeds; `epochs` is the share of each phase's epochs, `train_images` how many, 0 for all.
 
     judged_on: "test", or "holdout" where the study serves a choice; its runs then keep the hold-out out of training.
+    tiny: an epoch or two of TINY_IMAGES images, to see on any machine that every job of the plan works.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Plan:
     epochs: float = 1.0
     train_images: int = 0
     judged_on: str = "test"
+    tiny: bool = False
 
     @property
     def full(self) -> bool:
@@ -49,8 +52,11 @@ class Plan:
         return [f"{run}@{seed}" for seed in self.seeds for run in self.runs]
 
 
-def read_plan(name: str) -> Plan:
-    """Read and check params/studies/NAME.yaml; UserError, one line, for anything wrong with it."""
+def read_plan(name: str, tiny: bool = False) -> Plan:
+    """Read and check params/studies/NAME.yaml; UserError, one line, for anything wrong with it.
+
+    tiny: the plan NAME-tiny, the same runs of its first seed, TINY_EPOCHS of the epochs on TINY_IMAGES images.
+    """
     known = sorted(path.stem for path in (paths.PARAMS / "studies").glob("*.yaml") if path.stem != "claims")
     where = f"params/studies/{name}.yaml"
     if name not in known:
@@ -59,7 +65,7 @@ def read_plan(name: str) -> Plan:
         tree = yaml.safe_load((paths.PARAMS / "studies" / f"{name}.yaml").read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())}); mend it") from error
-    allowed = [field.name for field in fields(Plan) if field.name != "name"]
+    allowed = [field.name for field in fields(Plan) if field.name not in ("name", "tiny")]
     if not isinstance(tree, dict) or not {"runs", "seeds"} <= set(tree):
         raise UserError(f"{where}: must hold at least 'runs: [...]' and 'seeds: [...]'")
     for key in tree:
@@ -67,7 +73,11 @@ def read_plan(name: str) -> Plan:
             raise UserError(f"{where}: unknown key {key!r}{nearest(str(key), allowed)}; keys: {', '.join(allowed)}")
     _check_plan(tree, where)
     values = {**tree, "runs": tuple(tree["runs"]), "seeds": tuple(tree["seeds"])}
-    return Plan(**{"name": name, "title": name, **values})
+    plan = Plan(**{"name": name, "title": name, **values})
+    if not tiny:
+        return plan
+    small = {"epochs": TINY_EPOCHS, "train_images": TINY_IMAGES, "seeds": plan.seeds[:1], "tiny": True}
+    return replace(plan, name=f"{name}-tiny", title=f"{plan.title}: does it work?", **small)
 
 
 def _check_plan(tree: dict[str, Any], where: str) -> None:
@@ -91,9 +101,9 @@ def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
 
     They are those of ``make run-all RUN=... SET=... SEED=...``, so a job can be looked at with the notebooks, too.
     """
-    if plan.full:
-        return params.load(run, seed=seed)
     whole = params.load(run).values["03_train"]
+    if plan.full and not whole["teacher"]:
+        return params.load(run, seed=seed)
     parts = [f"train_images={plan.train_images}"] if plan.train_images else []
     if plan.judged_on == "holdout" and not whole["holdout"]:
         parts.append(f"holdout={HOLDOUT}")
@@ -101,13 +111,17 @@ def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
         value = _scaled(whole[key], plan.epochs)
         if value != whole[key]:
             parts.append(f"03_train.{key}={str(value).replace(' ', '')}")
+    if plan.tiny:
+        parts += [f"04_predict_tta.{key}={TINY_IMAGES}" for key in ("test_images", "holdout_images")]
+    if teacher := whole["teacher"]:  # of the same length, and knowing as little of the hold-out
+        parts.append(f"03_train.teacher={parameters_of(plan, teacher, seed).name}")
     return params.load(run, " ".join(parts), seed)
 
 
 def _scaled(value: Any, share: float) -> Any:
     if isinstance(value, list):
         return [_scaled(one, share) for one in value]
-    return max(1, round(value * share)) if isinstance(value, int) and value else value * share
+    return max(1, round(value * share)) if isinstance(value, int) and value else round(value * share, 4)
 
 
 def find_job(plan: Plan, job: str) -> params.RunParameters:
@@ -166,8 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("action", choices=("jobs", "job", "collect"))
     parser.add_argument("plan", help="name of a file in params/studies/, without .yaml")
     parser.add_argument("job", nargs="?", default="", help="RUN@SEED")
+    parser.add_argument("--tiny", action="store_true", help="an epoch or two of few images, to try it")
     asked = parser.parse_args(arguments)
-    plan = read_plan(asked.plan)
+    plan = read_plan(asked.plan, asked.tiny)
     if asked.action == "jobs":
         for job in plan.jobs():
             find_job(plan, job)  # every parameter is checked before anything starts

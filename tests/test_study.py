@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import Bundle
 
-from lib import metrics, params, study
+from lib import data, metrics, params, schedule, study
 from lib.errors import UserError
 
 PLAN = "title: Tiny\nruns: [quick, smoke]\nseeds: [7]\nepochs: 0.5\ntrain_images: 200\n"
@@ -127,6 +127,26 @@ def test_second_call_trains_nothing_and_one_failing_job_does_not_stop_the_other(
     assert "smoke@7" in (done.results("studies") / "tiny" / "study.html").read_text()
 
 
+def test_choices_are_judged_on_the_holdout_and_nothing_is_trained_again(done):
+    """The same trainings, scored on other images: those no training saw."""
+    plans = done.folder / "params" / "studies"
+    (plans / "chosen.yaml").write_text(PLAN.replace("[quick, smoke]", "[quick]") + "judged_on: holdout\n")
+    before = hashes(done)
+    ended = done.run("lib.study", "job", "chosen", "quick@7")
+    assert ended.returncode == 0 and "holdout accuracy" in ended.stdout, ended.stderr
+    assert hashes(done) == before and "epoch 1" not in ended.stdout
+    found, arrays = (json.loads((folder(done, "quick") / "study.json").read_text()),
+                     np.load(folder(done, "quick") / "study.npz"))  # fmt: skip
+    held = data.load("digits", 200, 5000).holdout
+    assert np.array_equal(arrays["labels"], held.labels) and np.array_equal(arrays["index"], held.index)
+    assert found["judged_on"] == "holdout" and found["test"]["images"] == len(held)
+    assert done.run("lib.study", "collect", "chosen").returncode == 0
+    page = (done.results("studies") / "chosen" / "study.html").read_text()
+    assert "Hold-out accuracy</h2>" in page and "the test set was not looked at" in page and "Test accuracy" not in page
+    assert done.run("lib.study", "collect", "tiny").returncode == 0  # judged on the test set: to be done again
+    assert "quick@7" in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
+
+
 # The plan
 
 
@@ -135,6 +155,34 @@ def test_job_is_what_run_all_would_do():
     told = study.parameters_of(plan, "as_run", 7)
     text = "train_images=8000 03_train.epochs=5 03_train.phase2_epochs=5 03_train.milestones=[2,4]"
     assert told == params.load("as_run", text, 7)
+
+
+def test_choices_keep_the_holdout_out_of_training():
+    plan = study.read_plan("screen_cpu")
+    assert {study.find_job(plan, job).settings("03_train").holdout for job in plan.jobs()} == {5000}
+    assert not plan.full and params.load("cpu").settings("03_train").holdout == 0
+
+
+@pytest.mark.parametrize("name", ["full", "best", "screen_networks", "screen_best", "screen_mark", "screen_cpu"])
+def test_every_plan_has_a_tiny_form(name):
+    plan, whole = study.read_plan(name, tiny=True), study.read_plan(name)
+    assert plan.name == f"{name}-tiny" and plan.runs == whole.runs and len(plan.seeds) == 1 and not plan.full
+    for job in plan.jobs():
+        small, usual = (study.find_job(one, job).settings("03_train") for one in (plan, whole))
+        assert schedule.total_epochs(small) <= 2 and small.train_images == 512
+        assert (small.blocks, small.widths, small.batch_size) == (usual.blocks, usual.widths, usual.batch_size)
+        assert study.find_job(plan, job).settings("04_predict_tta").test_images == 512
+
+
+def test_a_teacher_is_of_the_same_study():
+    plan = study.read_plan("screen_mark")
+    teacher, pupil = (study.find_job(plan, f"{run}@42") for run in ("best", "best_distilled"))
+    assert pupil.settings("03_train").teacher == teacher.name != "best"
+    assert study.find_job(study.Plan("p", "P", ("best_distilled",), (42,)), "best_distilled@42").settings(
+        "03_train"
+    ).teacher == "best"  # fmt: skip
+    seeds = study.Plan("p", "P", ("best_distilled",), (43,))
+    assert study.find_job(seeds, "best_distilled@43").settings("03_train").teacher == "best-seed43"
 
 
 def test_shipped_plans_are_the_report_s_claims():
@@ -158,6 +206,8 @@ def test_shipped_plans_are_the_report_s_claims():
         ("runs: [smoke]\nseeds: [1]\nepoch: 0.5\n", "unknown key 'epoch' (did you mean 'epochs'?)"),
         ("runs: [smoke]\nseeds: [1]\nepochs: 2\n", "epochs = 2: must be a share"),
         ("runs: [smoke]\nseeds: [1]\ntrain_images: -1\n", "train_images = -1"),
+        ("runs: [smoke]\nseeds: [1]\njudged_on: train\n", "judged_on = 'train': must be one of test, holdout"),
+        ("runs: [smoke]\nseeds: [1]\ntiny: true\n", "unknown key 'tiny'"),
         ("runs: [smoke\n", "not valid YAML"),
         ("- smoke\n", "must hold at least"),
     ],

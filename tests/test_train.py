@@ -80,17 +80,67 @@ def test_stopped_training_ends_with_the_same_bits(digits, never_stopped, tmp_pat
 
 
 def test_every_ingredient_at_once_is_resumed_to_the_same_bits(digits, tmp_path):
-    """TrivialAugment, CutMix with mixup, alternating flips and averaged weights keep nothing that is not on disk."""
+    """TrivialAugment, mixing, alternating flips, averaged weights, Muon, SAM, whitening: all they keep is on disk."""
     rich = dataclasses.replace(
         TINY, epochs=3, phase2_epochs=1, trivial_augment=0.7, cutmix=0.4, mixup=0.4, flip_mode="alternating",
         crop_mode="reflect", ema=0.95, label_smoothing=0.1, nesterov=True, decay_all=False, schedule="one_cycle",
-        warmup_epochs=0.5, schedule_by="step",
+        warmup_epochs=0.5, schedule_by="step", optimiser="muon", sam=0.05, shift_rate=8.0, stem="whitening",
+        block="pooled", activation="gelu", initialisation="dirac", norm_scale=False, norm_momentum=0.4,
     )  # fmt: skip
     whole = train.train(rich, digits, tmp_path / "whole")
     for epochs in (1, 3):
         stopped(digits, tmp_path / str(epochs), epochs, rich)
         again = train.train(rich, digits, tmp_path / str(epochs))
         assert again.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_a_parameter_added_since_throws_no_training_away(digits, tmp_path):
+    """A finished training that does not know it counts as having its default, and no other value."""
+    done = train.train(TINY, digits, tmp_path)
+    path = state.complete_folder(tmp_path) / "state.json"
+    summary = json.loads(path.read_text())
+    del summary["parameters"]["shift_rate"]
+    path.write_text(json.dumps(summary))
+    rows = []
+    loaded = train.train(TINY, digits, tmp_path, rows.append)
+    assert not rows and loaded.summary["weights_sha256"] == done.summary["weights_sha256"]
+    train.train(dataclasses.replace(TINY, shift_rate=2.0), digits, tmp_path, rows.append)
+    assert len(rows) == 6
+
+
+@pytest.fixture
+def taught(digits, tmp_path, monkeypatch):
+    """A finished run `master` and the settings of a pupil; both in a results folder of their own."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    plain = dataclasses.replace(TINY, epochs=1, phase2_epochs=0)
+    master = train.train(plain, digits, tmp_path / "master")
+    return master, dataclasses.replace(plain, teacher="master", temperature=2.0)
+
+
+def test_a_teacher_is_listened_to_and_is_part_of_the_identity(digits, tmp_path, taught):
+    master, pupil = taught
+    first = train.train(pupil, digits, tmp_path / "pupil")
+    assert first.summary["data"]["teacher"] == master.summary["weights_sha256"]
+    ignored = train.train(dataclasses.replace(pupil, teacher_weight=0.0), digits, tmp_path / "ignored")
+    assert ignored.summary["weights_sha256"] == master.summary["weights_sha256"]
+    assert first.summary["weights_sha256"] != master.summary["weights_sha256"]
+    other = dataclasses.replace(pupil, teacher="", seed=9)
+    train.train(other, digits, tmp_path / "master")  # the teacher is another now: train again
+    rows = []
+    again = train.train(pupil, digits, tmp_path / "pupil", rows.append)
+    assert rows and again.summary["data"]["teacher"] != master.summary["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"teacher": "nobody"}, "no finished training in results/nobody"), ({"normalisation": "image"}, "normalisation"),
+     ({"holdout": 5001}, "held out")],
+)  # fmt: skip
+def test_a_teacher_that_cannot_teach_is_one_line(digits, tmp_path, taught, changes, said):
+    _, pupil = taught
+    with pytest.raises(UserError, match=said) as caught:
+        train.train(dataclasses.replace(pupil, **changes), digits, tmp_path / "pupil")
+    assert "03_train.teacher" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_averaged_weights_are_the_result(digits, tmp_path):
