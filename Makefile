@@ -22,7 +22,7 @@ export RUN SET SEED UNTIL PLAN
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run-all status verify study study-jobs claims bench bench-readme readme html pdf lab test lint strip lock clean
+.PHONY: help setup data run-all status verify study study-jobs release-study claims bench bench-readme readme html pdf lab test lint strip lock clean
 
 help: ## list the targets
 	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]"; echo
@@ -60,6 +60,10 @@ study-jobs: $(addprefix study-job/,$(JOBS))
 
 study-job/%:
 	@$(BIN)/python -m lib.study job "$$PLAN" $* $(if $(TINY),--tiny)
+
+release-study: ## keep the page of a plan under results/released/, which is committed
+	@test -f "results/studies/$$PLAN/study.html" || { echo "error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
+	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN" && cp -r "results/studies/$$PLAN" results/released/studies/
 
 claims: setup ## judge the reference report's claims by what is here, on a page of its own
 	@$(BIN)/python -m lib.claims

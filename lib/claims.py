@@ -1,6 +1,6 @@
 """The claims of the reference experiment, each judged: confirmed, refuted, pending the full run, not testable here.
 
-``python -m lib.claims`` writes results/claims.html. What needs no training is computed at once; the rest waits for the
+``python -m lib.claims`` writes results/study.html. What needs no training is computed at once; the rest waits for the
 full study (``make study PLAN=full``). No verdict is written down anywhere.
 """
 
@@ -24,7 +24,10 @@ UNDECIDED = "The 95% interval leaves both answers open."
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what was found, the verdict and its reason; `reported` is "" where the claim has no figure."""
+    """A claim with what was found, the verdict and its reason; `reported` is "" where the claim has no figure.
+
+    runs: of the full study, whose trainings decide it; none where it is judged from what was reported alone.
+    """
 
     id: str
     claim: str
@@ -33,6 +36,7 @@ class Judged:
     found: str
     verdict: str
     why: str
+    runs: tuple[str, ...] = ()
 
 
 def read_claims(path: Path | None = None) -> list[Claim]:
@@ -42,12 +46,23 @@ def read_claims(path: Path | None = None) -> list[Claim]:
 
 
 def read_study() -> dict[str, Any] | None:
-    """Return the full study as far as it was collected, None where it was not; UserError where the file is damaged."""
-    path = paths.RESULTS / "studies" / FULL / "study.json"
+    """Return the full study as far as it was collected, else the released one, None where there is neither.
+
+    Raises UserError where the file is damaged.
+    """
+    path = next((folder / "study.json" for folder in studies() if folder.name == FULL), paths.RESULTS / "study.json")
     study = read_json(path)
     if study and not {"plan", "jobs"} <= set(study):
         raise UserError(f"{paths.shown(path)}: holds no study; delete it and run: {COMMAND}")
     return study or None
+
+
+def studies() -> list[Path]:
+    """Return the folders of the studies, by name: those collected here, and of the others those released."""
+    found = {}
+    for root in (paths.RESULTS / "released" / "studies", paths.RESULTS / "studies"):
+        found |= {page.parent.name: page.parent for page in root.glob("*/study.json")}
+    return [found[name] for name in sorted(found)]
 
 
 def judge_all(study: dict[str, Any] | None) -> list[Judged]:
@@ -63,7 +78,8 @@ def judge(claim: Claim, reference: Reference, study: dict[str, Any] | None) -> J
         found = _by_study(claim, reference, study, tolerance)
     else:
         found = NOW[claim.test](reference, **tolerance)
-    return Judged(claim.id, claim.claim, claim.source, claim.reported, found.found, found.verdict, found.why)
+    runs = STUDY[claim.test].runs if claim.test in STUDY else ()
+    return Judged(claim.id, claim.claim, claim.source, claim.reported, found.found, found.verdict, found.why, runs)
 
 
 def _by_study(claim: Claim, reference: Reference, study: dict[str, Any] | None, tolerance: dict[str, float]) -> Finding:

@@ -1,15 +1,19 @@
-"""results/claims.html: every claim with its verdict, what was reported, what was found and why."""
+"""results/study.html: every claim with its verdict, what was reported, what was found and why; and the studies."""
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lib import paths
+import pandas as pd
+
+from lib import compare, paths, record, study_words
 from lib.claim import CONFIRMED, OPEN, PENDING, REFUTED, VERDICTS, joined
-from lib.claims import COMMAND, FULL, Judged
+from lib.claims import COMMAND, FULL, Judged, studies
 from lib.index import BUNDLE, template
-from lib.state import write_atomically
+from lib.state import read_json, write_atomically
 
 SOURCES = {"report": "the report", "notebook output": "the notebook's output", "both": "the report and its notebook"}
 SECTIONS = {  # verdict -> class, heading, what it means
@@ -35,15 +39,58 @@ def counts(judged: Sequence[Judged]) -> str:
     return joined([f"{numbers[verdict]} {verdict}" for verdict in VERDICTS if numbers[verdict]])
 
 
+def glance(judged: Sequence[Judged]) -> pd.DataFrame:
+    """Return the claims in the order of their file: id, claim, reported, found (its first sentence), verdict."""
+    rows = [(one.id, one.claim, one.reported or "no figure", first_sentence(one.found), one.verdict) for one in judged]
+    return pd.DataFrame(rows, columns=["id", "claim", "reported", "found", "verdict"])
+
+
+def first_sentence(text: str) -> str:
+    """Return a text up to the first full stop or semicolon that ends a statement."""
+    return re.split(r"(?<=[\w%)])[.;:](?=\s|$)", text, maxsplit=1)[0] + "."
+
+
+def latex(judged: Sequence[Judged]) -> str:
+    """Return the claims at a glance as a LaTeX table (booktabs) with columns of fixed width, for a page of text."""
+    shown = glance(judged).drop(columns="id")
+    text = record.as_text(shown, {})
+    style = text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    widths = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.3, 0.17, 0.3, 0.11))
+    table = style.to_latex(
+        hrules=True, column_format=widths, label="tab:claims", position_float="centering",
+        caption=f"The claims of the reference report, judged: {counts(judged)}",
+    )  # fmt: skip
+    return "% needs \\usepackage{booktabs,array}\n" + table
+
+
+def summaries() -> list[dict[str, Any]]:
+    """Return for each study its name, title, page (relative to results/), notice, figure and runs with accuracies."""
+    found = []
+    for folder in studies():
+        collected, figure = read_json(folder / "study.json"), folder / "study.svg"
+        table = compare.summary(collected["jobs"], lambda job: None, collected["plan"]["runs"])
+        picture = base64.b64encode(figure.read_bytes()).decode() if figure.is_file() else ""
+        found.append({
+            **collected["plan"], "page": (folder / "study.html").relative_to(paths.RESULTS).as_posix(),
+            "notice": study_words.notice_of(collected["plan"], collected["jobs"]), "picture": picture,
+            "alt": study_words.described(table, study_words.judged(collected["plan"])),
+            "done": len(collected["jobs"]), "whole": len(collected["jobs"]) + len(collected["missing"]),
+        })  # fmt: skip
+    return found
+
+
 def write_page(judged: Sequence[Judged]) -> Path:
-    """Write the page and return its path."""
+    """Write the page, and its table as LaTeX beside it; return the page's path."""
     groups = [(*SECTIONS[verdict], [one for one in judged if one.verdict == verdict]) for verdict in VERDICTS]
-    study = f"studies/{FULL}/study.html"
+    pages = {folder.name: folder / "study.html" for folder in studies()}
     html = template("claims_page.html.j2", {"typeset": typeset}).render(
         bundle=BUNDLE, groups=[group for group in groups if group[-1]], counts=counts(judged), total=len(judged),
-        sources=SOURCES, command=COMMAND, study=study if (paths.RESULTS / study).is_file() else "",
+        sources=SOURCES, command=COMMAND, studies=summaries(), glance=glance(judged).to_dict("records"),
+        study=pages[FULL].relative_to(paths.RESULTS).as_posix() if FULL in pages else "",
+        kinds={verdict: section[0] for verdict, section in SECTIONS.items()},
     )  # fmt: skip
-    page = paths.RESULTS / "claims.html"
+    page = paths.RESULTS / "study.html"
     page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page.with_suffix(".tex"), latex(judged).encode())
     write_atomically(page, html.encode())
     return page

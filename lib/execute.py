@@ -221,7 +221,7 @@ def _guarded(parameters: RunParameters, retrain: bool, until: str) -> int:
     try:
         ran = run_all(with_dataset(parameters), retrain, until)
         publish.render_run(parameters.name)
-        if "06_report" in ran or not (paths.RESULTS / "claims.html").is_file():
+        if "06_report" in ran or not (paths.RESULTS / "study.html").is_file():
             from lib import claims  # late: a call that finds all up to date needs none of it
 
             claims.write()

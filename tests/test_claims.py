@@ -65,7 +65,8 @@ def job(run, seed):
               {"phase": 2, "best": 0.9465 + step, "best_epoch": 190, "last": 0.9465 + step}]  # fmt: skip
     names = ("horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
     return {
-        "run": run, "file": run, "seed": seed, "settings": {},
+        "run": run, "file": run, "seed": seed, "settings": {}, "notice": "", "dataset": "cifar10",
+        "base": None if run == "as_written" else "as_written",
         "test": {"images": 10_000, "accuracy": accuracy, "low": 0.94, "high": 0.96},
         "beside": {"normalisation": "image", "accuracy": 0.9465 + step / 2, "low": 0.94, "high": 0.96}
         if run in ("as_run", "audit") else None,
@@ -84,7 +85,9 @@ def study(change=None, full=True, seeds=SEEDS):
     for one in jobs:
         if change:
             change(one)
-    return {"plan": {"name": "full", "full": full, "seeds": list(seeds)}, "jobs": jobs, "missing": []}
+    plan = {"name": "full", "title": "Full", "full": full, "runs": list(RUNS), "seeds": list(seeds), "epochs": 1.0,
+            "train_images": 0, "judged_on": "test"}  # fmt: skip
+    return {"plan": plan, "jobs": jobs, "missing": []}
 
 
 def change(*path, to, run=None, keep_seeds=False, times=1):
@@ -410,7 +413,8 @@ def test_page_of_now(judged, results):
     assert not re.search(r"\b(None|nan)\b", text)
     assert "11 refuted, 6 confirmed, 11 pending the full run and 1 not testable here" in text
     headings = re.findall(r"<h2[^>]*>([^<]*)", html)
-    assert headings == ["Refuted", "Confirmed", "Pending the full run", "Not testable here"]
+    verdicts = ["Refuted", "Confirmed", "Pending the full run", "Not testable here"]
+    assert headings == ["The claims at a glance", *verdicts]
     assert all(f'id="{name}"' in html for name in judged)
     assert html.count("<dd><code>make study PLAN=full</code>") == len(WAITING)
     assert "−9.27\u00a0points" in text
@@ -423,11 +427,33 @@ def test_page_of_a_full_study(results, capsys):
     (folder / "study.json").write_text(json.dumps(study(REFUTING["matrix_cells"])))
     (folder / "study.html").write_text("")
     assert claims.main() == 0
-    assert capsys.readouterr().out.strip().endswith("claims.html")
-    html = (results / "claims.html").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.strip().endswith("study.html")
+    html = (results / "study.html").read_text(encoding="utf-8")
     assert "Pending" not in text_of(html)
     assert not re.search(r"\b(None|nan)\b", text_of(html))
     assert 'href="studies/full/study.html"' in html
+    assert 'href="studies/full/study.html#run-as_run"' in html  # each number leads to its runs
+    assert "The studies</h2>" in html
+
+
+def test_claims_at_a_glance(judged, results):
+    shown = claims_page.glance(list(judged.values()))
+    assert list(shown["id"]) == [claim.id for claim in claims.read_claims()]
+    assert shown.set_index("id").loc["parameters_stated", "found"].startswith("4,754,218 parameters, counted")
+    assert shown["found"].str.endswith(".").all() and not shown["found"].str.contains(r"\.\.").any()
+    source = claims_page.latex(list(judged.values()))
+    assert source.count(r"\\") == len(judged) + 1 and "57.5\\%" in source and "linewidth" in source
+
+
+def test_a_released_study_is_read_where_none_was_collected(results):
+    released = results / "released" / "studies" / "full"
+    released.mkdir(parents=True)
+    (released / "study.json").write_text(json.dumps(study(REFUTING["matrix_cells"])))
+    assert claims.read_study()["plan"]["full"] is True and claims.studies() == [released]
+    mine = results / "studies" / "full"
+    mine.mkdir(parents=True)
+    (mine / "study.json").write_text(json.dumps({"plan": {"full": False}, "jobs": []}))
+    assert claims.read_study()["plan"]["full"] is False and claims.studies() == [mine]
 
 
 def test_page_escapes(results):

@@ -280,11 +280,11 @@ def test_index_links_to_report_and_pages(run):
 
 def test_index_links_to_claims_and_studies(run):
     results = run.parent
-    for page in ("claims.html", "studies/small/study.html"):
+    for page in ("study.html", "studies/small/study.html"):
         (results / page).parent.mkdir(parents=True, exist_ok=True)
         (results / page).write_text("<p>x")
     links = {link["href"]: link.get_text() for link in soup(publish.write_index()).find_all("a")}
-    assert links["claims.html"] == "The report's claims" and links["studies/small/study.html"] == "Study: small"
+    assert links["study.html"] == "The report's claims" and links["studies/small/study.html"] == "Study: small"
 
 
 def test_index_without_runs(results):
