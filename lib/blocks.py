@@ -119,6 +119,7 @@ class PooledBlock(nn.Module):
         return self.style.act(out + self.bn2(self.conv2(out)))
 
 
+WHITENING_CHANNELS = 24  # each of the 3 * 2 * 2 directions of a patch, and its opposite
 COUNTED_BY_HAND = ("basic", "preactivation", "pooled")  # by lib.model.count_by_hand
 BLOCKS = {"basic": BasicBlock, "preactivation": PreactivationBlock, "pooled": PooledBlock}
 

@@ -13,14 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib.blocks import BLOCKS, GlobalAveragePool, GlobalMaxPool, Style, whitening_filters
+from lib.blocks import BLOCKS, WHITENING_CHANNELS, GlobalAveragePool, GlobalMaxPool, Style, whitening_filters
 from lib.errors import UserError
 from lib.settings import Network
 
 PARAMETER_LIMIT = 5_000_000
-
-
-WHITENING_CHANNELS = 24  # each of the 3 * 2 * 2 directions of a patch, and its opposite
 
 
 class ResNet(nn.Module):
@@ -120,6 +117,27 @@ def configuration(network, classes: int) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()} | {
         "classes": classes
     }
+
+
+STEM_WORDS = {"convolution": "a 3×3 convolution", "whitening": "a fixed 2×2 convolution that whitens patches"}
+BLOCK_WORDS = {
+    "basic": "basic residual blocks (He et al., 2016): two 3×3 convolutions with batch norm, their result added to the "
+    "block's input, by way of a 1×1 convolution where stride or width change",
+    "preactivation": "residual blocks with batch norm and activation before each of two 3×3 convolutions (He et al., "
+    "Identity Mappings, 2016)",
+    "pooled": "blocks of a 3×3 convolution, a maximum over its stride, and another 3×3 convolution with a shortcut "
+    "around it (after Jordan, 2024)",
+}
+
+
+def in_words(network: Network) -> str:
+    """Return the network from the stem to the classifier, as a part of a sentence."""
+    count, pooled = len(network.blocks), {"mean": "the mean", "max": "the maximum"}[network.pooling]
+    return (
+        f"{STEM_WORDS[network.stem]}, {count} stage{'s' * (count != 1)} of "
+        f"{BLOCK_WORDS.get(network.block, f'{network.block} blocks')}; after each batch norm "
+        f"{'GELU' if network.activation == 'gelu' else 'ReLU'}; {pooled} of the last feature map; a linear classifier"
+    )
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -19,6 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.blocks import WHITENING_CHANNELS
+
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
 CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
 STYLE = {
@@ -134,15 +136,27 @@ def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int
     """Return the network as a row of boxes: `parameters` as from lib.model.count_by_hand."""
     counts = parameters.set_index("part")["parameters"]
     boxes, side = [("input", f"3 × {size} × {size}", "#f0f0f0", "")], size
-    boxes.append(("stem", f"3×3 conv, BN, ReLU\n{network.widths[0]} × {side} × {side}", "#dbe9f6", counts["stem"]))
+    act, stem = network.activation.replace("relu", "ReLU").replace("gelu", "GELU"), "3×3 conv"
+    channels = network.widths[0]
+    if network.stem == "whitening":
+        channels, side, stem = WHITENING_CHANNELS, side - 1, "2×2 whitening"
+    elif network.block != "preactivation":
+        stem = f"3×3 conv, BN, {act}"
+    boxes.append(("stem", f"{stem}\n{channels} × {side} × {side}", "#dbe9f6", counts["stem"]))
     for number, (count, width, stride) in enumerate(
         zip(network.blocks, network.widths, network.strides, strict=True), 1
     ):
         side //= stride
-        text = f"{count} basic blocks\nstride {stride}\n{width} × {side} × {side}"
+        kind = f"{network.block} block{'s' * (count != 1)}".replace("preactivation", "preact.")
+        text = f"{count} {kind}\nstride {stride}\n{width} × {side} × {side}"
         boxes.append((f"stage {number}", text, "#bcd7ee", counts[f"stage {number}"]))
     boxes.append(
-        ("head", f"mean over {side}×{side}\nlinear {network.widths[-1]} → {classes}", "#dbe9f6", counts["classifier"])
+        (
+            "head",
+            f"{network.pooling} over {side}×{side}\nlinear {network.widths[-1]} → {classes}",
+            "#dbe9f6",
+            counts["classifier"],
+        )
     )
     drawn, axis = figure(1.24 * len(boxes), 2.1)
     axis.set(xlim=(0, len(boxes)), ylim=(0, 1))

@@ -59,6 +59,7 @@ def describe(phase: Phase) -> dict[str, str]:
     """Return a phase's recipe in words, for a table."""
     recipe = phase.recipe
     decay = "all parameters" if recipe.decay_all else "weights only"
+    decay += ", convolutions excepted" if recipe.optimiser == "muon" else ""
     cutmix = f"p {recipe.cutmix:g}, alpha {recipe.cutmix_alpha:g}" if recipe.cutmix else "none"
     mixup = f"p {recipe.mixup:g}, alpha {recipe.mixup_alpha:g}" if recipe.mixup else "none"
     mirrored = "every other epoch" if recipe.flip_mode == "alternating" else f"p {recipe.horizontal_flip:g}"
