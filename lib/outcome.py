@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib import compute, data, metrics, predict, train
+from lib import compute, data, energy, metrics, predict, train
 from lib.data import Dataset, Images
 from lib.model import count_parameters, layer_table
 from lib.params import RunParameters
@@ -13,16 +13,19 @@ from lib.settings import VIEWS
 
 
 def of_training(training: train.Training) -> dict[str, Any]:
-    """Return a training's size and time: epochs, images, seconds, images_per_second, TFLOP, hash, last epoch, stale.
+    """Return a training's size and cost: epochs, images, seconds, images_per_second, TFLOP, joules, hash, last, stale.
 
-    Arithmetic: two operations a multiply-accumulate, the backward pass twice the forward pass's.
+    Arithmetic: two operations a multiply-accumulate, the backward pass twice the forward pass's; a step that is
+    sharpness-aware does both twice. A teacher's passes are not counted. Joules: None where they could not be read.
     """
     summary, last = training.summary, training.history[-1]
     mmac = layer_table(training.model)["mmac"].sum()
+    passes = 2 if summary["parameters"].get("sam") else 1  # those before it was added have no such parameter
     kept = ("epochs", "images", "seconds", "images_per_second", "weights_sha256", "finished")
     return {
         **{key: summary[key] for key in kept},
-        "tflop": 6 * mmac * summary["epochs"] * summary["images"] / 1e6,
+        "tflop": 6 * mmac * passes * summary["epochs"] * summary["images"] / 1e6,
+        "joules": energy.total(training.history),
         "stale": training.stale(),
         "last": {key: value for key, value in last.items() if key != "next_learning_rate"},
     }

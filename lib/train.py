@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from lib import compute, fetch, fingerprint, params, paths, predict, progress, state
+from lib import compute, energy, fetch, fingerprint, params, paths, predict, progress, state
 from lib.average import Average
 from lib.data import NORMALISATIONS, Dataset, Images, load, normalise, subset
 from lib.errors import UserError, exit_on_user_error
@@ -247,6 +247,7 @@ class _Loop:
         self.loss_of = loss_function(self.model, precision, compute.compiles(settings, device), taught)
         self.optimiser, self.optimiser_phase, self.last_beat = None, 0, 0.0
         self.holdout = subset(dataset.holdout, settings.holdout_images).to(device)
+        self.meter = energy.meter(device)
         self.images = dataset.train.to(device)
         self.test = dataset.test.to(device) if settings.audit else None
 
@@ -269,6 +270,7 @@ class _Loop:
         phase = next(phase for phase in self.phases if self.epoch < phase.end)
         if self.optimiser_phase != phase.number:
             self._renew_optimiser(phase)
+        self.meter.start()
         started, statistics = time.perf_counter(), self.dataset.normalisation(phase.recipe.normalisation)
         row = train_epoch(
             self.model, self.optimiser, self.images, phase, self.epoch, statistics, self.settings.seed,
@@ -279,6 +281,8 @@ class _Loop:
             row["test_accuracy"] = self._audit()
         self.epoch += 1
         self.seconds += time.perf_counter() - started
+        if (joules := self.meter.joules()) is not None:
+            row["joules"] = joules
         self.history.append(row)
         content = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "epoch": self.epoch,
                    "average": self.average.state_dict() if self.average else None, "phase": phase.number,
@@ -325,10 +329,11 @@ class _Loop:
         state.write_atomically(self.folder / "history.jsonl", lines.encode())
 
     def _beat(self, step: int, steps: int, images: int) -> None:
-        """Leave a heartbeat for whoever draws the progress, at most once a second."""
+        """Leave a heartbeat for whoever draws the progress, and read the energy, at most once a second."""
         now = time.monotonic()
         if now - self.last_beat > HEARTBEAT_SECONDS:
             self.last_beat = now
+            self.meter.look()
             beat = {"epoch": self.epoch + 1, "epochs": total_epochs(self.settings), "step": step, "steps": steps}
             state.write_json(self.folder / "progress.json", beat | {"images": images})
 

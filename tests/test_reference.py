@@ -166,29 +166,50 @@ def test_phases(reference):
     assert max(reference["phase2_first_epochs"]) < reference["phase1"]["last"]
 
 
-def test_others_stay_under_the_limit_in_order_of_accuracy(reference):
+KEYS = {"network", "parameters", "over_limit", "residual", "mmac", "epochs", "accuracy", "runs", "training_pflop",
+        "seconds", "device", "computed", "source"}  # fmt: skip
+
+
+def test_others_say_the_same_of_each_network_in_order_of_accuracy(reference):
     others = reference["others"]
-    assert all(other["parameters"] <= reference["parameter_limit"] for other in others)
+    assert all(set(other) == KEYS for other in others)
     accuracies = [other["accuracy"] for other in others]
     assert accuracies == sorted(accuracies, reverse=True)
-    (own,) = [other for other in others if other["network"] == "the reference"]
+    assert len({(other["network"], other["epochs"]) for other in others}) == len(others) == 15
+
+
+def test_others_over_the_limit_are_marked(reference):
+    over = [other["network"] for other in reference["others"] if other["over_limit"]]
+    assert over == [o["network"] for o in reference["others"] if o["parameters"] > reference["parameter_limit"]]
+    assert over == ["airbench96", "standard ResNet-18"]
+
+
+def test_what_others_state_of_a_time_names_its_machine(reference):
+    timed = [other for other in reference["others"] if other["seconds"]]
+    assert {(other["source"], other["device"]) for other in timed} == {("KellerJordan cifar10-airbench", "A100")}
+    assert len(timed) == 5 and all(not other["device"] for other in reference["others"] if other not in timed)
+
+
+def test_the_reference_among_the_others_is_the_reference(reference):
+    (own,) = [other for other in reference["others"] if other["network"] == "the reference"]
     assert (own["parameters"], own["accuracy"]) == (reference["parameters"], reference["test_accuracy"])
+    assert own["epochs"] == reference["phase1"]["epochs"] + reference["phase2"]["epochs"]
+    assert own["mmac"] * 1e6 == reference["macs"]
+    assert own["training_pflop"] == round(6 * reference["macs"] * own["epochs"] * 50_000 / 1e15, 2) == 16.26
 
 
-def test_speed_anchors_agree_with_the_others(reference):
-    others = {other["network"].split(" (")[0]: other for other in reference["others"]}
-    shared = [anchor for anchor in reference["speed_anchors"] if anchor["script"] in others]
-    assert {anchor["script"] for anchor in shared} == {"airbench94_muon", "airbench95"}
-    for anchor in shared:
-        other = others[anchor["script"]]
-        assert all(anchor[key] == other[key] for key in ("parameters", "epochs", "accuracy", "runs"))
+def test_only_the_reference_s_arithmetic_is_computed_here(reference):
+    computed = {other["network"]: other["computed"] for other in reference["others"] if other["computed"]}
+    assert computed == {"the reference": ["training_pflop"]}
 
 
-def test_speed_anchors_count_six_flop_a_mac(reference):
-    """Forward, gradient of the inputs and of the weights: two FLOP a MAC each; 50,000 images an epoch."""
-    for anchor in reference["speed_anchors"]:
-        flop = 6 * anchor["mmac"] * 1e6 * anchor["epochs"] * 50_000
-        assert anchor["pflop"] == pytest.approx(flop / 1e15, rel=0.04), anchor["script"]
+def test_stated_arithmetic_is_six_operations_a_mac(reference):
+    """Forward, gradient of the inputs and of the weights: two operations a MAC each; 50,000 images an epoch."""
+    stated = [other for other in reference["others"] if other["training_pflop"]]
+    assert len(stated) == 6
+    for other in stated:
+        operations = 6 * other["mmac"] * 1e6 * other["epochs"] * 50_000
+        assert other["training_pflop"] == pytest.approx(operations / 1e15, rel=0.04), other["network"]
 
 
 def cells(page):
@@ -214,16 +235,40 @@ def test_page_states_the_same_tables(reference, page):
         assert [str(label), name, f"{count:,}"] in table
 
 
+def table_under(page, heading):
+    """The rows of the first table under a heading of the page, each a dict by the names of its columns."""
+    lines = page.split(f"\n## {heading}\n")[1].split("\n## ")[0].splitlines()
+    names, _rule, *rows = cells("\n".join(line for line in lines if line.startswith("|")))
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def stated(value):
+    """A value as the page writes it: nothing stated in words, millions where a count was rounded."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value > 1e6:
+        return f"{value:,}" if value % 10_000 else f"{value / 1e6:g}M"
+    return "not stated" if value is None else f"{value:g}" if isinstance(value, int | float) else value
+
+
 def test_page_states_the_same_figures_of_others(reference, page):
-    rows = [row for row in cells(page) if len(row) == 6]
-    others = [(row[0], float(row[3]), row[5]) for row in rows[2:]]
-    expected = [(o["network"], round(100 * o["accuracy"], 2), o["source"]) for o in reference["others"]]
-    assert others == expected
-    rows = [row for row in cells(page) if len(row) == 8]
-    anchors = [(row[0], float(row[4]), float(row[6]), float(row[7])) for row in rows[2:]]
-    assert anchors == [
-        (a["script"], round(100 * a["accuracy"], 2), a["pflop"], a["a100_seconds"]) for a in reference["speed_anchors"]
-    ]
+    rows = table_under(page, "What others reach with at most five million parameters")
+    within = [other for other in reference["others"] if not other["over_limit"]]
+    for row, other in zip(rows, within, strict=True):
+        assert float(row.pop("accuracy, %")) == pytest.approx(100 * other["accuracy"])
+        keys = ("network", "parameters", "epochs", "runs", "residual", "source")
+        assert list(row.values()) == [stated(other[key]) for key in keys]
+
+
+def test_page_states_the_same_speed_anchors(reference, page):
+    rows = table_under(page, "Speed anchors")
+    others = sorted((o for o in reference["others"] if o["training_pflop"]), key=lambda one: one["training_pflop"])
+    for row, other in zip(rows, others, strict=True):
+        assert float(row.pop("accuracy, %")) == pytest.approx(100 * other["accuracy"])
+        assert ("(computed)" in row["PFLOP"]) == bool(other["computed"])
+        row["PFLOP"] = row["PFLOP"].removesuffix(" (computed)")
+        keys = ("network", "parameters", "mmac", "epochs", "runs", "training_pflop", "seconds", "device")
+        assert list(row.values()) == [stated(other[key]) for key in keys]
 
 
 @pytest.mark.parametrize("key", ["parameters", "parameters_formula", "resnet18_parameters", "parameter_limit"])
