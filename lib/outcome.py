@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib import compute, data, metrics, predict, train
+from lib import compute, data, metrics, predict, shipped, train
 from lib.data import Dataset, Images
 from lib.model import count_parameters, layer_table
 from lib.params import RunParameters
@@ -15,15 +15,18 @@ from lib.settings import VIEWS
 def of_training(training: train.Training) -> dict[str, Any]:
     """Return a training's size and time: epochs, images, seconds, images_per_second, TFLOP, hash, last epoch, stale.
 
+    weights: whether they are here; released: what its release says of it (lib.release), None for one's own training.
     Arithmetic: two operations a multiply-accumulate, the backward pass twice the forward pass's.
     """
     summary, last = training.summary, training.history[-1]
-    mmac = layer_table(training.model)["mmac"].sum()
+    mmac = layer_table(training.model or shipped.architecture(summary))["mmac"].sum()
     kept = ("epochs", "images", "seconds", "images_per_second", "weights_sha256", "finished")
     return {
         **{key: summary[key] for key in kept},
         "tflop": 6 * mmac * summary["epochs"] * summary["images"] / 1e6,
         "stale": training.stale(),
+        "weights": training.model is not None,
+        "released": summary.get("released"),
         "last": {key: value for key, value in last.items() if key != "next_learning_rate"},
     }
 
