@@ -8,6 +8,8 @@ UNTIL ?=
 RUNS ?= quick
 PLAN ?= small
 TINY ?=
+WEIGHTS ?=
+LOGITS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +24,7 @@ export RUN SET SEED UNTIL PLAN
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run-all status verify study study-jobs release-study claims bench bench-readme readme html pdf lab test lint strip lock clean
+.PHONY: help setup data run-all status verify release study study-jobs release-study claims bench bench-readme readme html pdf lab test lint strip lock clean
 
 help: ## list the targets
 	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]"; echo
@@ -50,6 +52,9 @@ status: setup ## say for each notebook of a run whether it is up to date, and if
 
 verify: setup ## train a finished run again from nothing and compare weights and test accuracy
 	@$(BIN)/python -m lib.verify "$$RUN" --set "$$SET" --seed "$$SEED"
+
+release: setup ## write a finished run to results/released/, to be committed (WEIGHTS=1 or LOGITS=1: usable untrained)
+	@$(BIN)/python -m lib.release "$$RUN" --set "$$SET" --seed "$$SEED" $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
 
 study: setup ## train a plan's runs and seeds (make -j4 study PLAN=full; TINY=1 to try it), show them together
 	@jobs=$$($(BIN)/python -m lib.study jobs "$$PLAN" $(if $(TINY),--tiny)) || exit $$?; \

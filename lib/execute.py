@@ -122,7 +122,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 def _missing(node: Node, stage: Path, folder: Path) -> str:
     wanted = (*node.writes, node.metrics)
-    absent = [name for name in wanted if not (stage / name).exists() and not (folder / name).exists()]
+    absent = [name for name in wanted if not (stage / name).exists() and not paths.artefact(folder, name).exists()]
     return f"ended, but without its file {absent[0]}" if absent else ""
 
 
@@ -174,9 +174,10 @@ def summary(parameters: RunParameters) -> str:
     averaged = "no views averaged"
     if record.averages_views(metrics):
         averaged = f"with averaged views {test['tta_accuracy']:.2%}"
+    took = clock(train["seconds"]) + (", released: trained elsewhere" if train.get("released") else "")
     return "\n".join([
         f"test accuracy  {accuracy}; {averaged}{notice}",
-        f"network        {metrics['parameters']:,} parameters; {train['epochs']} epochs in {clock(train['seconds'])}",
+        f"network        {metrics['parameters']:,} parameters; {train['epochs']} epochs in {took}",
         f"report         {paths.shown(paths.results(parameters.name) / 'report.html')}",
     ])  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib import compute, data, energy, metrics, predict, train
+from lib import compute, data, energy, metrics, predict, shipped, train
 from lib.data import Dataset, Images
 from lib.model import count_parameters, layer_table
 from lib.params import RunParameters
@@ -15,11 +15,12 @@ from lib.settings import VIEWS
 def of_training(training: train.Training) -> dict[str, Any]:
     """Return a training's size and cost: epochs, images, seconds, images_per_second, TFLOP, joules, hash, last, stale.
 
+    weights: whether they are here; released: what its release says of it (lib.release), None for one's own training.
     Arithmetic: two operations a multiply-accumulate, the backward pass twice the forward pass's; a step that is
     sharpness-aware does both twice. A teacher's passes are not counted. Joules: None where they could not be read.
     """
     summary, last = training.summary, training.history[-1]
-    mmac = layer_table(training.model)["mmac"].sum()
+    mmac = layer_table(training.model or shipped.architecture(summary))["mmac"].sum()
     passes = 2 if summary["parameters"].get("sam") else 1  # those before it was added have no such parameter
     kept = ("epochs", "images", "seconds", "images_per_second", "weights_sha256", "finished")
     return {
@@ -27,6 +28,8 @@ def of_training(training: train.Training) -> dict[str, Any]:
         "tflop": 6 * mmac * passes * summary["epochs"] * summary["images"] / 1e6,
         "joules": energy.total(training.history),
         "stale": training.stale(),
+        "weights": training.model is not None,
+        "released": summary.get("released"),
         "last": {key: value for key, value in last.items() if key != "next_learning_rate"},
     }
 

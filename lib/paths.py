@@ -13,10 +13,18 @@ STAGE_VARIABLE = "BUNDLE_STAGE"  # set by the headless runner: where a notebook'
 
 RETRAIN_VARIABLE = "BUNDLE_RETRAIN"  # set by the headless runner: train again although a finished training is there
 
+STAND_INS = {"training/weights.pt": "training/logits.npz"}  # what serves where a run's file is absent
+
 
 def results(run: str) -> Path:
     """Return the directory of the finished artefacts of `run` (it need not exist)."""
     return RESULTS / run
+
+
+def artefact(folder: Path, name: str) -> Path:
+    """Return the path of a run's file `name`, or of what stands in for it where that alone is there."""
+    path, stand_in = folder / name, folder / STAND_INS.get(name, name)
+    return stand_in if stand_in.exists() and not path.exists() else path
 
 
 def outputs(run: str) -> Path:

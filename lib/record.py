@@ -97,8 +97,8 @@ def _without_numbers(style, frame: pd.DataFrame):
 
 
 def needed(run: str, file: str) -> Path:
-    """Return the path of an earlier notebook's artefact; UserError naming the notebook to run where it is missing."""
-    path = paths.results(run) / file
+    """Return the path of an earlier notebook's artefact or stand-in; UserError naming the notebook where it is not."""
+    path = paths.artefact(paths.results(run), file)
     if not path.exists():
         writer = graph.writer_of(file) or "03_train"
         raise UserError(f"results/{run}/{file} is missing: run notebook {writer} first (or: make run-all RUN={run})")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lib import fingerprint, paths
+from lib import fingerprint, paths, shipped
 from lib.fingerprint import differences, of_file
 from lib.graph import Node, nodes
 from lib.params import RunParameters
@@ -19,7 +19,7 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
         "code": node.code(),
         "packages": of_file(paths.LOCK_FILE),
         "data": parameters.data,
-        "inputs": {name: of_file(folder / name) for name in node.reads},
+        "inputs": {name: of_file(paths.artefact(folder, name)) for name in node.reads},
         "files": _files_named(parameters.values[node.name])
         | {name: of_file(paths.ROOT / name) for name in node.shared},
     }
@@ -38,15 +38,17 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
     for key in ("parameters", "code", "inputs", "files"):
         found += [f"{phrase} changed" if "->" not in phrase else phrase
                   for phrase in differences(saved["before"][key], now[key])]  # fmt: skip
-    lost = (name for name, digest in saved["outputs"].items() if of_file(folder / name) != digest)
+    lost = (name for name, digest in saved["outputs"].items() if of_file(paths.artefact(folder, name)) != digest)
     found += [f"{name} is gone (an earlier notebook ran again) or was changed" for name in lost]
+    if "training/state.json" in node.writes:
+        found += shipped.newer(folder, parameters.settings(node.name))
     return found
 
 
 def remember(node: Node, folder: Path, before: dict[str, Any], outputs: list[str]) -> None:
     """Record that a notebook's result is complete: what it was made from and the hashes of its files."""
     names = [*outputs, *(name for name in node.writes if name not in outputs)]
-    content = {"before": before, "outputs": {name: of_file(folder / name) for name in names}}
+    content = {"before": before, "outputs": {name: of_file(paths.artefact(folder, name)) for name in names}}
     path = _record(node, folder)
     path.parent.mkdir(exist_ok=True)
     write_json(path, content)

@@ -11,7 +11,7 @@ import pytest
 from lib import fetch
 from lib.paths import ROOT
 
-PARTS = ("lib", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt", "Makefile")
+PARTS = ("lib", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt", "Makefile", "CITATION.cff")
 
 
 class Bundle:

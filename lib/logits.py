@@ -1,0 +1,154 @@
+"""The logits of a finished training: from its network or, where the weights are not here, from the file kept instead.
+
+``python -m lib.logits RUN`` writes results/RUN/training/logits.npz, which with state.json and history.jsonl makes a
+training that notebooks 04 to 06 work from. Its arrays, PART being "test" or "holdout": PART_views and PART_first (the
+view that gives the same images), PART_logits_VIEW float32 (N, classes) for each of the latter, PART_labels, PART_index
+int64 (N,); beside_NORMALISATION float32 (N, classes), the test images' other normalisation; weights_sha256.
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib import compute, outcome, params, paths, predict, shipped, state, train
+from lib.data import Dataset, Images
+from lib.errors import UserError, exit_on_user_error
+from lib.settings import PredictTta
+
+
+class FromNetwork:
+    """Predictions computed by the network, on the device and in the precision that `settings` ask for."""
+
+    kind = "weights"
+
+    def __init__(self, training: train.Training, dataset: Dataset, settings: PredictTta):
+        machine = compute.prepare(settings)
+        self.network, self.dataset = training.model.to(machine), dataset
+        statistics = dataset.normalisation(training.normalisation)
+        self.arguments = (statistics, compute.precision_of(settings, machine), settings.batch_size)
+        self.told = f"The weights are here, so the network predicts ({machine.type}, {self.arguments[1]})."
+
+    def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
+        """Return view -> logits (N, classes) of `images`, which are of `part`, "test" or "holdout"."""
+        return predict.view_logits(self.network, images, views, *self.arguments) if len(images) else {}
+
+    def beside(self, images: Images, normalisation: str) -> dict | None:
+        """Return the single view's score on test images normalised in another way, None where none is named."""
+        return outcome.beside(self.network, images, self.dataset, normalisation, *self.arguments[1:])
+
+    def submit(self, shifted_set: str, combination: str, path: Path) -> pd.Series | None:
+        """Predict a shifted set as `predict.submit`."""
+        return predict.submit(self.network, shifted_set, combination, *self.arguments, path)
+
+
+class FromFile:
+    """Predictions read from logits.npz; what is not in it cannot be had without the weights, and UserError says so."""
+
+    kind = "logits"
+    told = (
+        "> **From saved logits.** The weights of this training are not here; what follows is computed from the "
+        "logits that its network gave (`training/logits.npz`), and holds only the views saved there."
+    )
+
+    def __init__(self, run_folder: Path, training: train.Training):
+        self.path = state.complete_folder(run_folder) / shipped.LOGITS
+        with np.load(self.path) as file:
+            self.arrays = dict(file)
+        if str(self.arrays["weights_sha256"]) != training.summary["weights_sha256"]:
+            raise UserError(f"{paths.shown(self.path)}: of other weights than state.json; copy both from one training")
+
+    def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
+        """Return view -> logits (N, classes) of `images`, which are of `part`, "test" or "holdout"."""
+        if not len(images):
+            return {}
+        first = dict(zip(self.arrays[f"{part}_views"], self.arrays[f"{part}_first"], strict=True))
+        rows, missing = self._rows(part, images), [view for view in views if view not in first]
+        if missing:
+            raise self._without(f"the view {missing[0]} (it has {', '.join(first)})")
+        return {view: torch.from_numpy(self.arrays[f"{part}_logits_{first[view]}"][rows]) for view in views}
+
+    def beside(self, images: Images, normalisation: str) -> dict | None:
+        """Return the single view's score on test images normalised in another way, None where none is named."""
+        if not normalisation:
+            return None
+        if f"beside_{normalisation}" not in self.arrays:
+            raise self._without(f"the normalisation {normalisation!r}")
+        predicted = torch.from_numpy(self.arrays[f"beside_{normalisation}"][self._rows("test", images)].argmax(1))
+        return {"normalisation": normalisation, **outcome.score(predicted, images.labels)}
+
+    def submit(self, shifted_set: str, combination: str, path: Path) -> None:
+        """Refuse to predict other images than the saved ones; no set named, nothing to do."""
+        if shifted_set:
+            raise self._without("a shifted set")
+
+    def _rows(self, part: str, images: Images) -> np.ndarray:
+        """Return where `images` are in the file."""
+        rows = np.searchsorted(self.arrays[f"{part}_index"], images.index)
+        rows = rows.clip(max=len(self.arrays[f"{part}_index"]) - 1)
+        same = all(np.array_equal(self.arrays[f"{part}_{name}"][rows], value)
+                   for name, value in (("index", images.index), ("labels", images.labels)))  # fmt: skip
+        if not same:
+            raise self._without(f"these {part} images")
+        return rows
+
+    def _without(self, what: str) -> UserError:
+        return UserError(f"{paths.shown(self.path)}: {what} not in it, and the weights are not here to compute it; "
+                         "RETRAIN=1 trains them")  # fmt: skip
+
+
+def source(training: train.Training, dataset: Dataset, settings: PredictTta) -> FromNetwork | FromFile:
+    """Return what predicts for a run: its network, or where it has none its saved logits."""
+    if training.model is None:
+        return FromFile(paths.results(settings.run), training)
+    return FromNetwork(training, dataset, settings)
+
+
+def write(path: Path, training: train.Training, dataset: Dataset, settings: PredictTta) -> None:
+    """Write logits.npz: every view that `settings` name, on all test and hold-out images.
+
+    float32, so that nothing is rounded: what a network computed in bf16 then compresses to about half.
+    """
+    network = FromNetwork(training, dataset, settings)
+    named = predict.COMBINATIONS.get(settings.combination, ())  # "auto" names none
+    views = list(dict.fromkeys([*settings.views, *named]))
+    arrays = {"weights_sha256": training.summary["weights_sha256"]}
+    for part, images in (("test", dataset.test), ("holdout", dataset.holdout)):
+        first = predict.distinct_views(images.pixels, views) if len(images) else {}
+        arrays |= {f"{part}_views": list(first), f"{part}_first": list(first.values()),
+                   f"{part}_labels": images.labels, f"{part}_index": images.index}  # fmt: skip
+        found = network.views(part, images, list(dict.fromkeys(first.values())))
+        arrays |= {f"{part}_logits_{view}": logits for view, logits in found.items()}
+    if settings.beside:
+        statistics, (_, precision, batch_size) = dataset.normalisation(settings.beside), network.arguments
+        found = predict.logits(network.network, dataset.test.pixels, statistics, "original", precision, batch_size)
+        arrays[f"beside_{settings.beside}"] = found.cpu()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
+    state.write_atomically(path, buffer.getvalue())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the logits of a run's finished training beside its weights."""
+    parser = argparse.ArgumentParser(prog="python -m lib.logits", description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="name of a file in params/, without .yaml")
+    parser.add_argument("--set", default="", help="the overrides the run was trained with")
+    parser.add_argument("--seed", default="", help="the seed the run was trained with")
+    asked = parser.parse_args(arguments)
+    run = params.load(asked.run, asked.set, asked.seed)
+    training = shipped.load(paths.results(run.name))
+    if training is None:
+        raise UserError(f"results/{run.name}/training: no finished training; make run-all RUN={run.file} first")
+    shipped.with_network(run.name, "lib.logits")
+    path = state.complete_folder(paths.results(run.name)) / shipped.LOGITS
+    write(path, training, train.dataset_of(training.summary), run.settings("04_predict_tta"))
+    print(f"{paths.shown(path)}: {path.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,167 @@
+"""Release a finished run: ``python -m lib.release RUN [--weights | --logits]`` writes results/released/RUN.
+
+That folder is committed; what runs leave elsewhere is not, so running never makes a clone dirty.
+
+With --weights they are rounded to float16, and everything that is released is measured again with the rounded ones: a
+run of its own, results/RUN-released, executes the notebooks on them. With --logits a run whose weights are not kept can
+still be predicted from and judged. With neither the release is a record: report, metrics, figures, history.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib import card, compute, data, execute, logits, paths, predict, publish, record, shipped, state, train, weights
+from lib.errors import UserError, exit_on_user_error
+from lib.index import notice_of
+from lib.lock import Failed, locked
+from lib.params import RunParameters, load
+from lib.state import complete_folder, write_atomically, write_json
+
+REPORT = "06_report"
+
+
+def finished(parameters: RunParameters) -> tuple[train.Training, data.Dataset]:
+    """Return the finished run's training and its data; UserError where it is not one that can be released."""
+    run, again = parameters.name, f"make run-all RUN={parameters.file} first"
+    metrics, training = record.read_metrics(run), shipped.load(paths.results(run))
+    if training is None or not {"train", "test", "report"} <= metrics.keys():
+        raise UserError(f"results/{run}: no finished run there to release; {again}")
+    if metrics["train"]["weights_sha256"] != training.summary["weights_sha256"]:
+        raise UserError(f"results/{run}: its metrics are not those of its training; {again}")
+    if training.summary.get("released"):
+        raise UserError(f"results/{run}: its training was itself taken from a release; RETRAIN=1 makes one to release")
+    settings = parameters.settings("03_train")
+    dataset = data.load(settings.dataset, settings.train_images, settings.holdout)
+    if not shipped.fits(training.summary, settings, dataset):
+        raise UserError(f"results/{run}: made with other parameters or data than are asked for; {again}")
+    return training, dataset
+
+
+def rounding(before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    """Return what rounding did, from predictions (N,) before and after it: images, both accuracies, changed."""
+    accuracies = [(one == labels).double().mean().item() for one in (before, after)]
+    return {"images": len(labels), "before": accuracies[0], "after": accuracies[1],
+            "changed": int((before != after).sum())}  # fmt: skip
+
+
+def round_weights(parameters: RunParameters, training: train.Training, dataset: data.Dataset, stage: Path) -> None:
+    """Write the rounded weights with state and history into `stage`; the state says what the rounding did."""
+    source = complete_folder(paths.results(parameters.name))
+    saved = torch.load(source / "weights.pt", map_location="cpu", weights_only=True)
+    packed = weights.pack({**saved, "model": weights.rounded(saved["model"])})
+    write_atomically(stage / weights.FILE, packed)
+    network, _statistics, _classes = weights.read_network(stage / weights.FILE)
+    asked = parameters.settings("04_predict_tta")
+    test = data.subset(dataset.test, asked.test_images)
+    machine = compute.prepare(asked)
+    precision, statistics = compute.precision_of(asked, machine), dataset.normalisation(training.normalisation)
+    before, after = (
+        predict.logits(model.to(machine), test.pixels, statistics, "original", precision, asked.batch_size).argmax(1)
+        for model in (training.model, network)
+    )
+    change = rounding(before.cpu(), after.cpu(), test.labels)
+    told = {"weights_sha256": training.summary["weights_sha256"],
+            "rounding": {"to": "float16", "device": machine.type, "precision": precision, **change}}  # fmt: skip
+    digest = state.weights_digest(network.cpu())
+    write_json(stage / "state.json", {**training.summary, "weights_sha256": digest, "released": told})
+    write_atomically(stage / "history.jsonl", (source / "history.jsonl").read_bytes())
+
+
+def measure_again(parameters: RunParameters, rounded: Path) -> str:
+    """Execute the notebooks on the rounded weights, in a run folder of its own, and return its name."""
+    name = f"{parameters.name}-released"
+    if (paths.PARAMS / f"{name}.yaml").exists():
+        raise UserError(f"params/{name}.yaml: results/{name} is where a release is measured; rename that run")
+    folder = paths.results(name)
+    there, wanted = (state.read_json(one / "state.json") for one in (complete_folder(folder), rounded))
+    if there != wanted or not (complete_folder(folder) / "weights.pt").is_file():
+        with locked(folder, name):
+            shipped.place(rounded, complete_folder(folder), weights.unpack(rounded / weights.FILE))
+    values = {notebook: {**given, "run": name} for notebook, given in parameters.values.items()}
+    execute.run_all(replace(parameters, name=name, values=values))
+    publish.render_run(name)
+    return name
+
+
+def keep_logits(parameters: RunParameters, training: train.Training, dataset: data.Dataset, stage: Path) -> None:
+    """Write the run's logits into `stage`: those that came with the training, or computed from its weights."""
+    there = complete_folder(paths.results(parameters.name)) / shipped.LOGITS
+    if training.model is None:
+        write_atomically(stage / shipped.LOGITS, there.read_bytes())
+    else:
+        logits.write(stage / shipped.LOGITS, training, dataset, parameters.settings("04_predict_tta"))
+
+
+def release(parameters: RunParameters, what: str = "") -> Path:
+    """Write results/released/RUN whole, or leave it as it was; `what` is "weights", "logits" or "".
+
+    Raises UserError for a run that cannot be released so, Failed where a notebook fails on the rounded weights.
+    """
+    run, stage = parameters.name, paths.RESULTS / f".releasing-{parameters.name}"
+    training, dataset = finished(parameters)
+    shutil.rmtree(stage, ignore_errors=True)
+    (stage / "training").mkdir(parents=True)
+    measured = run
+    if what == "weights":
+        shipped.with_network(run, "WEIGHTS=1")
+        round_weights(parameters, training, dataset, stage / "training")
+        measured = measure_again(parameters, stage / "training")
+    else:
+        source, told = complete_folder(paths.results(run)), {"weights_sha256": training.summary["weights_sha256"]}
+        write_json(stage / "training" / "state.json", {**training.summary, "released": told})
+        write_atomically(stage / "training" / "history.jsonl", (source / "history.jsonl").read_bytes())
+    if what == "logits":
+        keep_logits(parameters, training, dataset, stage / "training")
+    show(paths.results(measured), stage)
+    write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
+    shipped.exchange(stage, shipped.folder(run))
+    return shipped.folder(run)
+
+
+def show(source: Path, stage: Path) -> None:
+    """Put a run's metrics, figures and report into `stage`; the report without links to pages that stay behind."""
+    write_atomically(stage / "metrics.json", (source / "metrics.json").read_bytes())
+    shutil.copytree(source / "figures", stage / "figures")
+    notice = notice_of(record.read_metrics(source.name))
+    publish.render(source / f"{REPORT}.ipynb", stage / "report.html", code=False, notice=notice)
+    page = (stage / "report.html").read_text(encoding="utf-8")
+    page = re.sub(r'<a [^>]*href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", page)
+    write_atomically(stage / "report.html", page.encode())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Release a run from the command line; 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m lib.release", description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="name of a file in params/, without .yaml")
+    parser.add_argument("--set", default="", help="the overrides the run was made with")
+    parser.add_argument("--seed", default="", help="the seed the run was made with")
+    parser.add_argument("--weights", action="store_true", help="with the weights, rounded to float16")
+    parser.add_argument("--logits", action="store_true", help="with the logits in place of the weights")
+    asked = parser.parse_args(arguments)
+    if asked.weights and asked.logits:
+        raise UserError("WEIGHTS=1 LOGITS=1: the weights give the logits; name one of the two")
+    what = "weights" if asked.weights else "logits" if asked.logits else ""
+    parameters = execute.with_dataset(load(asked.run, asked.set, asked.seed))
+    try:
+        with locked(paths.results(parameters.name), parameters.name):
+            done = release(parameters, what)
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted: {paths.shown(shipped.folder(parameters.name))} is as it was", file=sys.stderr)
+        return 130
+    size = sum(path.stat().st_size for path in done.rglob("*") if path.is_file())
+    print(f"{paths.shown(done)}: {size / 2**20:.1f} MiB, to be committed; begin with its model_card.md")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

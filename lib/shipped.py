@@ -1,0 +1,142 @@
+"""How a run takes a released training instead of training itself.
+
+``results/released/RUN/training/`` holds state.json and history.jsonl as ``results/RUN/training/`` does, and with them
+weights.safetensors (lib.weights), or logits.npz (lib.logits) for a training whose weights are not kept, or neither:
+then it is only a record. What is taken becomes the run's own finished training, with the release's state.json.
+"""
+
+import calendar
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib import paths, state, train, weights
+from lib.data import Dataset
+from lib.errors import UserError
+from lib.model import ResNet, configuration
+from lib.settings import Train, build
+
+LOGITS = "logits.npz"
+CLASSES = 10  # of either dataset
+
+
+def folder(run: str) -> Path:
+    """Return where the release of a run lies (it need not exist)."""
+    return paths.RESULTS / "released" / run
+
+
+def architecture(summary: dict[str, Any]) -> ResNet:
+    """Return the network that a training's state.json describes, untrained: to count and to measure its layers."""
+    return ResNet(**configuration(build(Train, summary["parameters"], "state.json"), CLASSES))
+
+
+def fits(summary: dict[str, Any], settings: Train, dataset: Dataset) -> bool:
+    """Whether a finished training (its state.json) has these parameters and saw this data."""
+    return (
+        bool(summary)
+        and train.same_parameters(summary["parameters"], train.parameters_of(settings))
+        and (summary["data"]["name"], summary["data"]["checksum"]) == (dataset.name, dataset.checksum)
+    )
+
+
+def load(run_folder: Path) -> train.Training | None:
+    """Return a run's finished training, without a network (None) where only its logits are here."""
+    training = state.complete_folder(run_folder)
+    if (training / "weights.pt").is_file() or not (training / LOGITS).is_file():
+        return train.load_finished(run_folder)
+    summary = state.read_json(training / "state.json")
+    return train.Training(None, state.read_history(training), summary) if summary else None
+
+
+def with_network(run: str, what_for: str) -> None:
+    """Raise UserError where the finished training of `run` has no weights, which `what_for` needs."""
+    training = load(paths.results(run))
+    if training and training.model is None:
+        raise UserError(f"{what_for}: results/{run}/training has logits but no weights; "
+                        f"make run-all RUN={run} RETRAIN=1 UNTIL=03_train")  # fmt: skip
+
+
+def train_or_take(
+    settings: Train, dataset: Dataset, run_folder: Path, on_epoch: Callable[[dict], None] | None = None,
+    retrain: bool = False,
+) -> train.Training:  # fmt: skip
+    """Train as `train.train` does, unless a released training of the same parameters and data is there to be taken.
+
+    A training under way goes on, and one that was done here stays; `retrain` trains whatever is there.
+    """
+    if not retrain and not (state.partial_folder(run_folder) / state.CHECKPOINT).is_file():
+        take(settings, dataset, run_folder)
+        here = load(run_folder)
+        if here and fits(here.summary, settings, dataset) and (here.model is None or here.summary.get("released")):
+            return here
+    if settings.teacher:
+        with_network(settings.teacher, f"03_train.teacher = {settings.teacher!r}")
+    return train.train(settings, dataset, run_folder, on_epoch, retrain)
+
+
+def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
+    """Make the release the run's finished training where it fits, and none is there or only an older release."""
+    source, target = folder(run_folder.name) / "training", state.complete_folder(run_folder)
+    released, here = (state.read_json(one / "state.json") for one in (source, target))
+    usable = (source / weights.FILE).is_file() or (source / LOGITS).is_file()
+    if not usable or not fits(released, settings, dataset):
+        return
+    whole = paths.artefact(run_folder, "training/weights.pt").is_file()
+    if whole and fits(here, settings, dataset) and (not here.get("released") or here == released):
+        return
+    saved = weights.unpack(source / weights.FILE) if (source / weights.FILE).is_file() else None
+    place(source, target, saved)
+
+
+def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
+    """Put a training into a run's folder: state and history of `source`, `saved` as weights.pt, or its logits."""
+    fresh = target.with_name("training.taken")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name in ("state.json", "history.jsonl", *([] if saved else [LOGITS])):
+        state.write_atomically(fresh / name, (source / name).read_bytes())
+    summary = state.read_json(fresh / "state.json")
+    # Whoever draws a training's progress takes a history written now for one that is being made now.
+    finished = calendar.timegm(time.strptime(summary["finished"], "%Y-%m-%dT%H:%M:%SZ"))
+    os.utime(fresh / "history.jsonl", (finished, finished))
+    if saved:
+        model = ResNet(**saved["network"])
+        model.load_state_dict(saved["model"])
+        if state.weights_digest(model) != summary["weights_sha256"]:
+            raise UserError(f"{paths.shown(source)}: weights and state.json are not of one release; restore with git")
+        buffer = io.BytesIO()
+        torch.save(saved, buffer)
+        state.write_atomically(fresh / "weights.pt", buffer.getvalue())
+    exchange(fresh, target)
+
+
+def exchange(fresh: Path, target: Path) -> None:
+    """Move the folder `fresh` to `target`; what is there goes only when the new one is in place."""
+    old = fresh.with_name(f"{fresh.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def newer(run_folder: Path, settings: Train) -> list[str]:
+    """Return why 03_train has to run again: its training was taken from a release, which was replaced since."""
+    path = folder(run_folder.name) / "training" / "state.json"
+    here, released = state.read_json(state.complete_folder(run_folder) / "state.json"), state.read_json(path)
+    if not here.get("released") or not released or here == released or here["data"] != released["data"]:
+        return []
+    same = train.same_parameters(released["parameters"], train.parameters_of(settings))
+    return [f"{paths.shown(path.parent)} was released anew"] if same else []
