@@ -43,7 +43,7 @@ def method(metrics: dict[str, Any]) -> str:
     recipe, data, tta = metrics["settings"], metrics["data"], metrics["tta"]
     weights = f"averaged over the steps (decay {recipe['ema']:g})" if recipe["ema"] else "the last epoch's"
     chosen, held = f"were set by the parameter file (*{tta['combination']}*)", metrics["holdout"]["images"]
-    if held:
+    if held and tta.get("asked", "auto") == "auto":
         chosen = f"were compared on {held:,} hold-out images, which fixed the choice (*{tta['combination']}*)"
     looked = "the test set was looked at once, after that"
     if recipe["audit"]:
