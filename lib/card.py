@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from lib import paths, record, report, shipped, weights
+from lib import origin, paths, record, report, shipped, weights
 from lib.index import BUNDLE, DATASETS
 from lib.params import RunParameters
 from lib.progress import clock
@@ -26,7 +26,7 @@ def write(parameters: RunParameters, folder: Path) -> str:
         "Network": network(metrics),
         "Training procedure": procedure(metrics),
         "Results": results(parameters, metrics),
-        "How to use": use(name, metrics, folder / "training"),
+        "How to use": use(parameters, metrics, folder / "training"),
         "Limits": limits(metrics),
         "Environment, arithmetic, time": report_table(metrics),
         "Licence": "MIT.",
@@ -102,7 +102,7 @@ def results(parameters: RunParameters, metrics: Metrics) -> str:
         rows.append([f"single view, normalised by '{aside['normalisation']}'", accuracy(aside)])
     rows += [[f"single view, seed {seed}, before any rounding", accuracy(score)]
              for seed, score in other_seeds(parameters, metrics)]  # fmt: skip
-    return "\n\n".join(part for part in (markdown(rows), report.rounding(metrics["train"])) if part)
+    return "\n\n".join(part for part in (markdown(rows), origin.rounding(metrics["train"])) if part)
 
 
 def other_seeds(parameters: RunParameters, metrics: Metrics) -> list[tuple[int, dict[str, float]]]:
@@ -117,13 +117,15 @@ def other_seeds(parameters: RunParameters, metrics: Metrics) -> list[tuple[int, 
     return sorted(found.items())
 
 
-def use(name: str, metrics: Metrics, training: Path) -> str:
+def use(parameters: RunParameters, metrics: Metrics, training: Path) -> str:
     """Return the lines of Python that load the weights and predict, or what can be done without them."""
-    run_all = f"`make run-all RUN={name}` makes every page, figure and table anew, without training."
+    name = parameters.name
+    command = f"`make run-all RUN={parameters.file}`" + (" with its SET and SEED" if name != parameters.file else "")
+    run_all = f"{command} makes every page, figure and table anew, without training."
     if (training / shipped.LOGITS).is_file():
         return f"The weights are not kept; `training/{shipped.LOGITS}` holds what the network predicted. {run_all}"
     if not (training / weights.FILE).is_file():
-        return f"The weights are not kept; `make run-all RUN={name}` trains anew."
+        return f"The weights are not kept; {command} trains anew."
     path = paths.shown(shipped.folder(name) / "training" / weights.FILE)
     dataset = "digits" if metrics["dataset"] == "digits" else "cifar10"
     return f"""From the bundle's folder:

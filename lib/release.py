@@ -104,11 +104,21 @@ def release(parameters: RunParameters, what: str = "") -> Path:
 
     Raises UserError for a run that cannot be released so, Failed where a notebook fails on the rounded weights.
     """
-    run, stage = parameters.name, paths.RESULTS / f".releasing-{parameters.name}"
+    stage, target = paths.RESULTS / f".releasing-{parameters.name}", shipped.folder(parameters.name)
     training, dataset = finished(parameters)
     shutil.rmtree(stage, ignore_errors=True)
     (stage / "training").mkdir(parents=True)
-    measured = run
+    try:
+        fill(stage, parameters, training, dataset, what)
+        shipped.exchange(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return target
+
+
+def fill(stage: Path, parameters: RunParameters, training: train.Training, dataset: data.Dataset, what: str) -> None:
+    """Put everything that is released into `stage`, which has an empty folder `training`."""
+    run = measured = parameters.name
     if what == "weights":
         shipped.with_network(run, "WEIGHTS=1")
         round_weights(parameters, training, dataset, stage / "training")
@@ -121,8 +131,6 @@ def release(parameters: RunParameters, what: str = "") -> Path:
         keep_logits(parameters, training, dataset, stage / "training")
     show(paths.results(measured), stage)
     write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
-    shipped.exchange(stage, shipped.folder(run))
-    return shipped.folder(run)
 
 
 def show(source: Path, stage: Path) -> None:

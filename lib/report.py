@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib import origin
 from lib.progress import clock
 from lib.record import STALE, averages_views
 
@@ -130,38 +131,13 @@ def stale(metrics: dict[str, Any]) -> str:
     return f"> **Stale: {STALE}**: {', '.join(files)}." if files else ""
 
 
-def origin(train: dict[str, Any], machine: dict[str, Any]) -> str:
-    """Return, as Markdown, where a training that was not done here comes from; "" for the run's own.
-
-    Args:
-        train: the metrics' "train"; machine: device and device_name, where it was done.
-    """
-    released = train.get("released")
-    if not released and train.get("weights", True):
-        return ""
-    device = "a CPU" if machine["device"] == "cpu" else machine["device_name"]
-    where = f"trained elsewhere: on {device}, {clock(train['seconds'])}, finished {train['finished'][:10]}"
-    kind = "released weights, rounded to float16" if train["weights"] else "saved logits, the weights are not here"
-    return f"**Not trained by this run** but {where}; {kind}. {rounding(train)}".rstrip()
-
-
-def rounding(train: dict[str, Any]) -> str:
-    """Return a sentence on what rounding the released weights changed, "" where none were rounded."""
-    change = (train.get("released") or {}).get("rounding")
-    if not change:
-        return ""
-    return (f"The rounding took the test accuracy from {change['before']:.2%} to {change['after']:.2%}: "
-            f"{change['changed']} of {change['images']:,} predictions changed "
-            f"({change['device']}, {change['precision']}).")  # fmt: skip
-
-
 def scope(metrics: dict[str, Any]) -> str:
     """Return, as Markdown, what the result covers and what it rests on: data, origin of the training, its code."""
     covers = f"> One seed ({metrics['seed']}) on the full dataset; seeds differ by some tenths of a point."
     if metrics["notice"]:
         covers = (f"> This run covers {metrics['notice']}; its accuracy says that the path works, not what the recipe "
                   "reaches, and is not comparable with the reported one.")  # fmt: skip
-    taken = origin(metrics["train"], metrics["environment"])
+    taken = origin.of(metrics["train"], metrics["environment"])
     return "\n\n".join(part for part in (covers, f"> {taken}" if taken else "", stale(metrics)) if part)
 
 

@@ -48,8 +48,10 @@ def fits(summary: dict[str, Any], settings: Train, dataset: Dataset) -> bool:
 def load(run_folder: Path) -> train.Training | None:
     """Return a run's finished training, without a network (None) where only its logits are here."""
     training = state.complete_folder(run_folder)
-    if (training / "weights.pt").is_file() or not (training / LOGITS).is_file():
+    if (training / "weights.pt").is_file():
         return train.load_finished(run_folder)
+    if not (training / LOGITS).is_file():
+        return None
     summary = state.read_json(training / "state.json")
     return train.Training(None, state.read_history(training), summary) if summary else None
 

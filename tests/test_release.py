@@ -14,16 +14,16 @@ import torch
 import yaml
 from conftest import Bundle
 
-from lib import card, data, logits, outcome, paths, predict, release, report, shipped, state, train, weights
+from lib import card, data, logits, origin, outcome, paths, predict, release, shipped, state, train, weights
 from lib.errors import UserError
 from lib.params import RunParameters
 from lib.settings import PredictTta, Train
 
 TINY = Train(
     run="tiny", dataset="digits", blocks=(1, 1), widths=(4, 8), strides=(1, 2), train_images=200, epochs=3,
-    batch_size=20, learning_rate=0.05, cutmix=0.0, device="cpu",
+    batch_size=20, learning_rate=0.05, cutmix=0.0, device="cpu", threads=1,
 )  # fmt: skip
-PREDICT = PredictTta(run="tiny", device="cpu", precision="fp32", combination="flip", beside="image")
+PREDICT = PredictTta(run="tiny", device="cpu", threads=1, precision="fp32", combination="flip", beside="image")
 PARAMETERS = RunParameters("tiny", "tiny", {"03_train": asdict(TINY), "04_predict_tta": asdict(PREDICT)})
 
 
@@ -148,7 +148,7 @@ def test_a_release_is_taken_and_nothing_is_trained(results, rounded, digits):
     assert [row["epoch"] for row in training.history] == [1, 2, 3]
     again = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
     assert again.summary == released
-    told = report.origin(outcome.of_training(training), training.summary["compute"])
+    told = origin.of(outcome.of_training(training), training.summary["compute"])
     assert "trained elsewhere: on a CPU" in told and "rounded to float16" in told and "predictions changed" in told
 
 
@@ -267,7 +267,7 @@ def test_a_training_without_weights_is_finished_and_tells_it(results, without_we
     found = outcome.of_training(training)
     (without_weights / "weights.kept").rename(without_weights / "weights.pt")
     assert found["tflop"] == outcome.of_training(shipped.load(results / "tiny"))["tflop"] > 0
-    assert not found["weights"] and "the weights are not here" in report.origin(found, training.summary["compute"])
+    assert not found["weights"] and "the weights are not here" in origin.of(found, training.summary["compute"])
 
 
 def test_a_teacher_without_weights_is_refused_in_one_line(results, without_weights, digits):
