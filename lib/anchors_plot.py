@@ -71,7 +71,8 @@ def draw(results: Sequence[Result], narrow: bool = False) -> Figure:
     for (axis, shown, across), margin in zip(panels, (0.28, 0.09), strict=True):
         _marks(axis, shown, across, margin)
     left.axvline(PARAMETER_LIMIT / 1e6, color=plots.GREY, linestyle="--", linewidth=1, zorder=1)
-    left.set(title="Accuracy by size", xlabel="trainable parameters (million)", ylabel="test accuracy (%)")
+    left.set(title="Accuracy by size", ylabel="test accuracy (%)")
+    left.set_xlabel("trainable parameters (million; dashed: the limit)")
     right.set(title="Accuracy by cost of training", xlabel="arithmetic of training (PFLOP)")
     used = [name for name in LOOKS if name in map(kind, results)]
     handles = [Line2D([], [], linestyle="none", **{"markersize": 6} | LOOKS[name]) for name in used]

@@ -199,7 +199,7 @@ def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
 def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
     anchors_plot.save(shown, tmp_path / "anchors")
     for path in (tmp_path / "anchors.svg", tmp_path / "anchors-narrow.svg"):
-        page = BeautifulSoup(path.read_text(), "html.parser")
+        page = BeautifulSoup(path.read_text().split("?>", 1)[1], "html.parser")  # no XML parser is installed
         texts = [text.get_text(strip=True) for text in page.find_all("text")]
         assert {anchors_plot.label(one, shown) for one in shown} <= set(texts)
         assert {anchors_plot.HERE, anchors_plot.REPORTED, anchors_plot.OVER, anchors_plot.REBUILT} <= set(texts)
