@@ -79,7 +79,7 @@ bench: setup ## measure speed and memory beside the reference's pipeline (CIFAR-
 bench-readme: setup ## keep those measurements in benchmarks/results/ and write their table into README.md
 	@$(BIN)/python -m benchmarks.readme
 
-readme: setup ## write the results table of README.md from the runs named in RUNS
+readme: setup ## write README.md's table of the runs named in RUNS, and the full runs beside others'
 	@$(BIN)/python -m lib.readme $(RUNS)
 
 html: setup ## render the pages of a run again, and the index over all runs

@@ -14,7 +14,7 @@ class Node:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    shared: tuple[str, ...]  # files that are no run's, relative to the bundle; they need not be there
+    shared: tuple[str, ...]  # files of the bundle, no run's own; they need not be there, * matches
     cells: tuple[tuple[str, str], ...]  # (type, source)
 
     @property

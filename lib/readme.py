@@ -1,14 +1,20 @@
-"""Write the results table of README.md from the metrics of the runs here: ``python -m lib.readme RUN [RUN ...]``."""
+"""Write the tables of README.md from the metrics of the runs here: ``python -m lib.readme RUN [RUN ...]``.
+
+The results of the runs named, and all runs on the whole of CIFAR-10 beside what others report, with their figure.
+"""
 
 import argparse
 from collections.abc import Sequence
+from html import escape
 
-from lib import paths, record
+from lib import anchors, anchors_plot, paths, record
 from lib.errors import UserError, exit_on_user_error
 from lib.progress import clock
 from lib.state import write_atomically
 
 BEGIN, END = "<!-- results: begin (make readme) -->", "<!-- results: end -->"
+BESIDE_BEGIN, BESIDE_END = "<!-- anchors: begin (make readme) -->", "<!-- anchors: end -->"
+FIGURE = "docs/anchors"
 COLUMNS = ("run", "data", "parameters", "test accuracy (95% interval)", "with averaged views", "training", "on")
 
 
@@ -54,11 +60,25 @@ def table(runs: list[str]) -> str:
     return markdown([COLUMNS, first, *map(row, runs)])
 
 
+def beside() -> str:
+    """Draw the figure of the bundle's runs beside others' and return it with table and note, as Markdown."""
+    results = anchors.ours(anchors.runs()) + anchors.others()
+    anchors_plot.save(results, paths.ROOT / FIGURE)
+    found = anchors.table(results)
+    found["network"] = [one.name if one.source else f"**`{one.name}`**" for one in results]
+    picture = (
+        f'<picture><source media="(max-width: 760px)" srcset="{FIGURE}-narrow.svg">'
+        f'<img src="{FIGURE}.svg" alt="{escape(anchors_plot.alt(results))}"></picture>'
+    )
+    return "\n\n".join((markdown([list(found), *found.values.tolist()]), anchors.note(results), picture))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Replace what stands between the marks in README.md."""
+    """Replace what stands between both pairs of marks in README.md."""
     parser = argparse.ArgumentParser(prog="python -m lib.readme", description=__doc__)
     parser.add_argument("runs", nargs="+")
     put(table(parser.parse_args(arguments).runs), BEGIN, END)
+    put(beside(), BESIDE_BEGIN, BESIDE_END)
     return 0
 
 

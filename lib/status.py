@@ -20,8 +20,7 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
         "packages": of_file(paths.LOCK_FILE),
         "data": parameters.data,
         "inputs": {name: of_file(paths.artefact(folder, name)) for name in node.reads},
-        "files": _files_named(parameters.values[node.name])
-        | {name: of_file(paths.ROOT / name) for name in node.shared},
+        "files": _files_named(parameters.values[node.name]) | _shared(node),
     }
 
 
@@ -121,6 +120,15 @@ def report(parameters: RunParameters) -> str:
 
 def _record(node: Node, folder: Path) -> Path:
     return folder / "fingerprints" / f"{node.name}.json"
+
+
+def _shared(node: Node) -> dict[str, str]:
+    """Return the hashes of the bundle's files that a notebook reads; a name with a star stands for all that match."""
+    found = {}
+    for name in node.shared:
+        files = sorted(paths.ROOT.glob(name)) if "*" in name else [paths.ROOT / name]
+        found |= {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
+    return found
 
 
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
