@@ -428,6 +428,7 @@ def test_a_clone_runs_the_released_training(clone, released):
     ours, theirs = metrics_in(clone.results()), metrics_in(clone.folder / "results/released/smoke")
     assert ours["train"]["weights_sha256"] == theirs["train"]["weights_sha256"]
     assert (ours["test"], ours["confusion"]) == (theirs["test"], theirs["confusion"])
+    assert re.search(r'<div class="alarm">[^<]*trained elsewhere', (clone.results() / "03_train.html").read_text())
     for page in ("03_train.html", "report.html"):
         text = (clone.results() / page).read_text()
         assert "trained elsewhere: on a CPU" in text and "rounded to float16" in text, page
