@@ -23,6 +23,7 @@ from lib.blocks import WHITENING_CHANNELS
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
 CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
+PHOTOGRAPHS = "dataset-images"  # in an SVG, the mark of a figure that shows images of the dataset
 STYLE = {
     "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
@@ -93,7 +94,7 @@ def image_grid(
     scale = size / side
     margin = 0.085 * max(map(len, row_titles), default=0)
     drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
-    axis.imshow(canvas, interpolation="nearest")
+    axis.imshow(canvas, interpolation="nearest").set_gid(PHOTOGRAPHS)
     axis.set_axis_off()
     for number, row in enumerate(rows):
         top = number * (side + gap + above) + above

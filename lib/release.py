@@ -17,7 +17,22 @@ from typing import Any
 
 import torch
 
-from lib import card, compute, data, execute, logits, paths, predict, publish, record, shipped, state, train, weights
+from lib import (
+    card,
+    compute,
+    data,
+    execute,
+    logits,
+    paths,
+    plots,
+    predict,
+    publish,
+    record,
+    shipped,
+    state,
+    train,
+    weights,
+)
 from lib.errors import UserError, exit_on_user_error
 from lib.index import notice_of
 from lib.lock import Failed, locked
@@ -134,9 +149,16 @@ def fill(stage: Path, parameters: RunParameters, training: train.Training, datas
 
 
 def show(source: Path, stage: Path) -> None:
-    """Put a run's metrics, figures and report into `stage`; the report without links to pages that stay behind."""
+    """Put a run's metrics, figures and report into `stage`; the report without links to pages that stay behind.
+
+    Figures that show images of the dataset stay behind, too: it may be used, but is not ours to give away.
+    """
     write_atomically(stage / "metrics.json", (source / "metrics.json").read_bytes())
-    shutil.copytree(source / "figures", stage / "figures")
+    (stage / "figures").mkdir()
+    for figure in sorted((source / "figures").glob("*.svg")):
+        if f'id="{plots.PHOTOGRAPHS}"' not in figure.read_text(encoding="utf-8"):
+            for one in (figure, figure.with_suffix(".pdf")):
+                shutil.copy2(one, stage / "figures" / one.name)
     notice = notice_of(record.read_metrics(source.name))
     publish.render(source / f"{REPORT}.ipynb", stage / "report.html", code=False, notice=notice)
     page = (stage / "report.html").read_text(encoding="utf-8")
