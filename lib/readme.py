@@ -10,7 +10,7 @@ from html import escape
 from lib import anchors, anchors_plot, paths, record
 from lib.errors import UserError, exit_on_user_error
 from lib.progress import clock
-from lib.state import write_atomically
+from lib.state import read_json, write_atomically
 
 BEGIN, END = "<!-- results: begin (make readme) -->", "<!-- results: end -->"
 BESIDE_BEGIN, BESIDE_END = "<!-- anchors: begin (make readme) -->", "<!-- anchors: end -->"
@@ -19,8 +19,8 @@ COLUMNS = ("run", "data", "parameters", "test accuracy (95% interval)", "with av
 
 
 def row(run: str) -> list[str]:
-    """Return a run's cells of the table; UserError where it is not finished."""
-    metrics = record.read_metrics(run)
+    """Return a run's cells of the table, where it was not done here its release's; UserError where there is neither."""
+    metrics = record.read_metrics(run) or read_json(paths.RESULTS / "released" / run / "metrics.json")
     if "test" not in metrics:
         raise UserError(f"results/{run}/metrics.json: no test accuracy there; run make run-all RUN={run} first")
     test, train, machine = metrics["test"], metrics["train"], metrics["environment"]

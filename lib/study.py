@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lib import data, outcome, params, paths, progress, train
+from lib import data, outcome, params, paths, progress, shipped, train
 from lib.errors import UserError, exit_on_user_error, nearest
 from lib.lock import Failed, locked
-from lib.state import read_json, write_json
+from lib.settings import Train
+from lib.state import complete_folder, read_json, write_json
 from lib.study_words import HOLDOUT
 
 SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")  # of 03_train, by a plan's `epochs`
@@ -133,22 +134,36 @@ def find_job(plan: Plan, job: str) -> params.RunParameters:
 
 
 def do_job(parameters: params.RunParameters, judged_on: str = "test", say=print) -> None:
-    """Train, or go on, predict and record; what is there already, of these parameters, is not done again."""
+    """Train, or go on, predict and record; what is there already, of these parameters, is not done again.
+
+    A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
+    """
     folder, settings = paths.results(parameters.name), parameters.settings("03_train")
     dataset = data.load(settings.dataset, settings.train_images, settings.holdout)
     with locked(folder, parameters.name):
+        if is_done(folder, settings, judged_on, dataset.checksum):
+            say(f"{parameters.name}: done already", flush=True)
+            return
+        shipped.with_network(parameters.name, "make study")
         training = train.train(
             settings, dataset, folder, lambda row: say(f"{parameters.name}: {progress.epoch_line(row)}", flush=True)
         )
-        done = read_json(folder / RESULT)
-        same = done.get("weights_sha256") == training.summary["weights_sha256"]
-        if same and done.get("judged_on", "test") == judged_on:
-            say(f"{parameters.name}: done already", flush=True)
-            return
         found, logits = outcome.of_study(training, dataset, parameters, judged_on)
         np.savez_compressed(folder / "study.npz", **logits)
         write_json(folder / RESULT, found)
     say(f"{parameters.name}: {judged_on} accuracy {found['test']['accuracy']:.2%}", flush=True)
+
+
+def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -> bool:
+    """Whether the job in `folder` was done with these parameters and images and, where it is here, this training."""
+    found, trained = read_json(folder / RESULT), read_json(complete_folder(folder) / "state.json")
+    return (
+        bool(found)
+        and found.get("judged_on", "test") == judged_on
+        and checksum in ("", found["data_checksum"])
+        and train.same_parameters(found["settings"], train.parameters_of(settings))
+        and trained.get("weights_sha256", found["weights_sha256"]) == found["weights_sha256"]
+    )
 
 
 def collect(plan: Plan) -> dict[str, Any]:
@@ -156,11 +171,9 @@ def collect(plan: Plan) -> dict[str, Any]:
     found, missing = [], []
     for job in plan.jobs():
         parameters = find_job(plan, job)
-        one = read_json(paths.results(parameters.name) / RESULT)
-        wanted = train.parameters_of(parameters.settings("03_train"))
-        judged = one.get("judged_on", "test") == plan.judged_on
-        if one and judged and train.same_parameters(one["settings"], wanted):
-            found.append({**one, "base": params.base_of(parameters.file)})
+        folder = paths.results(parameters.name)
+        if is_done(folder, parameters.settings("03_train"), plan.judged_on):
+            found.append({**read_json(folder / RESULT), "base": params.base_of(parameters.file)})
         else:
             missing.append(job)
     told = {"name": plan.name, "title": plan.title, "runs": list(plan.runs), "seeds": list(plan.seeds),

@@ -147,6 +147,23 @@ def test_choices_are_judged_on_the_holdout_and_nothing_is_trained_again(done):
     assert "quick@7" in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
 
 
+def test_a_job_done_elsewhere_is_taken_as_done(done, bundle):
+    """Its study.json came back, its weights did not; the findings of another training are not taken for this one's."""
+    prepare(bundle)
+    there = folder(done, "smoke")
+    here = bundle.folder / "results" / there.name
+    here.mkdir(parents=True)
+    shutil.copy(there / "study.json", here)
+    ended = bundle.run("lib.study", "job", "tiny", "smoke@7")
+    assert ended.returncode == 0 and "done already" in ended.stdout, ended.stderr
+    assert not (here / "training").exists()
+    shutil.copytree(there / "training", here / "training")
+    state = json.loads((here / "training" / "state.json").read_text())
+    (here / "training" / "state.json").write_text(json.dumps(state | {"weights_sha256": "0" * 64}))
+    ended = bundle.run("lib.study", "job", "tiny", "smoke@7")
+    assert ended.returncode == 0 and "test accuracy" in ended.stdout, ended.stderr
+
+
 # The plan
 
 
