@@ -88,9 +88,9 @@ class FromFile:
 
     def _rows(self, part: str, images: Images) -> np.ndarray:
         """Return where `images` are in the file."""
-        rows = np.searchsorted(self.arrays[f"{part}_index"], images.index)
+        rows = np.searchsorted(self.arrays[f"{part}_index"], images.index.numpy())
         rows = rows.clip(max=len(self.arrays[f"{part}_index"]) - 1)
-        same = all(np.array_equal(self.arrays[f"{part}_{name}"][rows], value)
+        same = all(np.array_equal(self.arrays[f"{part}_{name}"][rows], value.numpy())
                    for name, value in (("index", images.index), ("labels", images.labels)))  # fmt: skip
         if not same:
             raise self._without(f"these {part} images")

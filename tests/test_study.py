@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from conftest import Bundle
 
-from lib import data, metrics, params, schedule, study
+from lib import data, metrics, params, schedule
+from lib import plan as plans
 from lib.errors import UserError
 
 PLAN = "title: Tiny\nruns: [quick, smoke]\nseeds: [7]\nepochs: 0.5\ntrain_images: 200\n"
@@ -164,52 +165,67 @@ def test_a_job_done_elsewhere_is_taken_as_done(done, bundle):
     assert ended.returncode == 0 and "test accuracy" in ended.stdout, ended.stderr
 
 
+def test_parameters_changed_since_are_named_and_left_out(done):
+    """The run's file was edited after it was done: its findings are not shown as those of what stands there now."""
+    path = done.folder / "params" / "smoke.yaml"
+    before = path.read_text()
+    path.write_text(before + "  label_smoothing: 0.1\n")
+    try:
+        ended = done.run("lib.study", "collect", "tiny")
+    finally:
+        path.write_text(before)
+    assert ended.returncode == 0
+    (line,) = [line for line in ended.stderr.splitlines() if "label_smoothing" in line]
+    assert "done with other parameters" in line and "make study PLAN=tiny" in line
+    assert "smoke@7" in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
+
+
 # The plan
 
 
 def test_job_is_what_run_all_would_do():
-    plan = study.Plan("p", "P", ("as_run",), (7,), epochs=0.05, train_images=8000)
-    told = study.parameters_of(plan, "as_run", 7)
+    plan = plans.Plan("p", "P", ("as_run",), (7,), epochs=0.05, train_images=8000)
+    told = plans.parameters_of(plan, "as_run", 7)
     text = "train_images=8000 03_train.epochs=5 03_train.phase2_epochs=5 03_train.milestones=[2,4]"
     assert told == params.load("as_run", text, 7)
 
 
 def test_choices_keep_the_holdout_out_of_training():
-    plan = study.read_plan("screen_cpu")
-    assert {study.find_job(plan, job).settings("03_train").holdout for job in plan.jobs()} == {5000}
+    plan = plans.read_plan("screen_cpu")
+    assert {plans.find_job(plan, job).settings("03_train").holdout for job in plan.jobs()} == {5000}
     assert not plan.full and params.load("cpu").settings("03_train").holdout == 0
 
 
 @pytest.mark.parametrize("name", ["full", "best", "screen_networks", "screen_best", "screen_mark", "screen_cpu"])
 def test_every_plan_has_a_tiny_form(name):
-    plan, whole = study.read_plan(name, tiny=True), study.read_plan(name)
+    plan, whole = plans.read_plan(name, tiny=True), plans.read_plan(name)
     assert plan.name == f"{name}-tiny" and plan.runs == whole.runs and len(plan.seeds) == 1 and not plan.full
     for job in plan.jobs():
-        small, usual = (study.find_job(one, job).settings("03_train") for one in (plan, whole))
+        small, usual = (plans.find_job(one, job).settings("03_train") for one in (plan, whole))
         assert schedule.total_epochs(small) <= 2 and small.train_images == 512
         assert (small.blocks, small.widths, small.batch_size) == (usual.blocks, usual.widths, usual.batch_size)
-        assert study.find_job(plan, job).settings("04_predict_tta").test_images == 512
+        assert plans.find_job(plan, job).settings("04_predict_tta").test_images == 512
 
 
 def test_a_teacher_is_of_the_same_study():
-    plan = study.read_plan("screen_mark")
-    teacher, pupil = (study.find_job(plan, f"{run}@42") for run in ("best", "best_distilled"))
+    plan = plans.read_plan("screen_mark")
+    teacher, pupil = (plans.find_job(plan, f"{run}@42") for run in ("best", "best_distilled"))
     assert pupil.settings("03_train").teacher == teacher.name != "best"
-    assert study.find_job(study.Plan("p", "P", ("best_distilled",), (42,)), "best_distilled@42").settings(
+    assert plans.find_job(plans.Plan("p", "P", ("best_distilled",), (42,)), "best_distilled@42").settings(
         "03_train"
     ).teacher == "best"  # fmt: skip
-    seeds = study.Plan("p", "P", ("best_distilled",), (43,))
-    assert study.find_job(seeds, "best_distilled@43").settings("03_train").teacher == "best-seed43"
+    seeds = plans.Plan("p", "P", ("best_distilled",), (43,))
+    assert plans.find_job(seeds, "best_distilled@43").settings("03_train").teacher == "best-seed43"
 
 
 def test_shipped_plans_are_the_report_s_claims():
-    full, small = study.read_plan("full"), study.read_plan("small")
+    full, small = plans.read_plan("full"), plans.read_plan("small")
     assert full.full and not small.full and full.runs == small.runs and len(full.seeds) == 3
     assert len(small.jobs()) <= 6
     for job in full.jobs():
-        settings = study.find_job(full, job).settings("03_train")
+        settings = plans.find_job(full, job).settings("03_train")
         assert settings.train_images == 0 and settings.holdout == 0 and settings.epochs == 100
-    assert study.find_job(full, "as_run@43").settings("03_train").phase2_epochs == 100
+    assert plans.find_job(full, "as_run@43").settings("03_train").phase2_epochs == 100
 
 
 @pytest.mark.parametrize(
@@ -234,15 +250,15 @@ def test_mistake_in_a_plan_is_one_line(tmp_path, monkeypatch, text, said):
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "mine.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
-        study.read_plan("mine")
+        plans.read_plan("mine")
     message = str(caught.value)
     assert "params/studies/mine.yaml" in message and said in message and "\n" not in message
 
 
 def test_unknown_plan_run_and_job_are_one_line():
     with pytest.raises(UserError, match=r"PLAN=smal: no file .*did you mean 'small'"):
-        study.read_plan("smal")
+        plans.read_plan("smal")
     with pytest.raises(UserError, match=r"small\.yaml \(did you mean 'as_run@42'\?\)"):
-        study.find_job(study.read_plan("small"), "as_run@4")
+        plans.find_job(plans.read_plan("small"), "as_run@4")
     with pytest.raises(UserError, match=r"no file params/none\.yaml"):
-        study.find_job(study.Plan("p", "P", ("none",), (1,)), "none@1")
+        plans.find_job(plans.Plan("p", "P", ("none",), (1,)), "none@1")
