@@ -50,11 +50,12 @@ def read_study() -> dict[str, Any] | None:
 
     Raises UserError where the file is damaged.
     """
-    path = next((folder / "study.json" for folder in studies() if folder.name == FULL), paths.RESULTS / "study.json")
-    study = read_json(path)
-    if study and not {"plan", "jobs"} <= set(study):
-        raise UserError(f"{paths.shown(path)}: holds no study; delete it and run: {COMMAND}")
-    return study or None
+    for path in (folder / "study.json" for folder in studies() if folder.name == FULL):
+        study = read_json(path)
+        if study and not {"plan", "jobs"} <= set(study):
+            raise UserError(f"{paths.shown(path)}: holds no study; delete it and run: {COMMAND}")
+        return study or None
+    return None
 
 
 def studies() -> list[Path]:

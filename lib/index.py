@@ -99,11 +99,11 @@ def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
 
 def _beyond() -> list[tuple[str, str]]:
     """Return (label, address) of the pages that are no run's: the claims and the studies."""
-    studies = sorted(paths.RESULTS.glob("**/studies/*/study.html"))
+    released = sorted(paths.RESULTS.glob("released/studies/*/study.html"))
+    studies = [*released, *sorted(paths.RESULTS.glob("studies/*/study.html"))]
     claims = [("The report's claims", "study.html")] if (paths.RESULTS / "study.html").is_file() else []
-    released = {page: " (released)" for page in studies if page.is_relative_to(paths.RESULTS / "released")}
-    return claims + [(f"Study: {page.parent.name}{released.get(page, '')}", page.relative_to(paths.RESULTS).as_posix())
-                     for page in studies]  # fmt: skip
+    return claims + [(f"Study: {page.parent.name}{' (released)' * (page in released)}",
+                      page.relative_to(paths.RESULTS).as_posix()) for page in studies]  # fmt: skip
 
 
 def write_index() -> Path:

@@ -7,10 +7,10 @@ import yaml
 
 from lib import params, paths
 from lib.errors import UserError, nearest
-from lib.study_words import HOLDOUT
 
 SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")  # of 03_train, by a plan's `epochs`
-JUDGED_ON = ("test", "holdout")
+JUDGED_ON = {"test": "test", "holdout": "hold-out"}  # and in words
+HOLDOUT = 5000  # images kept out of training by a study that is judged on them
 TINY_EPOCHS, TINY_IMAGES = 0.005, 512  # share of the epochs; images trained on, and looked at
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 from lib import compare
 from lib.index import DATASETS
 from lib.metrics import p_value
+from lib.plan import HOLDOUT, JUDGED_ON
 
 Job = Mapping[str, Any]
 TRAINING_IMAGES = 50_000  # of CIFAR-10
-HOLDOUT = 5000  # images kept out of training by a study that is judged on them
 SIGNIFICANT = 0.05
 CAUTION = "it decides no claim: which way a difference points can turn with the length of training"
 
@@ -32,7 +32,7 @@ def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
 
 def judged(plan: Mapping[str, Any]) -> str:
     """Return the images a study is judged on: test or hold-out."""
-    return {"test": "test", "holdout": "hold-out"}[plan.get("judged_on", "test")]
+    return JUDGED_ON[plan.get("judged_on", "test")]
 
 
 def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:
