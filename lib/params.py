@@ -92,7 +92,7 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     Raises UserError, one line, for anything that is wrong with the file or the overrides.
     """
     where, tree = _file(run), _merged(run)
-    changes = _overrides(overrides)
+    changes = parse_overrides(overrides)
     own_seed = tree.get("seed", COMMON["seed"].default)
     if seed not in (None, ""):
         changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
@@ -233,7 +233,8 @@ def _like_defaults(defaults: dict, given: dict, where: str) -> dict[str, Any]:
     return {**defaults, **{key: value for key, value in given.items() if key in defaults}}
 
 
-def _overrides(text: str) -> dict[str, Any]:
+def parse_overrides(text: str) -> dict[str, Any]:
+    """Return the checked values of a text as SET= takes it, by key; UserError, one line, for what is wrong with it."""
     try:
         pairs = [part.partition("=") for part in shlex.split(text)]
     except ValueError as error:

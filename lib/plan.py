@@ -10,6 +10,7 @@ from lib.errors import UserError, nearest
 
 SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")  # of 03_train, by a plan's `epochs`
 JUDGED_ON = {"test": "test", "holdout": "hold-out"}  # and in words
+PLANNED = ("train_images", "holdout", "seed")  # what a plan's other keys decide
 HOLDOUT = 5000  # images kept out of training by a study that is judged on them
 TINY_EPOCHS, TINY_IMAGES = 0.005, 512  # share of the epochs; images trained on, and looked at
 
@@ -18,6 +19,7 @@ TINY_EPOCHS, TINY_IMAGES = 0.005, 512  # share of the epochs; images trained on,
 class Plan:
     """Runs times seeds; `epochs` is the share of each phase's epochs, `train_images` how many, 0 for all.
 
+    set: values that every run takes over those of its file, written as for SET=.
     judged_on: "test", or "holdout" where the study serves a choice; its runs then keep the hold-out out of training.
     tiny: an epoch or two of TINY_IMAGES images, to see on any machine that every job of the plan works.
     """
@@ -28,13 +30,14 @@ class Plan:
     seeds: tuple[int, ...]
     epochs: float = 1.0
     train_images: int = 0
+    set: str = ""
     judged_on: str = "test"
     tiny: bool = False
 
     @property
     def full(self) -> bool:
-        """Whether every run has its whole length."""
-        return self.epochs == 1.0 and not self.train_images and self.judged_on == "test"
+        """Whether every run is that of its file, at its whole length."""
+        return self.epochs == 1.0 and not self.train_images and not self.set and self.judged_on == "test"
 
     def jobs(self) -> list[str]:
         """Return RUN@SEED for each training of the plan, one seed of all runs after the other."""
@@ -83,6 +86,20 @@ def _check_plan(tree: dict[str, Any], where: str) -> None:
         raise UserError(f"{where}: judged_on = {tree['judged_on']!r}: must be one of {', '.join(JUDGED_ON)}")
     if type(images) is not int or not 0 <= images <= 50_000:
         raise UserError(f"{where}: train_images = {images!r}: must be a whole number, 0 (all) to 50,000")
+    _check_set(tree.get("set", ""), where)
+
+
+def _check_set(text: Any, where: str) -> None:
+    """Refuse what is no text for SET=, or sets what the plan says elsewhere."""
+    if not isinstance(text, str):
+        raise UserError(f'{where}: set = {text!r}: write text as for SET=, "03_train.batch_size=64 widths=[32,64]"')
+    try:
+        given = params.parse_overrides(text)
+    except UserError as error:
+        raise UserError(f"{where}: set: {error}") from error
+    for key in given:
+        if key.rpartition(".")[2] in (*SCALED, *PLANNED):
+            raise UserError(f"{where}: set: {key}: a plan says that with a key of its own, or scales it; leave it out")
 
 
 def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
@@ -93,7 +110,8 @@ def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
     whole = params.load(run).values["03_train"]
     if plan.full and not whole["teacher"]:
         return params.load(run, seed=seed)
-    parts = [f"train_images={plan.train_images}"] if plan.train_images else []
+    parts = [plan.set] if plan.set else []
+    parts += [f"train_images={plan.train_images}"] if plan.train_images else []
     if plan.judged_on == "holdout" and not whole["holdout"]:
         parts.append(f"holdout={HOLDOUT}")
     for key in SCALED:

@@ -83,7 +83,7 @@ def collect(plan: Plan) -> dict[str, Any]:
                 print(f"{changed}; left out: make study PLAN={plan.name} does it again", file=sys.stderr)
     told = {"name": plan.name, "title": plan.title, "runs": list(plan.runs), "seeds": list(plan.seeds),
             "epochs": plan.epochs, "train_images": plan.train_images, "full": plan.full,
-            "judged_on": plan.judged_on}  # fmt: skip
+            "set": plan.set, "judged_on": plan.judged_on}  # fmt: skip
     return {"plan": told, "jobs": found, "missing": missing}
 
 

@@ -25,6 +25,7 @@ def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
     if not plan["full"]:
         scaled = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []
         scaled += [part] if plan["train_images"] else []
+        scaled += [f"every run with {plan['set']}"] if plan.get("set") else []
         scaled += [] if judged(plan) == "test" else ["judged on the hold-out"]
         parts.append(f"at a fraction: {', '.join(scaled)}; {CAUTION}")
     return "; ".join(parts)

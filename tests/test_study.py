@@ -17,6 +17,7 @@ from conftest import Bundle
 from lib import data, metrics, params, schedule
 from lib import plan as plans
 from lib.errors import UserError
+from lib.study_words import notice_of
 
 PLAN = "title: Tiny\nruns: [quick, smoke]\nseeds: [7]\nepochs: 0.5\ntrain_images: 200\n"
 PLAIN = "# smoke: quick without CutMix; only these two run on embedded data.\nbase: quick\n03_train:\n  cutmix: 0.0\n"
@@ -190,13 +191,26 @@ def test_job_is_what_run_all_would_do():
     assert told == params.load("as_run", text, 7)
 
 
+def test_what_a_plan_sets_goes_to_every_run():
+    plan = plans.Plan("p", "P", ("as_run", "no_cutmix"), (42,), set="widths=[8,8,8,8] 03_train.batch_size=64")
+    assert not plan.full
+    for run in plan.runs:
+        told = plans.parameters_of(plan, run, 42)
+        assert told == params.load(run, "widths=[8,8,8,8] 03_train.batch_size=64", 42)
+        assert told.settings("03_train").epochs == params.load(run).settings("03_train").epochs
+    told = notice_of(vars(plan) | {"full": plan.full}, [])
+    assert "every run with widths=[8,8,8,8] 03_train.batch_size=64" in told
+
+
 def test_choices_keep_the_holdout_out_of_training():
     plan = plans.read_plan("screen_cpu")
     assert {plans.find_job(plan, job).settings("03_train").holdout for job in plan.jobs()} == {5000}
     assert not plan.full and params.load("cpu").settings("03_train").holdout == 0
 
 
-@pytest.mark.parametrize("name", ["full", "best", "screen_networks", "screen_best", "screen_mark", "screen_cpu"])
+@pytest.mark.parametrize(
+    "name", ["full", "best", "screen_networks", "screen_best", "screen_mark", "screen_cpu", "screen_small"]
+)
 def test_every_plan_has_a_tiny_form(name):
     plan, whole = plans.read_plan(name, tiny=True), plans.read_plan(name)
     assert plan.name == f"{name}-tiny" and plan.runs == whole.runs and len(plan.seeds) == 1 and not plan.full
@@ -241,6 +255,10 @@ def test_shipped_plans_are_the_report_s_claims():
         ("runs: [smoke]\nseeds: [1]\ntrain_images: -1\n", "train_images = -1"),
         ("runs: [smoke]\nseeds: [1]\njudged_on: train\n", "judged_on = 'train': must be one of test, holdout"),
         ("runs: [smoke]\nseeds: [1]\ntiny: true\n", "unknown key 'tiny'"),
+        ("runs: [smoke]\nseeds: [1]\nset: [widths]\n", "set = ['widths']: write text as for SET="),
+        ("runs: [smoke]\nseeds: [1]\nset: 03_train.batch_sise=2\n", "set: SET: 03_train.batch_sise = 2: unknown key"),
+        ("runs: [smoke]\nseeds: [1]\nset: 03_train.epochs=2\n", "set: 03_train.epochs: a plan says that"),
+        ("runs: [smoke]\nseeds: [1]\nset: seed=2\n", "set: seed: a plan says that"),
         ("runs: [smoke\n", "not valid YAML"),
         ("- smoke\n", "must hold at least"),
     ],
