@@ -132,6 +132,14 @@ def base_of(run: str) -> str | None:
     return None if base is None else str(base)
 
 
+def purpose(run: str) -> str:
+    """Return what params/RUN.yaml says of itself in its first line, after the name; "" where it says nothing."""
+    _read(run, ())
+    first = (paths.ROOT / _file(run)).read_text(encoding="utf-8").splitlines()[0]
+    found = re.match(rf"#\s*{re.escape(run)}:\s*(.*)", first)
+    return found[1].rstrip(".") if found else ""
+
+
 def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the file's tree with its bases merged under it, deepest first."""
     if run in chain:

@@ -1,19 +1,23 @@
 """Write the tables of README.md from the metrics of the runs here: ``python -m lib.readme RUN [RUN ...]``.
 
-The results of the runs named, and all runs on the whole of CIFAR-10 beside what others report, with their figure.
+The results of the runs named, the ingredients that released studies tried, and all runs on the whole of CIFAR-10 beside
+what others report, with their figure.
 """
 
 import argparse
 from collections.abc import Sequence
 from html import escape
 
-from lib import anchors, anchors_plot, paths, record
+from lib import anchors, anchors_plot, params, paths, record
 from lib.errors import UserError, exit_on_user_error
+from lib.metrics import p_value
 from lib.progress import clock
 from lib.state import read_json, write_atomically
+from lib.study_words import notice_of, points
 
 BEGIN, END = "<!-- results: begin (make readme) -->", "<!-- results: end -->"
 BESIDE_BEGIN, BESIDE_END = "<!-- anchors: begin (make readme) -->", "<!-- anchors: end -->"
+TRIED_BEGIN, TRIED_END = "<!-- ingredients: begin (make readme) -->", "<!-- ingredients: end -->"
 FIGURE = "docs/anchors"
 COLUMNS = ("run", "data", "parameters", "test accuracy (95% interval)", "with averaged views", "training", "on")
 
@@ -60,6 +64,35 @@ def table(runs: list[str]) -> str:
     return markdown([COLUMNS, first, *map(row, runs)])
 
 
+def ingredients() -> str:
+    """Return a table for each released study that served a choice: what was changed, and what that did."""
+    parts = []
+    for path in sorted((paths.RESULTS / "released" / "studies").glob("*/study.json")):
+        study = read_json(path)
+        if study["plan"].get("judged_on") != "holdout":
+            continue
+        rows = [[_change(row), f"{row['accuracy']:.2%} ({row['low']:.2%} to {row['high']:.2%})", _against(row)]
+                for row in sorted(study["summary"], key=lambda row: (bool(row["base"]), row["difference"] or 0.0))
+                ]  # fmt: skip
+        folder = path.parent.relative_to(paths.ROOT)
+        told = f"**{study['plan']['title']}** ([page]({folder}/study.html); {notice_of(study['plan'], study['jobs'])})"
+        parts += [told, markdown([["change", "hold-out accuracy (95% interval)", "points (p)"], *rows])]
+    return "\n\n".join(parts)
+
+
+def _change(row: dict) -> str:
+    """Return what an ablation changes, in the words of its parameter file."""
+    if not row["base"]:
+        return f"**`{row['run']}`**"
+    return f"`{row['run']}`: {params.purpose(row['run']).removeprefix(row['base'] + ' ')}"
+
+
+def _against(row: dict) -> str:
+    if row["difference"] is None:
+        return ""
+    return points(row["difference"]) + (f" ({p_value(row['p'])})" if row["p"] is not None else "")
+
+
 def beside() -> str:
     """Draw the figure of the bundle's runs beside others' and return it with table and note, as Markdown."""
     results = anchors.ours(anchors.runs()) + anchors.others()
@@ -74,10 +107,11 @@ def beside() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Replace what stands between both pairs of marks in README.md."""
+    """Replace what stands between the marks in README.md."""
     parser = argparse.ArgumentParser(prog="python -m lib.readme", description=__doc__)
     parser.add_argument("runs", nargs="+")
     put(table(parser.parse_args(arguments).runs), BEGIN, END)
+    put(ingredients(), TRIED_BEGIN, TRIED_END)
     put(beside(), BESIDE_BEGIN, BESIDE_END)
     return 0
 

@@ -24,7 +24,7 @@ AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
 
 
 def write_page(collected: dict[str, Any]) -> Path:
-    """Write study.json, study.html and, where a job is done, study.svg, study.pdf and study.tex; return the page.
+    """Write study.html, study.json and, where a job is done, study.svg, study.pdf and study.tex; return the page.
 
     Args:
         collected: plan, jobs and missing, as from lib.study.collect.
@@ -32,8 +32,8 @@ def write_page(collected: dict[str, Any]) -> Path:
     plan, jobs = collected["plan"], collected["jobs"]
     folder = paths.RESULTS / "studies" / plan["name"]
     folder.mkdir(parents=True, exist_ok=True)
-    state.write_json(folder / "study.json", collected)
     table, notice = compare.summary(jobs, predictions_of, plan["runs"]), notice_of(plan, jobs)
+    state.write_json(folder / "study.json", {**collected, "summary": summarised(table)})
     if jobs:
         figure = plots.study(_bases_first(table), f"{judged(plan).capitalize()} accuracy of each run", AXIS)
         picture = save(figure, folder / "study", described(table, judged(plan)), notice.removesuffix(f"; {CAUTION}"))
@@ -131,6 +131,15 @@ def in_percent(value: float) -> str:
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a table's rows for the template."""
     return frame.to_dict("records")
+
+
+def summarised(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the main table's numbers for study.json: each run beside its base; None for what is not a number."""
+    kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval", "base", "difference", "test", "p"]
+    return [
+        {key: None if value != value else value for key, value in row.items()}
+        for row in rows(table.reset_index()[kept])
+    ]
 
 
 def grouped(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

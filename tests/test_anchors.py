@@ -262,3 +262,38 @@ def test_what_a_star_matches_is_part_of_a_notebook_s_inputs(results, monkeypatch
     assert status._shared(node) == {"missing.json": ""}
     write(results, "released/best", metrics())
     assert set(status._shared(node)) == {"missing.json", "released/best/metrics.json"}
+
+
+def test_ingredients_are_told_from_released_studies(results, monkeypatch):
+    """Hand-written numbers; a study judged on the test set serves no choice and is left out."""
+    monkeypatch.setattr(paths, "ROOT", results)
+    monkeypatch.setattr(readme.params, "purpose", lambda run: "a coin for each mirroring")
+    shared = {"seeds": 1, "sd": None, "low": 0.895, "high": 0.912, "interval": "Wilson", "test": "McNemar"}
+    summary = [
+        {"run": "best", "accuracy": 0.9032, "base": "", "difference": None, "p": None, **shared},
+        {"run": "best_b", "accuracy": 0.9132, "base": "best", "difference": 1.0, "p": 0.0004, **shared},
+        {"run": "best_a", "accuracy": 0.8982, "base": "best", "difference": -0.5, "p": 0.25, **shared},
+    ]
+    plan = {
+        "name": "x",
+        "title": "A screening",
+        "judged_on": "holdout",
+        "epochs": 0.1,
+        "train_images": 0,
+        "full": False,
+    }
+    for name, told in (("x", plan), ("y", {**plan, "judged_on": "test", "title": "No choice"})):
+        folder = results / "released" / "studies" / name
+        folder.mkdir(parents=True)
+        (folder / "study.json").write_text(json.dumps({"plan": told, "jobs": [], "summary": summary}))
+    text = readme.ingredients()
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert lines[2] == "| **`best`** | 90.32% (89.50% to 91.20%) |  |"
+    assert lines[3] == "| `best_a`: a coin for each mirroring | 89.82% (89.50% to 91.20%) | −0.50 (0.25) |"
+    assert lines[4].endswith("| 91.32% (89.50% to 91.20%) | +1.00 (< 0.001) |")
+    assert "A screening" in text and "10% of the epochs" in text and "No choice" not in text
+
+
+def test_committed_readme_has_the_screenings():
+    page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    assert page.split(readme.TRIED_BEGIN)[1].split(readme.TRIED_END)[0].strip() == readme.ingredients()
