@@ -8,6 +8,8 @@ UNTIL ?=
 RUNS ?= quick
 PLAN ?= small
 TINY ?=
+PROFILE ?= local
+WAIT ?=
 WEIGHTS ?=
 LOGITS ?=
 
@@ -19,16 +21,19 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 # Setup is up to date by the content of what it installs, not by file times.
 LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.installed-$(LOCK)
+# The engine of `make study-cluster`, in an environment of its own.
+CLUSTER := .venv-cluster
+CLUSTER_READY := $(CLUSTER)/.installed-$(shell cksum requirements-cluster.txt 2>/dev/null | cut -d' ' -f1)
 OPTIONS = --set "$$SET" --seed "$$SEED" --until "$$UNTIL" $(if $(RETRAIN),--retrain)
-export RUN SET SEED UNTIL PLAN
+export RUN SET SEED UNTIL PLAN PROFILE
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run-all status verify release study study-jobs release-study claims bench bench-readme readme html pdf lab test lint strip lock clean
+.PHONY: help setup setup-cluster data run-all status verify release study study-jobs study-cluster release-study claims bench bench-readme readme html pdf lab test test-cluster lint strip lock clean
 
 help: ## list the targets
 	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]"; echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## make .venv and install the locked packages (done by the others when needed)
 
@@ -64,7 +69,20 @@ study: setup ## train a plan's runs and seeds (make -j4 study PLAN=full; TINY=1 
 study-jobs: $(addprefix study-job/,$(JOBS))
 
 study-job/%:
-	@$(BIN)/python -m lib.study job "$$PLAN" $* $(if $(TINY),--tiny)
+	@$(BIN)/python -m lib.study job "$$PLAN" $* $(if $(TINY),--tiny) $(if $(WAIT),--wait $(WAIT))
+
+study-cluster: setup ## do the same on a cluster: PROFILE=slurm, kubernetes, local or your own folder in cluster/
+	@$(BIN)/python -m lib.cluster "$$PLAN" --profile "$$PROFILE" $(if $(TINY),--tiny) --check
+	@$(MAKE) --no-print-directory setup-cluster
+	@$(BIN)/python -m lib.cluster "$$PLAN" --profile "$$PROFILE" $(if $(TINY),--tiny)
+
+setup-cluster: $(CLUSTER_READY) ## make .venv-cluster with the engine for clusters (done by study-cluster when needed)
+
+$(CLUSTER_READY): requirements-cluster.txt
+	@test -x $(CLUSTER)/bin/python || $(PYTHON) -m venv $(CLUSTER)
+	@echo "installing Snakemake into $(CLUSTER) (some 400 MB, a minute; once)"
+	@$(CLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.txt
+	@rm -f $(CLUSTER)/.installed-*; touch $@
 
 release-study: ## keep the page of a plan under results/released/, which is committed
 	@test -f "results/studies/$$PLAN/study.html" || { echo "error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
@@ -94,6 +112,9 @@ lab: setup ## open the notebooks in JupyterLab
 test: setup ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+test-cluster: setup setup-cluster ## try a study on a real Slurm on this machine (Debian, as root; installs it where missing)
+	@$(BIN)/python -m pytest tests/cluster/slurm.py
+
 lint: setup ## check code and notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -101,8 +122,9 @@ lint: setup ## check code and notebooks
 strip: setup ## take the outputs out of notebooks/ after working in JupyterLab
 	@$(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
 
-lock: setup ## compile requirements.txt anew from requirements.in (needs uv)
+lock: setup ## compile the two requirements.txt anew from their .in (needs uv)
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header requirements-cluster.in -o requirements-cluster.txt
 
 clean: ## remove what runs left under results/, but nothing that is committed; data and .venv stay
 	@git clean -fdX results

@@ -4,7 +4,6 @@ Every file counts only with its own MD5. ``python -m lib.fetch`` is what ``make 
 """
 
 import argparse
-import fcntl
 import functools
 import hashlib
 import math
@@ -17,11 +16,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from lib import paths
 from lib.archive import CIFAR10, MIRRORS, ROOT_VARIABLE, Archive, verified, verified_folder, verified_root
 from lib.errors import UserError, exit_on_user_error
+from lib.lock import taken
 from lib.mirrors import LIMITS, Limits, Say, TransferError, complete
 
 OFFLINE_VARIABLE = "BUNDLE_OFFLINE"  # "1": nothing is ever downloaded
@@ -105,7 +104,7 @@ def download(target: Path, mirrors: Sequence[str] = MIRRORS, deadline_s: float |
     partial = target / f"{archive.name}.partial"
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with _only_one(target, end, say):
+        with only_one(target, end, say):
             if (target / archive.folder).exists():
                 verified_root(target, archive)
                 return target
@@ -126,25 +125,17 @@ def download(target: Path, mirrors: Sequence[str] = MIRRORS, deadline_s: float |
 
 
 @contextmanager
-def _only_one(target: Path, end: float, say: Say) -> Iterator[None]:
+def only_one(target: Path, end: float, say: Say) -> Iterator[None]:
     """Hold the target's lock; wait for another process that has it until `end` (monotonic seconds)."""
     with (target / ".fetch.lock").open("w") as file:
-        if not _locked(file):
+        if not taken(file):
             say(f"{paths.shown(target)}: another process is fetching CIFAR-10; waiting for it")
-            while not _locked(file):
+            while not taken(file):
                 if time.monotonic() > end:
                     raise Unavailable(f"{paths.shown(target)}: another process is still fetching CIFAR-10; "
                                       "wait for it, then try again")  # fmt: skip
                 time.sleep(0.1)
         yield
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _unpack(packed: Path, target: Path, archive: Archive) -> None:

@@ -1,8 +1,11 @@
 """One process at a time for a run's results."""
 
 import fcntl
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 class Failed(Exception):
@@ -10,14 +13,25 @@ class Failed(Exception):
 
 
 @contextmanager
-def locked(folder: Path, name: str):
-    """Hold a run's lock; the system gives it back however this process ends. Raises Failed where another holds it."""
+def locked(folder: Path, name: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a run's lock; the system gives it back however this process ends.
+
+    Raises Failed where another process holds it, and still does after `wait_s` seconds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + wait_s
     with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Failed(
-                f"results/{name}: another make run-all or make verify is working on this run; wait for it or stop it"
-            ) from error
+        while not taken(file):
+            if time.monotonic() >= end:
+                raise Failed(f"results/{name}: another make is working on this run; wait for it or stop it")
+            time.sleep(0.2)
         yield
+
+
+def taken(file: IO[str]) -> bool:
+    """Take the lock of an open file; False where another process, on this or another machine, has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

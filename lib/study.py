@@ -21,14 +21,15 @@ from lib.state import complete_folder, read_json, write_json
 RESULT = "study.json"  # in results/RUN: what a job found
 
 
-def do_job(parameters: params.RunParameters, judged_on: str = "test", say=print) -> None:
+def do_job(parameters: params.RunParameters, judged_on: str = "test", say=print, wait_s: float = 0.0) -> None:
     """Train, or go on, predict and record; what is there already, of these parameters, is not done again.
 
-    A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
+    A job that was done elsewhere needs its study.json alone, neither its weights nor its training. Where another
+    process is at it, Failed is raised after `wait_s` seconds: a node that was given up may still be writing.
     """
     folder, settings = paths.results(parameters.name), parameters.settings("03_train")
     dataset = data.load(settings.dataset, settings.train_images, settings.holdout)
-    with locked(folder, parameters.name):
+    with locked(folder, parameters.name, wait_s):
         if is_done(folder, settings, judged_on, dataset.checksum):
             say(f"{parameters.name}: done already", flush=True)
             return
@@ -99,6 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("plan", help="name of a file in params/studies/, without .yaml")
     parser.add_argument("job", nargs="?", default="", help="RUN@SEED")
     parser.add_argument("--tiny", action="store_true", help="an epoch or two of few images, to try it")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process at the same job")
     asked = parser.parse_args(arguments)
     plan = read_plan(asked.plan, asked.tiny)
     if asked.action == "jobs":
@@ -108,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         if asked.action == "job":
-            do_job(find_job(plan, asked.job), plan.judged_on)
+            do_job(find_job(plan, asked.job), plan.judged_on, wait_s=asked.wait)
         else:
             from lib.study_page import write_page
 

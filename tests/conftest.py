@@ -11,7 +11,8 @@ import pytest
 from lib import fetch
 from lib.paths import ROOT
 
-PARTS = ("lib", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt", "Makefile", "CITATION.cff")
+PARTS = ("lib", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt", "Makefile", "CITATION.cff",
+         "Snakefile", "cluster", "requirements-cluster.txt")  # fmt: skip
 
 
 class Bundle:

@@ -1,0 +1,97 @@
+"""What a cluster adds to a job, and how long many jobs take: ``python -m benchmarks.cluster [measure]``.
+
+``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time, as `make
+study-cluster` would; without it the table in README.md is written from what is kept.
+"""
+
+import argparse
+import math
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lib import paths
+from lib.errors import UserError, exit_on_user_error
+from lib.progress import clock
+from lib.readme import markdown, put
+from lib.state import read_json, write_json
+
+KEPT = paths.ROOT / "benchmarks" / "results" / "cluster" / "overhead.json"
+BEGIN, END = "<!-- cluster: begin (python -m benchmarks.cluster) -->", "<!-- cluster: end -->"
+SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
+JOBS, AT_ONCE, ROUNDS = 200, (1, 8, 64), 3
+PARTS = ("lib", "notebooks", "params", "docs", "cluster", "Makefile", "Snakefile", "pyproject.toml",
+         "requirements.txt", "requirements-cluster.txt")  # fmt: skip
+
+
+def duration(jobs: int, at_once: int, seconds: float, overhead: float) -> float:
+    """Return the seconds that equal jobs take where `at_once` run at a time: whole rounds of training and overhead."""
+    return math.ceil(jobs / at_once) * (seconds + overhead)
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Return the seconds of ROUNDS jobs, from the call to its end, that are not training, and their median.
+
+    They hold all that a job costs beside: check and submission, Slurm's queue, the start of Python twice, data,
+    prediction with five views of a tiny network, the engine's next look, the page.
+    """
+    bundle, found = folder / "bundle", []
+    bundle.mkdir()
+    for name in PARTS:
+        source = paths.ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, bundle / name)
+    for name in (".venv", ".venv-cluster"):
+        (bundle / name).symlink_to(paths.ROOT / name)
+    profile = bundle / "cluster" / "slurm" / "config.yaml"
+    profile.write_text(profile.read_text().replace("train:gpu=1 ", "train:gpu=0 ").replace("=8000", "=3000"))
+    for seed in range(1, ROUNDS + 1):
+        (bundle / "params" / "studies" / "one.yaml").write_text(f"runs: [smoke]\nseeds: [{seed}]\n")
+        begun = time.monotonic()
+        asked = ["make", "study-cluster", "PLAN=one", "PROFILE=slurm", "READY=Makefile", "CLUSTER_READY=Snakefile"]
+        subprocess.run(asked, cwd=bundle, check=True, capture_output=True)
+        whole = time.monotonic() - begun
+        trained = read_json(bundle / "results" / f"smoke-seed{seed}" / "study.json")["train"]["seconds"]
+        found.append(round(whole - trained, 1))
+    return {"overhead_s": found, "median_s": statistics.median(found)}
+
+
+def rows(overhead: float) -> list[list[str]]:
+    """Return heading and a row for each released run with metrics: its time, and that of JOBS on AT_ONCE machines."""
+    body = []
+    for path in sorted((paths.RESULTS / "released").glob("*/metrics.json")):
+        told = read_json(path)
+        seconds, where = told["train"]["seconds"], told["environment"]
+        kind = where["device_name"] if where["device"] == "cuda" else f"{where['threads']} CPU cores"
+        times = [clock(duration(JOBS, count, seconds, overhead)) for count in AT_ONCE]
+        body.append([f"`{path.parent.name}`", kind, clock(seconds), *times])
+    return [["run", "on each", "one training", *(f"{JOBS} on {count}" for count in AT_ONCE)], *body]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure where asked, then write README.md's table; raises UserError."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__.splitlines()[0])
+    parser.add_argument("action", nargs="?", choices=("measure",))
+    if parser.parse_args(arguments).action:
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run([SCRIPT, "start", f"{scratch}/slurm"], check=True)
+            try:
+                KEPT.parent.mkdir(parents=True, exist_ok=True)
+                write_json(KEPT, measure(Path(scratch)))
+            finally:
+                subprocess.run([SCRIPT, "stop", f"{scratch}/slurm"], check=False)
+    if not KEPT.is_file():
+        raise UserError(f"{paths.shown(KEPT)}: not measured yet; python -m benchmarks.cluster measure")
+    overhead = read_json(KEPT)["median_s"]
+    note = f"A job's overhead, measured on the two-node Slurm of the tests: {overhead:.0f} s (median of {ROUNDS})."
+    put(f"{markdown(rows(overhead))}\n\n{note}", BEGIN, END)
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
