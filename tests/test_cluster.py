@@ -79,7 +79,7 @@ def test_mistake_in_a_profile_is_one_line(tmp_path, monkeypatch, text, said):
 
 
 def test_kubernetes_wants_an_image():
-    with pytest.raises(UserError, match="cluster/kubernetes/config.yaml: container-image: NAME: write the name"):
+    with pytest.raises(UserError, match=r"cluster/kubernetes/config.yaml: container-image: NAME: write the name"):
         cluster.read_profile("kubernetes")
 
 
