@@ -8,7 +8,7 @@ import shlex
 PLAN, TINY = config["plan"], "1" if config.get("tiny") else ""
 JOBS, TODO = str(config["jobs"]).split(), str(config["todo"]).split()
 TOGETHER = int(config.get("jobs_per_gpu", 1))
-SCRATCH = str(config.get("scratch", ""))
+SCRATCH = str(config.get("scratch") or "")
 HOME = str(config.get("home") or ".")
 FOLDER = f"results/studies/{PLAN}{'-tiny' if TINY else ''}/cluster"
 

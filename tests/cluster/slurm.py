@@ -131,6 +131,9 @@ def test_study_through_kills_and_a_lost_node_is_that_of_one_machine(slurm, tmp_p
     preempted = in_training(bundle, gone)
     shell("scontrol", "requeue", preempted["id"])
     gone.add(preempted["job"])
+    late = in_training(bundle, gone)
+    shell("scontrol", "update", f"JobId={late['id']}", "EndTime=now")
+    gone.add(late["job"])
     lost = in_training(bundle, gone, "two")
     lose_node(slurm, "two")
     end = time.monotonic() + 120
@@ -140,8 +143,8 @@ def test_study_through_kills_and_a_lost_node_is_that_of_one_machine(slurm, tmp_p
     shell("slurmd", "-N", "two")
     assert process.wait(PATIENCE_S) == 0, (bundle.folder / "said.txt").read_text()[-4000:]
     logs = bundle.results("studies") / "six" / "cluster"
-    for name in ("cancelled", "preempted", "lost"):
-        job = locals()[name]["job"]
+    stopped = {"cancelled": cancelled, "preempted": preempted, "out of time": late, "lost": lost}
+    for name, job in ((name, row["job"]) for name, row in stopped.items()):
         log = (logs / f"{job}.log").read_text()
         assert len(re.findall(r" on .*: " + job, log)) >= 2, f"{job} was not started again:\n{log}"
         epochs = [int(one) for one in re.findall(r"epoch (\d+) ", log)]
@@ -171,3 +174,16 @@ def test_jobs_of_a_call_that_was_cut_off_are_named(slurm, tmp_path):
     said = (bundle.folder / "said.txt").read_text()
     assert "Slurm still has jobs of an earlier call" in said and all(one in said for one in left)
     shell("scancel", *left)
+
+
+def test_jobs_of_one_gpu_go_together_always_the_same_ones(tmp_path):
+    """Five jobs, two of them to do, two to a GPU: a dry run names the packs they are in, and copies no data."""
+    asked = ["--config", "plan=small", "jobs=a@1 b@1 c@1 d@1 e@1", "todo=d@1 e@1", "jobs_per_gpu=2", "scratch="]
+    said = subprocess.run(
+        [ROOT / ".venv-cluster" / "bin" / "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path,
+         "--dry-run", "--printshellcmds", "--cores", "4", *asked],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    told = said.stdout + said.stderr
+    assert sorted(re.findall(r"make .* (-j\d) study-jobs .*JOBS='(.*)'", told)) == [("-j2", "c@1 d@1"), ("-j2", "e@1")]
+    assert "c@1+1.done" in told and "e@1.done" in told and "node_data" not in told
