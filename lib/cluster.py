@@ -90,9 +90,9 @@ def check_room(plan: Plan, jobs: Sequence[str], at_once: int) -> None:
     largest = sorted(sizes, reverse=True)[:at_once]
     needed = len(jobs) * BYTES_BESIDE + sum(BYTES_DONE * size for size in sizes)
     needed += sum(BYTES_TRAINING * size for size in largest)
-    free = shutil.disk_usage(paths.ROOT).free
+    free = shutil.disk_usage(paths.RESULTS if paths.RESULTS.exists() else paths.ROOT).free
     if free < needed:
-        raise UserError(f"{paths.RESULTS}: {needed / 1e9:.1f} GB may be needed for {len(jobs)} jobs, "
+        raise UserError(f"{paths.shown(paths.RESULTS)}: {needed / 1e9:.1f} GB may be needed for {len(jobs)} jobs, "
                         f"{free / 1e9:.1f} GB are free; make room, or a smaller plan")  # fmt: skip
 
 

@@ -186,4 +186,5 @@ def test_jobs_of_one_gpu_go_together_always_the_same_ones(tmp_path):
     )  # fmt: skip
     told = said.stdout + said.stderr
     assert sorted(re.findall(r"make .* (-j\d) study-jobs .*JOBS='(.*)'", told)) == [("-j2", "c@1 d@1"), ("-j2", "e@1")]
+    assert told.count("root=$(printenv CIFAR10_ROOT || true) && CIFAR10_ROOT=$root ") == 2
     assert "c@1+1.done" in told and "e@1.done" in told and "node_data" not in told
