@@ -122,7 +122,8 @@ def command(plan: Plan, profile: str, told: dict[str, Any], jobs: Sequence[str])
     own = {"plan": plan.name.removesuffix("-tiny") if plan.tiny else plan.name, "tiny": "1" if plan.tiny else "",
            "jobs": " ".join(plan.jobs()), "todo": " ".join(jobs), **told["config"]}  # fmt: skip
     asked = [str(ENGINE), "--profile", str(PROFILES / profile), "--nolock", "--rerun-incomplete",
-             "--forcerun", "train", "--quiet", "host", "rules", "reason", "--config", *(f"{key}={value}" for key, value in own.items())]  # fmt: skip
+             "--forcerun", "train", "--quiet", "host", "rules", "reason",
+             "--config", *(f"{key}={value}" for key, value in own.items())]  # fmt: skip
     if told["executor"] == "slurm":
         logs = study.folder_of(plan.name) / "cluster" / "slurm"
         asked += ["--slurm-jobname-prefix", prefix(plan), "--slurm-logdir", str(logs)]
