@@ -199,7 +199,7 @@ def test_second_run_at_the_same_time_is_refused(finished):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert second.returncode == 1 and len(second.stderr.strip().splitlines()) == 1
-    assert "another make run-all" in second.stderr
+    assert "another make is working" in second.stderr
 
 
 def test_changed_code_keeps_the_training_and_marks_it_stale(finished, original):

@@ -258,8 +258,8 @@ def test_weights_carry_their_own_configuration(digits, never_stopped, tmp_path):
 def test_code_that_decides_the_weights_is_all_named():
     """What lib.train imports, also indirectly, is either part of its identity or known not to touch the weights."""
     elsewhere = {
-        "archive", "energy", "errors", "fetch", "fingerprint", "graph", "inert", "metrics", "mirrors", "params",
-        "paths", "predict", "progress", "provenance", "request", "unpickle",
+        "archive", "energy", "errors", "fetch", "fingerprint", "graph", "inert", "lock", "metrics", "mirrors",
+        "params", "paths", "predict", "progress", "provenance", "request", "unpickle",
     }  # fmt: skip
     imported = {Path(name).stem for name in fingerprint.of_modules(["train"])}
     assert imported - elsewhere == set(train.CODE)
