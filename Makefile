@@ -21,6 +21,11 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 # Setup is up to date by the content of what it installs, not by file times.
 LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.installed-$(LOCK)
+# BIN=/path/to/bin takes the Python there with the packages it has, and installs nothing: a container, a cluster's module.
+ifeq ($(origin BIN),command line)
+READY :=
+$(if $(wildcard $(BIN)/python),,$(error BIN=$(BIN): no python there; name the folder that holds it))
+endif
 # The engine of `make study-cluster`, in an environment of its own.
 CLUSTER := .venv-cluster
 CLUSTER_READY := $(CLUSTER)/.installed-$(shell cksum requirements-cluster.txt 2>/dev/null | cut -d' ' -f1)

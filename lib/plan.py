@@ -12,7 +12,8 @@ SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")  # of 03_tra
 JUDGED_ON = {"test": "test", "holdout": "hold-out"}  # and in words
 PLANNED = ("train_images", "holdout", "seed")  # what a plan's other keys decide
 HOLDOUT = 5000  # images kept out of training by a study that is judged on them
-TINY_EPOCHS, TINY_IMAGES = 0.005, 512  # share of the epochs; images trained on, and looked at
+TINY_EPOCHS, TINY_IMAGES, TINY_LOOKED = 0.005, 512, 128  # share of the epochs; images trained on, and looked at
+LOOKED = ("03_train.holdout_images", "04_predict_tta.holdout_images", "04_predict_tta.test_images")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Plan:
 
     set: values that every run takes over those of its file, written as for SET=.
     judged_on: "test", or "holdout" where the study serves a choice; its runs then keep the hold-out out of training.
-    tiny: an epoch or two of TINY_IMAGES images, to see on any machine that every job of the plan works.
+    tiny: an epoch or two of TINY_IMAGES images, TINY_LOOKED looked at, to see on any machine that every job works.
     """
 
     name: str
@@ -119,7 +120,7 @@ def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
         if value != whole[key]:
             parts.append(f"03_train.{key}={str(value).replace(' ', '')}")
     if plan.tiny:
-        parts += [f"04_predict_tta.{key}={TINY_IMAGES}" for key in ("test_images", "holdout_images")]
+        parts += [f"{key}={TINY_LOOKED}" for key in LOOKED]
     if teacher := whole["teacher"]:  # of the same length, and knowing as little of the hold-out
         parts.append(f"03_train.teacher={parameters_of(plan, teacher, seed).name}")
     return params.load(run, " ".join(parts), seed)

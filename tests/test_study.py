@@ -218,7 +218,8 @@ def test_every_plan_has_a_tiny_form(name):
         small, usual = (plans.find_job(one, job).settings("03_train") for one in (plan, whole))
         assert schedule.total_epochs(small) <= 2 and small.train_images == 512
         assert (small.blocks, small.widths, small.batch_size) == (usual.blocks, usual.widths, usual.batch_size)
-        assert plans.find_job(plan, job).settings("04_predict_tta").test_images == 512
+        asked = plans.find_job(plan, job).settings("04_predict_tta")
+        assert small.holdout_images == asked.holdout_images == asked.test_images == 128
 
 
 def test_a_teacher_is_of_the_same_study():
