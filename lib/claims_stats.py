@@ -1,60 +1,18 @@
-"""The statistics of the claims: an effect with its interval, and the verdict that follows from it."""
-
-from typing import NamedTuple
+"""The statistics of the claims: tests of several at once, and the verdict that follows from an effect."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib import metrics
-from lib.claim import CONFIRMED, OPEN, REFUTED, points
-
-
-class Effect(NamedTuple):
-    """A difference of two accuracies (fractions) with its 95% interval and p value."""
-
-    size: float
-    low: float
-    high: float
-    p: float
-
-    def __str__(self) -> str:
-        return f"{points(self.size)} points (95% interval {points(self.low)} to {points(self.high)})"
+from lib.claim import CONFIRMED, OPEN, REFUTED
+from lib.effect import Effect
 
 
 def in_words(p: float) -> str:
     """Return "p = 0.03" or "p < 0.001"."""
     shown = metrics.p_value(p)
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
-
-
-def t_effect(size: float, error: float, degrees: float) -> Effect:
-    """Return an effect whose standard error is `error`, by Student's t; without any spread it is what it is."""
-    if error < 1e-9:
-        return Effect(size, size, size, float(abs(size) < 1e-9))
-    half = float(stats.t.ppf(0.975, degrees)) * error
-    return Effect(size, size - half, size + half, float(2 * stats.t.sf(abs(size) / error, degrees)))
-
-
-def welch(first: list[float], second: list[float]) -> Effect:
-    """Return mean(first) - mean(second) over seeds with the interval of Welch's t-test (Welch, Biometrika 1947)."""
-    a, b = (float(np.var(values, ddof=1)) / len(values) for values in (first, second))
-    spread = a**2 / (len(first) - 1) + b**2 / (len(second) - 1)
-    return t_effect(float(np.mean(first) - np.mean(second)), (a + b) ** 0.5, (a + b) ** 2 / spread if spread else 1.0)
-
-
-def mcnemar(gained: float, lost: float, images: int) -> Effect:
-    """Return (gained - lost) / images with McNemar's p and Wald's interval for paired shares.
-
-    The interval is that of Agresti, Categorical Data Analysis, 2nd edition, section 10.1.1. The counts are means over
-    seeds on the same images, so it is as wide as for one seed: more seeds do not make the set of images larger.
-    """
-    b, c = round(lost), round(gained)
-    first, second = np.array([1] * b + [0] * c), np.array([0] * b + [1] * c)
-    p = metrics.mcnemar(first, second, np.ones(b + c)).p
-    half = 1.96 * (gained + lost - (gained - lost) ** 2 / images) ** 0.5 / images
-    size = (gained - lost) / images
-    return Effect(size, size - half, size + half, p)
 
 
 def improves(effect: Effect, tolerance: float) -> str:

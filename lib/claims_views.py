@@ -6,8 +6,9 @@ A test takes `jobs`, `reference` and `tolerance` as those of lib.claims_study.
 import numpy as np
 
 from lib.claim import CONFIRMED, OPEN, REFUTED, Finding, Reference, joined, needs, points
-from lib.claims_stats import Effect, improves, in_words, mcnemar, t_effect
+from lib.claims_stats import improves, in_words
 from lib.claims_study import GAIN, Jobs
+from lib.effect import Effect, paired, t_effect
 from lib.predict import COMBINATIONS
 
 MCNEMAR = "McNemar's test on the same images, counts averaged over seeds."
@@ -25,7 +26,7 @@ def _effect(jobs: Jobs, kind: str, name: str) -> Effect:
     """Return what a view or a combination does against the original view."""
     found = jobs["as_run"]
     gained, lost = (float(np.mean([job[kind][name][key] for job in found])) for key in ("gained", "lost"))
-    return mcnemar(gained, lost, found[0]["test"]["images"])
+    return paired(gained, lost, found[0]["test"]["images"])
 
 
 @needs("as_run", rule=f"{MCNEMAR} {GAIN}")

@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lib import metrics
+from lib import effect, metrics
 
 Job = Mapping[str, Any]
 Predictions = Mapping[str, NDArray]  # predictions, labels, index, each (N,), of the test images
 COLUMNS = ("seeds", "accuracies", "accuracy", "sd", "low", "high", "interval", "base", "difference", "test", "p",
-           "paired", "audit")  # fmt: skip
+           "least", "most", "paired", "audit")  # fmt: skip
 NONE = "–"
 
 
@@ -45,8 +45,9 @@ def summary(
         jobs: the findings; predictions_of: a job's arrays, None where they are not here; order: of the run files.
 
     Columns: seeds, accuracies (tuples), accuracy (their mean), sd (ddof 1, NaN for one seed), low, high and interval
-    (95%, and whose), base, difference (of the means, NaN without a base), test (its name), p, paired (the difference
-    on the one seed that McNemar's test saw), audit (whether the run followed the test set: never a headline).
+    (95%, and whose), base, difference (of the means, NaN without a base), test (its name), p, least and most (the
+    difference's 95% interval, NaN where none can be had), paired (the difference on the one seed that McNemar's test
+    saw), audit (whether the run followed the test set: never a headline).
     """
     groups = by_run(jobs, order)
     rows = [
@@ -77,8 +78,11 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[str, Any]:
-    """Return difference, test, p and paired; Welch's test needs two seeds on both sides, McNemar's one in common."""
-    none = {"difference": math.nan, "test": NONE, "p": math.nan, "paired": math.nan}
+    """Return what COLUMNS has from difference to paired.
+
+    Welch's test needs two seeds on both sides, McNemar's one in common.
+    """
+    none = {"difference": math.nan, "test": NONE, **dict.fromkeys(("p", "least", "most", "paired"), math.nan)}
     if not base:
         return none
     if len({(job["dataset"], job["test"]["images"]) for job in [*group, *base]}) > 1:
@@ -86,17 +90,18 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     ours, theirs = ([job["test"]["accuracy"] for job in part] for part in (group, base))
     none["difference"] = 100 * float(np.mean(ours) - np.mean(theirs))
     if min(len(ours), len(theirs)) >= 2:
-        return {**none, "test": "Welch's t over seeds", "p": _welch(ours, theirs)}
+        spread = {} if np.ptp(ours) == np.ptp(theirs) == 0 else _tested(effect.welch(ours, theirs))
+        return {**none, "test": "Welch's t over seeds", **spread}
     partners = {job["seed"]: job for job in base}
     pairs = [(partners[job["seed"]], job) for job in group if job["seed"] in partners]
-    return {**none, **_mcnemar(*pairs[0], predictions_of)} if pairs else {**none, "test": "none: no seed in common"}
+    if not pairs:
+        return {**none, "test": "none: no seed in common"}
+    found = {**none, **_mcnemar(*pairs[0], predictions_of)}
+    return found if len(ours) == len(theirs) == 1 else {**found, "least": math.nan, "most": math.nan}
 
 
-def _welch(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the two-sided p of Welch's t-test (Welch, Biometrika 1947); NaN where neither side has a spread."""
-    if np.ptp(first) == np.ptp(second) == 0:
-        return math.nan
-    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+def _tested(found: effect.Effect) -> dict[str, float]:
+    return {"p": found.p, "least": 100 * found.low, "most": 100 * found.high}
 
 
 def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
@@ -106,8 +111,9 @@ def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
     if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
         return {"test": "none: not the same test images"}
     found = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
-    points = 100 * (found.only_second - found.only_first) / len(ours["labels"])
-    return {"test": f"McNemar, {found.method}, seed {job['seed']}", "p": found.p, "paired": points}
+    difference = effect.paired(found.only_second, found.only_first, len(ours["labels"]))
+    return {"test": f"McNemar, {found.method}, seed {job['seed']}", **_tested(difference),
+            "paired": 100 * difference.size}  # fmt: skip
 
 
 def views(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from html import escape
 
 from lib import anchors, anchors_plot, params, paths, record
+from lib.claims_stats import in_words
 from lib.errors import UserError, exit_on_user_error
-from lib.metrics import p_value
 from lib.progress import clock
 from lib.state import read_json, write_atomically
 from lib.study_words import notice_of, points
@@ -76,7 +76,7 @@ def ingredients() -> str:
                 ]  # fmt: skip
         folder = path.parent.relative_to(paths.ROOT)
         told = f"**{study['plan']['title']}** ([page]({folder}/study.html); {notice_of(study['plan'], study['jobs'])})"
-        parts += [told, markdown([["change", "hold-out accuracy (95% interval)", "points (p)"], *rows])]
+        parts += [told, markdown([["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"], *rows])]
     return "\n\n".join(parts)
 
 
@@ -90,7 +90,9 @@ def _change(row: dict) -> str:
 def _against(row: dict) -> str:
     if row["difference"] is None:
         return ""
-    return points(row["difference"]) + (f" ({p_value(row['p'])})" if row["p"] is not None else "")
+    told = [] if row.get("least") is None else [f"{points(row['least'])} to {points(row['most'])}"]  # older pages: none
+    told += [] if row["p"] is None else [in_words(row["p"])]
+    return points(row["difference"]) + (f" ({', '.join(told)})" if told else "")
 
 
 def beside() -> str:

@@ -114,7 +114,12 @@ def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
     shown = table.reset_index().rename(columns={"accuracy": "accuracy, %", "difference": "points to base"})
     shown["95% interval"] = [f"{in_percent(row.low)} to {in_percent(row.high)}" for row in table.itertuples()]
     shown["base"] = [base.replace("_", " ") or compare.NONE for base in table["base"]]
-    columns = ["run", "seeds", "accuracy, %", "sd", "95% interval", "base", "points to base", "p", "test"]
+    shown["their interval"] = [
+        f"${row.least:+.2f}$ to ${row.most:+.2f}$" if row.least == row.least else compare.NONE
+        for row in table.itertuples()
+    ]
+    columns = ["run", "seeds", "accuracy, %", "sd", "95% interval", "base", "points to base", "their interval", "p",
+               "test"]  # fmt: skip
     text = record.as_text(shown[columns], forms)
     style = text.style.hide(axis="index").format(escape="latex-math").format_index(escape="latex", axis=1)
     caption = f"{plan['title']}: {judged(plan)} accuracy over seeds, sd in points" + (f" ({notice})" if notice else "")
@@ -135,7 +140,8 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def summarised(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the main table's numbers for study.json: each run beside its base; None for what is not a number."""
-    kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval", "base", "difference", "test", "p"]
+    kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval", "base", "difference", "least", "most", "test",
+            "p"]  # fmt: skip
     return [
         {key: None if value != value else value for key, value in row.items()}
         for row in rows(table.reset_index()[kept])

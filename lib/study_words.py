@@ -20,7 +20,7 @@ def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
     """Return what a reader must know of every number: other data than CIFAR-10, and at what fraction of its length."""
     whole = TRAINING_IMAGES if judged(plan) == "test" else TRAINING_IMAGES - HOLDOUT
     part = f"{plan['train_images']:,} of {whole:,} training images"
-    told = f"a subset of CIFAR-10: {part}" if plan["train_images"] else ""  # the plan's own words say it
+    told = f"a subset of CIFAR-10: {plan['train_images']:,} of {TRAINING_IMAGES:,} training images"  # said by `part`
     parts = list(dict.fromkeys(job["notice"] for job in jobs if job["notice"] not in ("", told)))
     if not plan["full"]:
         scaled = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []

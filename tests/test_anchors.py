@@ -272,7 +272,16 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
     summary = [
         {"run": "best", "accuracy": 0.9032, "base": "", "difference": None, "p": None, **shared},
         {"run": "best_b", "accuracy": 0.9132, "base": "best", "difference": 1.0, "p": 0.0004, **shared},
-        {"run": "best_a", "accuracy": 0.8982, "base": "best", "difference": -0.5, "p": 0.25, **shared},
+        {
+            "run": "best_a",
+            "accuracy": 0.8982,
+            "base": "best",
+            "difference": -0.5,
+            "least": -1.2,
+            "most": 0.2,
+            "p": 0.25,
+            **shared,
+        },
     ]
     plan = {
         "name": "x",
@@ -289,8 +298,10 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
     text = readme.ingredients()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert lines[2] == "| **`best`** | 90.32% (89.50% to 91.20%) |  |"
-    assert lines[3] == "| `best_a`: a coin for each mirroring | 89.82% (89.50% to 91.20%) | −0.50 (0.25) |"
-    assert lines[4].endswith("| 91.32% (89.50% to 91.20%) | +1.00 (< 0.001) |")
+    assert lines[3] == (
+        "| `best_a`: a coin for each mirroring | 89.82% (89.50% to 91.20%) | −0.50 (−1.20 to +0.20, p = 0.25) |"
+    )
+    assert lines[4].endswith("| 91.32% (89.50% to 91.20%) | +1.00 (p < 0.001) |")
     assert "A screening" in text and "10% of the epochs" in text and "No choice" not in text
 
 

@@ -119,6 +119,8 @@ def test_welch_over_seeds(theirs):
     freedom = (first + second) ** 2 / (first**2 / (n - 1) + second**2 / (m - 1))  # Welch and Satterthwaite
     assert row["test"] == "Welch's t over seeds" and row["p"] == pytest.approx(2 * stats.t.sf(t, freedom))
     assert row["difference"] == pytest.approx(100 * (0.95 - sum(theirs) / m))
+    half = 100 * stats.t.ppf(0.975, freedom) * math.sqrt(first + second)
+    assert (row["least"], row["most"]) == pytest.approx((row["difference"] - half, row["difference"] + half))
     if m == 3:  # four degrees of freedom, for which the distribution has a closed form
         below = 0.5 + 3 / 8 * t / math.sqrt(1 + t * t / 4) * (1 - t * t / (12 * (1 + t * t / 4)))
         assert row["p"] == pytest.approx(2 * (1 - below))
@@ -126,7 +128,7 @@ def test_welch_over_seeds(theirs):
 
 def test_welch_without_spread_has_no_p():
     jobs = [job(file, seed, 0.9, base=base) for file, base in (("a", None), ("b", "a")) for seed in (1, 2)]
-    assert math.isnan(compare.summary(jobs, nothing).loc["b", "p"])
+    assert compare.summary(jobs, nothing).loc["b", ["p", "least", "most"]].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,16 @@ def test_mcnemar_on_the_common_seed(only_base, only_run, p, method):
     assert row["test"].startswith(f"McNemar, {method}") and row["test"].endswith("seed 43")
     assert row["difference"] == pytest.approx(10)  # to the mean of both seeds of the base
     assert row["paired"] == pytest.approx((only_run - only_base) / 2)  # points of 200 images, on that seed
+    assert math.isnan(row["least"]) and math.isnan(row["most"])  # an interval of one seed is not that of the means
+
+
+def test_the_interval_of_a_difference_on_one_seed():
+    """10 images only the base gets right, 30 only the run, of 200: 20 more, standard error sqrt(40 - 20^2 / 200)."""
+    saved = {"a": predicted(range(30)), "b": predicted(range(100, 110))}
+    jobs = [job("a", 42, 0.85), job("b", 42, 0.95, base="a")]
+    row = compare.summary(jobs, lambda one: arrays(saved[one["file"]])).loc["b"]
+    half = 1.96 * math.sqrt(38) / 2
+    assert (row["least"], row["most"]) == pytest.approx((10 - half, 10 + half))
 
 
 def test_what_cannot_be_compared_is_said():
@@ -201,6 +213,8 @@ def test_numbers_in_words():
 def test_notice_says_the_fraction_once_and_other_data_first():
     fraction = study_words.notice_of(plan(["a"]), [job("a", notice=SUBSET)])
     assert fraction.startswith("at a fraction: 6% of the epochs, 8,000 of 50,000 training images; it decides no claim")
+    judged = study_words.notice_of(plan(["a"], judged_on="holdout"), [job("a", notice=SUBSET)])
+    assert judged.startswith("at a fraction: 6% of the epochs, 8,000 of 45,000 training images, judged on the hold-out")
     assert study_words.notice_of(plan(["a"], full=True), [job("a")]) == ""
     digits = study_words.notice_of(plan(["a"], full=True), [job("a", notice="handwritten digits, not CIFAR-10")])
     assert digits == "handwritten digits, not CIFAR-10"
