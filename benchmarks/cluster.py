@@ -53,7 +53,7 @@ def measure(folder: Path) -> dict[str, Any]:
     for seed in range(1, ROUNDS + 1):
         (bundle / "params" / "studies" / "one.yaml").write_text(f"runs: [smoke]\nseeds: [{seed}]\n")
         begun = time.monotonic()
-        asked = ["make", "study-cluster", "PLAN=one", "PROFILE=slurm", "READY=Makefile", "CLUSTER_READY=Snakefile"]
+        asked = ["make", "study-cluster", "PLAN=one", "PROFILE=slurm", "BIN=.venv/bin", "CLUSTER_READY=Snakefile"]
         subprocess.run(asked, cwd=bundle, check=True, capture_output=True)
         whole = time.monotonic() - begun
         trained = read_json(bundle / "results" / f"smoke-seed{seed}" / "study.json")["train"]["seconds"]

@@ -158,7 +158,7 @@ def test_bad_input_is_told_before_anything_is_installed(bundle):
     ):
         (bundle.folder / "params" / "studies" / "broken.yaml").write_text("runs: [as_writen]\nseeds: [1]\n")
         ended = subprocess.run(
-            ["make", "study-cluster", *words, f"BIN={Path(sys.executable).parent}", "READY=Makefile"],
+            ["make", "study-cluster", *words, f"BIN={Path(sys.executable).parent}"],
             cwd=bundle.folder, env=bundle.environment, text=True, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
         lines = [line for line in ended.stderr.splitlines() if not line.startswith("make")]

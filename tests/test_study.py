@@ -17,6 +17,7 @@ from conftest import Bundle
 from lib import data, metrics, params, schedule
 from lib import plan as plans
 from lib.errors import UserError
+from lib.paths import ROOT
 from lib.study_words import notice_of
 
 PLAN = "title: Tiny\nruns: [quick, smoke]\nseeds: [7]\nepochs: 0.5\ntrain_images: 200\n"
@@ -39,7 +40,7 @@ def prepare(bundle):
 
 def make(bundle, *arguments: str) -> list[str]:
     """The command a user gives, with this test's Python in place of .venv's."""
-    return ["make", *arguments, "study", "PLAN=tiny", f"BIN={Path(sys.executable).parent}", "READY=Makefile"]
+    return ["make", *arguments, "study", "PLAN=tiny", f"BIN={Path(sys.executable).parent}"]
 
 
 def run(bundle, *arguments: str) -> subprocess.CompletedProcess:
@@ -61,6 +62,30 @@ def done(tmp_path_factory):
     assert ended.returncode == 0, ended.stdout + ended.stderr
     made.said = ended.stdout
     return made
+
+
+def test_trainings_need_no_jupyter():
+    """A container with PyTorch alone does a study, predicts and measures speed; `None` makes an import fail."""
+    absent = (
+        "papermill",
+        "nbconvert",
+        "nbformat",
+        "nbclient",
+        "jupyter_client",
+        "ipykernel",
+        "IPython",
+        "latex2mathml",
+    )
+    code = (f"import sys; sys.modules.update(dict.fromkeys({absent})); import lib.study, lib.study_page, lib.train; "
+            "import lib.logits, lib.verify, lib.node_data, benchmarks.run")  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_an_environment_of_ones_own_without_python_is_one_line(bundle):
+    ended = subprocess.run(["make", "setup", "BIN=/nowhere"], cwd=bundle.folder, text=True, capture_output=True,
+                           timeout=60, check=False)  # fmt: skip
+    assert ended.returncode == 2 and not (bundle.folder / ".venv").exists()
+    assert len(ended.stderr.splitlines()) == 1 and "BIN=/nowhere: no python there" in ended.stderr
 
 
 def folder(bundle, file: str) -> Path:

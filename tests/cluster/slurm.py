@@ -67,7 +67,7 @@ def replaced(text: str, changes: dict[str, str]) -> str:
 
 def start(bundle: Bundle, *words: str) -> subprocess.Popen:
     """Call make in a session of its own, which a test may kill; Slurm's jobs are not in it."""
-    asked = ["make", *words, "PLAN=six", "READY=Makefile", "CLUSTER_READY=Snakefile"]
+    asked = ["make", *words, "PLAN=six", "BIN=.venv/bin", "CLUSTER_READY=Snakefile"]
     with (bundle.folder / "said.txt").open("a") as said:
         return subprocess.Popen(
             asked, cwd=bundle.folder, env=bundle.environment, stdout=said, stderr=subprocess.STDOUT,
