@@ -62,7 +62,9 @@ class Network(Run):
     """The residual network: one value a stage."""
 
     blocks: tuple[int, ...] = option((4, 4, 4, 3), "residual blocks of each stage", 1, 64)
-    widths: tuple[int, ...] = option((32, 64, 128, 256), "channels of each stage", 1, 2048)
+    # From fewer than 8 channels a strided 1x1 convolution's gradient is wrong or fatal on CPUs with AVX2 alone: oneDNN,
+    # as PyTorch 2.11 brings it (3.10.2), writes beyond its memory (uxlfoundation/oneDNN, issue 6035).
+    widths: tuple[int, ...] = option((32, 64, 128, 256), "channels of each stage", 8, 2048)
     strides: tuple[int, ...] = option((1, 2, 2, 2), "stride of each stage's first block", 1, 2)
     block: str = option("basic", "kind of residual block", choices=BLOCKS)
     stem: str = option("convolution", "a learned 3x3, or a fixed 2x2 that whitens patches", choices=STEMS)

@@ -21,7 +21,7 @@ from lib import data, train
 from lib.settings import Train
 
 SETTINGS = Train(
-    run="killed", dataset="digits", blocks=(1, 1), widths=(4, 8), strides=(1, 2), train_images=60, epochs=60,
+    run="killed", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), train_images=60, epochs=60,
     batch_size=20, erasing=0.5, holdout_images=20, ema=0.9, device="cpu", threads=1,
 )  # fmt: skip
 SHORT = dataclasses.replace(SETTINGS, epochs=2)

@@ -10,7 +10,7 @@ from torch import nn
 from lib import model, optimise, step
 from lib.settings import Train
 
-TINY = Train(blocks=(1, 1), widths=(4, 8), strides=(1, 2), batch_size=8, learning_rate=0.05, weight_decay=1e-3)
+TINY = Train(blocks=(1, 1), widths=(8, 16), strides=(1, 2), batch_size=8, learning_rate=0.05, weight_decay=1e-3)
 
 
 def weights(*shape):

@@ -20,7 +20,7 @@ from lib.params import RunParameters
 from lib.settings import PredictTta, Train
 
 TINY = Train(
-    run="tiny", dataset="digits", blocks=(1, 1), widths=(4, 8), strides=(1, 2), train_images=200, epochs=3,
+    run="tiny", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), train_images=200, epochs=3,
     batch_size=20, learning_rate=0.05, cutmix=0.0, device="cpu", threads=1,
 )  # fmt: skip
 PREDICT = PredictTta(run="tiny", device="cpu", threads=1, precision="fp32", combination="flip", beside="image")

@@ -12,7 +12,7 @@ from lib import compute, data, model, optimise, step, trivial
 from lib.settings import Train
 
 TINY = Train(
-    run="tiny", dataset="digits", blocks=(1, 1), widths=(4, 8), strides=(1, 2), batch_size=20, learning_rate=0.05,
+    run="tiny", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), batch_size=20, learning_rate=0.05,
     device="cpu",
 )  # fmt: skip
 PLAIN = dataclasses.replace(
@@ -54,7 +54,7 @@ def test_decay_spares_vectors_only_where_asked():
     vectors = sum(parameter.numel() for parameter in network().parameters() if parameter.dim() == 1)
     groups = optimise.make_optimiser(network(), dataclasses.replace(TINY, decay_all=False)).param_groups
     assert [group["weight_decay"] for group in groups] == [TINY.weight_decay, 0.0]
-    assert sum(parameter.numel() for parameter in groups[1]["params"]) == vectors == 2 * (4 * 3 + 8 * 3) + 10
+    assert sum(parameter.numel() for parameter in groups[1]["params"]) == vectors == 2 * (8 * 3 + 16 * 3) + 10
     assert len(optimise.make_optimiser(network(), TINY).param_groups) == 1
 
 

@@ -15,7 +15,7 @@ from lib.model import ResNet, count_parameters
 from lib.settings import Train
 
 TINY = Train(
-    run="tiny", dataset="digits", blocks=(1, 1), widths=(4, 8), strides=(1, 2), train_images=60, epochs=4,
+    run="tiny", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), train_images=60, epochs=4,
     batch_size=20, learning_rate=0.05, erasing=0.5, blur=0.5, vertical_flip=0.1, holdout_images=20, phase2_epochs=2,
     device="cpu",
 )  # fmt: skip
@@ -246,7 +246,7 @@ def test_old_state_stays_until_the_new_one_is_complete(digits, tmp_path):
 def test_weights_carry_their_own_configuration(digits, never_stopped, tmp_path):
     train.train(TINY, digits, tmp_path)
     saved = torch.load(state.complete_folder(tmp_path) / "weights.pt", weights_only=True)
-    described = {"blocks": [1, 1], "widths": [4, 8], "strides": [1, 2], "classes": 10, "block": "basic"}
+    described = {"blocks": [1, 1], "widths": [8, 16], "strides": [1, 2], "classes": 10, "block": "basic"}
     assert saved["network"].items() >= described.items()
     assert count_parameters(ResNet(**saved["network"])) == count_parameters(train.load_finished(tmp_path).model)
     assert saved["classes"] == [str(digit) for digit in range(10)]
