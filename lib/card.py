@@ -122,12 +122,17 @@ def use(parameters: RunParameters, metrics: Metrics, training: Path) -> str:
     name = parameters.name
     command = f"`make run-all RUN={parameters.file}`" + (" with its SET and SEED" if name != parameters.file else "")
     run_all = f"{command} makes every page, figure and table anew, without training."
-    if (training / shipped.LOGITS).is_file():
+    if (training / shipped.LOGITS).is_file() and not (training / weights.FILE).is_file():
         return f"The weights are not kept; `training/{shipped.LOGITS}` holds what the network predicted. {run_all}"
     if not (training / weights.FILE).is_file():
         return f"The weights are not kept; {command} trains anew."
     path = paths.shown(shipped.folder(name) / "training" / weights.FILE)
     dataset = "digits" if metrics["dataset"] == "digits" else "cifar10"
+    kept = ""
+    if (training / shipped.LOGITS).is_file():
+        kept = (f" It reads the logits that are kept beside the weights (`training/{shipped.LOGITS}`); with "
+                f"`saved_logits: false` under `04_predict_tta` in `params/{parameters.file}.yaml` the network predicts."
+                )  # fmt: skip
     return f"""From the bundle's folder:
 
 ```python
@@ -139,7 +144,7 @@ logits = predict.logits(network, pixels, statistics)
 print([classes[number] for number in logits.argmax(1)])
 ```
 
-{run_all}"""
+{run_all}{kept}"""
 
 
 def limits(metrics: Metrics) -> str:

@@ -50,12 +50,16 @@ class FromFile:
     """Predictions read from logits.npz; what is not in it cannot be had without the weights, and UserError says so."""
 
     kind = "logits"
-    told = (
-        "> **From saved logits.** The weights of this training are not here; what follows is computed from the "
-        "logits that its network gave (`training/logits.npz`), and holds only the views saved there."
-    )
 
     def __init__(self, run_folder: Path, training: train.Training):
+        self.told = (
+            "> **From saved logits.** The weights of this training are not here; what follows is computed from the "
+            "logits that its network gave (`training/logits.npz`), and holds only the views saved there."
+            if training.model is None
+            else "> **From saved logits.** What follows is computed from the logits that are kept beside the weights "
+            "(`training/logits.npz`): what this network gave when they were written. "
+            "`saved_logits: false` under `04_predict_tta` in the run's parameter file lets the network predict here."
+        )
         self.path = state.complete_folder(run_folder) / shipped.LOGITS
         with np.load(self.path) as file:
             self.arrays = dict(file)
@@ -86,6 +90,17 @@ class FromFile:
         if shifted_set:
             raise self._without("a shifted set")
 
+    def hold(self, settings: PredictTta, dataset: Dataset) -> bool:
+        """Whether all that `settings` ask for is in the file: views of the test and hold-out images, what is beside."""
+        asked = set(predict.COMBINATIONS.get(settings.combination, settings.views))
+        there = {part: set(self.arrays[f"{part}_views"]) for part in ("test", "holdout")}
+        return (
+            not settings.shifted_set
+            and asked <= there["test"]
+            and (not len(dataset.holdout) or set(settings.views) <= there["holdout"])
+            and (not settings.beside or f"beside_{settings.beside}" in self.arrays)
+        )
+
     def _rows(self, part: str, images: Images) -> np.ndarray:
         """Return where `images` are in the file."""
         rows = np.searchsorted(self.arrays[f"{part}_index"], images.index.numpy())
@@ -102,9 +117,14 @@ class FromFile:
 
 
 def source(training: train.Training, dataset: Dataset, settings: PredictTta) -> FromNetwork | FromFile:
-    """Return what predicts for a run: its network, or where it has none its saved logits."""
+    """Return what predicts for a run: its saved logits where it has no network or they hold all that is asked."""
+    folder = paths.results(settings.run)
     if training.model is None:
-        return FromFile(paths.results(settings.run), training)
+        return FromFile(folder, training)
+    if settings.saved_logits and (state.complete_folder(folder) / shipped.LOGITS).is_file():
+        saved = FromFile(folder, training)
+        if saved.hold(settings, dataset):
+            return saved
     return FromNetwork(training, dataset, settings)
 
 

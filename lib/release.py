@@ -1,16 +1,18 @@
-"""Release a finished run: ``python -m lib.release RUN [--weights | --logits]`` writes results/released/RUN.
+"""Release a finished run: ``python -m lib.release RUN [--weights] [--logits]`` writes results/released/RUN.
 
 That folder is committed; what runs leave elsewhere is not, so running never makes a clone dirty.
 
 With --weights they are rounded to float16, and everything that is released is measured again with the rounded ones: a
 run of its own, results/RUN-released, executes the notebooks on them. With --logits a run whose weights are not kept can
-still be predicted from and judged. With neither the release is a record: report, metrics, figures, history.
+still be predicted from and judged; beside the weights they spare a slow machine the prediction. With neither the
+release is a record: report, metrics, figures, history.
 """
 
 import argparse
 import re
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,7 @@ def measure_again(parameters: RunParameters, rounded: Path) -> str:
 
 
 def keep_logits(parameters: RunParameters, training: train.Training, dataset: data.Dataset, stage: Path) -> None:
-    """Write the run's logits into `stage`: those that came with the training, or computed from its weights."""
+    """Write a training's logits into `stage`: those that came with it in place of weights, or computed from these."""
     there = complete_folder(paths.results(parameters.name)) / shipped.LOGITS
     if training.model is None:
         write_atomically(stage / shipped.LOGITS, there.read_bytes())
@@ -114,8 +116,8 @@ def keep_logits(parameters: RunParameters, training: train.Training, dataset: da
         logits.write(stage / shipped.LOGITS, training, dataset, parameters.settings("04_predict_tta"))
 
 
-def release(parameters: RunParameters, what: str = "") -> Path:
-    """Write results/released/RUN whole, or leave it as it was; `what` is "weights", "logits" or "".
+def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
+    """Write results/released/RUN whole, or leave it as it was; `what` may hold "weights" and "logits".
 
     Raises UserError for a run that cannot be released so, Failed where a notebook fails on the rounded weights.
     """
@@ -131,18 +133,21 @@ def release(parameters: RunParameters, what: str = "") -> Path:
     return target
 
 
-def fill(stage: Path, parameters: RunParameters, training: train.Training, dataset: data.Dataset, what: str) -> None:
+def fill(
+    stage: Path, parameters: RunParameters, training: train.Training, dataset: data.Dataset, what: Collection[str]
+) -> None:
     """Put everything that is released into `stage`, which has an empty folder `training`."""
     run = measured = parameters.name
-    if what == "weights":
+    if "weights" in what:
         shipped.with_network(run, "WEIGHTS=1")
         round_weights(parameters, training, dataset, stage / "training")
         measured = measure_again(parameters, stage / "training")
+        training = shipped.load(paths.results(measured))
     else:
         source, told = complete_folder(paths.results(run)), {"weights_sha256": training.summary["weights_sha256"]}
         write_json(stage / "training" / "state.json", {**training.summary, "released": told})
         write_atomically(stage / "training" / "history.jsonl", (source / "history.jsonl").read_bytes())
-    if what == "logits":
+    if "logits" in what:
         keep_logits(parameters, training, dataset, stage / "training")
     show(paths.results(measured), stage)
     write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
@@ -173,11 +178,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", default="", help="the overrides the run was made with")
     parser.add_argument("--seed", default="", help="the seed the run was made with")
     parser.add_argument("--weights", action="store_true", help="with the weights, rounded to float16")
-    parser.add_argument("--logits", action="store_true", help="with the logits in place of the weights")
+    parser.add_argument("--logits", action="store_true", help="with the logits, in place of the weights or beside them")
     asked = parser.parse_args(arguments)
-    if asked.weights and asked.logits:
-        raise UserError("WEIGHTS=1 LOGITS=1: the weights give the logits; name one of the two")
-    what = "weights" if asked.weights else "logits" if asked.logits else ""
+    what = [name for name in ("weights", "logits") if getattr(asked, name)]
     parameters = execute.with_dataset(load(asked.run, asked.set, asked.seed))
     try:
         with locked(paths.results(parameters.name), parameters.name):

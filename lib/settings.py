@@ -167,6 +167,7 @@ class PredictTta(Compute):
     beside: str = option(
         "", "another normalisation of the test images, shown beside the training's", choices=("", *NORMALISATIONS)
     )
+    saved_logits: bool = option(True, "a release's saved logits stand for its network, as far as they go")
     shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
 
 

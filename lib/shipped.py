@@ -1,8 +1,8 @@
 """How a run takes a released training instead of training itself.
 
 ``results/released/RUN/training/`` holds state.json and history.jsonl as ``results/RUN/training/`` does, and with them
-weights.safetensors (lib.weights), or logits.npz (lib.logits) for a training whose weights are not kept, or neither:
-then it is only a record. What is taken becomes the run's own finished training, with the release's state.json.
+weights.safetensors (lib.weights) or logits.npz (lib.logits) for a training whose weights are not kept, or both, or
+neither: then it is only a record. What is taken becomes the run's own finished training, with the release's state.json.
 """
 
 import calendar
@@ -97,11 +97,12 @@ def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
 
 
 def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
-    """Put a training into a run's folder: state and history of `source`, `saved` as weights.pt, or its logits."""
+    """Put a training into a run's folder: state, history and any logits of `source`, and `saved` as weights.pt."""
     fresh = target.with_name("training.taken")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    for name in ("state.json", "history.jsonl", *([] if saved else [LOGITS])):
+    kept = [LOGITS] if not saved or (source / LOGITS).is_file() else []
+    for name in ("state.json", "history.jsonl", *kept):
         state.write_atomically(fresh / name, (source / name).read_bytes())
     summary = state.read_json(fresh / "state.json")
     # Whoever draws a training's progress takes a history written now for one that is being made now.

@@ -223,7 +223,7 @@ def without_weights(results, digits) -> Path:
 
 
 def test_saved_logits_are_those_of_the_network(results, without_weights, digits, trained):
-    network = logits.source(train.load_finished(trained / "tiny"), digits, PREDICT)
+    network = logits.FromNetwork(train.load_finished(trained / "tiny"), digits, PREDICT)
     saved = logits.source(shipped.load(results / "tiny"), digits, PREDICT)
     assert (network.kind, saved.kind) == ("weights", "logits") and "not here" in saved.told
     for part, images in (("test", digits.test), ("holdout", digits.holdout)):
@@ -259,6 +259,23 @@ def test_logits_of_other_weights_are_refused(results, without_weights, digits):
     state.write_json(without_weights / "state.json", {**summary, "weights_sha256": "0" * 64})
     with pytest.raises(UserError, match=r"of other weights than state\.json"):
         logits.source(shipped.load(results / "tiny"), digits, PREDICT)
+
+
+def test_logits_beside_weights_spare_the_prediction_as_far_as_they_go(results, rounded, digits):
+    """A release with both is taken with both; whatever its logits do not hold, the network computes."""
+    network = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
+    logits.write(rounded / shipped.LOGITS, network, digits, PREDICT)
+    shutil.rmtree(results / "tiny")
+    taken = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
+    saved = logits.source(taken, digits, PREDICT)
+    assert taken.model is not None and saved.kind == "logits" and "saved_logits: false" in saved.told
+    own = logits.source(taken, digits, replace(PREDICT, saved_logits=False))
+    assert own.kind == "weights"
+    ours, theirs = (one.views("test", digits.test, PREDICT.views) for one in (saved, own))
+    assert all(torch.equal(ours[view], theirs[view]) for view in PREDICT.views)
+    for change in ({"views": ("original", "shift_up_left")}, {"combination": "shifts"}, {"beside": "pixel"},
+                   {"shifted_set": "set.pkl"}):  # fmt: skip
+        assert logits.source(taken, digits, replace(PREDICT, **change)).kind == "weights", change
 
 
 def test_a_training_without_weights_is_finished_and_tells_it(results, without_weights, digits):
@@ -302,8 +319,6 @@ def test_an_interrupted_release_leaves_the_old_one(tmp_path, monkeypatch):
 def test_an_unfinished_run_is_one_line(results, capsys):
     with pytest.raises(UserError, match=r"results/tiny: no finished run there to release; make run-all RUN=tiny first"):
         release.finished(PARAMETERS)
-    with pytest.raises(UserError, match="name one of the two"):
-        release.main(["smoke", "--weights", "--logits"])
 
 
 def test_metrics_of_another_training_are_refused(results):
@@ -336,8 +351,8 @@ def test_other_seeds_are_those_of_the_same_parameters(results):
 
 @pytest.fixture(scope="module")
 def released(finished) -> Bundle:
-    """The bundle with a finished smoke run, released with its weights."""
-    done = finished.run("lib.release", "smoke", "--weights")
+    """The bundle with a finished smoke run, released with its weights and their logits."""
+    done = finished.run("lib.release", "smoke", "--weights", "--logits")
     assert done.returncode == 0, done.stdout + done.stderr
     return finished
 
@@ -371,7 +386,7 @@ def test_a_release_holds_what_it_says_and_no_more(released):
         "figures", "metrics.json", "model_card.md", "report.html", "training"
     ]  # fmt: skip
     names = sorted(path.name for path in (folder / "training").iterdir())
-    assert names == ["history.jsonl", "state.json", "weights.safetensors"]
+    assert names == ["history.jsonl", "logits.npz", "state.json", "weights.safetensors"]
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".pdf", ".svg"}
     page = (folder / "report.html").read_text()
     assert not re.search(r'<a [^>]*href="(?!#|https?:)', page)  # the other pages are not there
@@ -428,6 +443,8 @@ def test_a_clone_runs_the_released_training(clone, released):
     ours, theirs = metrics_in(clone.results()), metrics_in(clone.folder / "results/released/smoke")
     assert ours["train"]["weights_sha256"] == theirs["train"]["weights_sha256"]
     assert (ours["test"], ours["confusion"]) == (theirs["test"], theirs["confusion"])
+    assert (ours["predicted_from"], theirs["predicted_from"]) == ("logits", "weights")
+    assert "logits that are kept beside the weights" in (clone.results() / "04_predict_tta.html").read_text()
     assert re.search(r'<div class="alarm">[^<]*trained elsewhere', (clone.results() / "03_train.html").read_text())
     for page in ("03_train.html", "report.html"):
         text = (clone.results() / page).read_text()
