@@ -1,4 +1,4 @@
-"""results/index.html: one row a run, read from the runs' metrics.json."""
+"""results/index.html: one row a run, done here or released, read from the runs' metrics.json."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ TEMPLATE = Path(__file__).resolve().parent / "template"
 DATASETS = {"cifar10": "CIFAR-10", "cifar10-subset": "A subset of CIFAR-10", "digits": "Handwritten digits"}
 ACRONYMS = {"tta": "TTA"}
 MISSING = "–"
+RELEASED = "released/"  # of the folders of results/ that hold released runs
 
 
 def template(name: str, filters: Mapping[str, Callable] | None = None):
@@ -63,7 +64,8 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     pages = [path.stem for path in sorted(paths.results(run).glob("[0-9][0-9]_*.html"))]
     report, seconds = paths.results(run) / "report.html", number(metrics, "train", "seconds")
     return {
-        "run": run,
+        "run": run.removeprefix(RELEASED),
+        "released": run.startswith(RELEASED),
         "notice": notice_of(metrics),
         "parameters": MISSING if size is None else f"{int(size):,}",
         "accuracy": percent(number(metrics, "test", "accuracy")),
@@ -107,9 +109,13 @@ def _beyond() -> list[tuple[str, str]]:
 
 
 def write_index() -> Path:
-    """Write results/index.html over all runs with metrics, the most accurate of each dataset first."""
+    """Write results/index.html over all runs with metrics, the most accurate of each dataset first.
+
+    A released run has a row where it was not done here.
+    """
     runs = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
-    found = {run: read_metrics(run) for run in runs}
+    released = [path.parent.name for path in paths.RESULTS.glob(f"{RELEASED}*/metrics.json")]
+    found = {run: read_metrics(run) for run in [*runs, *(RELEASED + run for run in released if run not in runs)]}
     groups: dict[str, list[dict[str, Any]]] = {}
     for run, metrics in sorted(((run, metrics) for run, metrics in found.items() if metrics), key=_order):
         dataset = str(metrics.get("dataset") or "Dataset not recorded")

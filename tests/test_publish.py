@@ -248,7 +248,7 @@ def test_a_run_without_notebooks_is_one_line(results):
 
 
 def metrics(results, run, text=None, **values):
-    (results / run).mkdir()
+    (results / run).mkdir(parents=True)
     (results / run / "metrics.json").write_text(text or json.dumps(values))
 
 
@@ -285,6 +285,15 @@ def test_index_links_to_claims_and_studies(run):
         (results / page).write_text("<p>x")
     links = {link["href"]: link.get_text() for link in soup(publish.write_index()).find_all("a")}
     assert links["study.html"] == "The report's claims" and links["studies/small/study.html"] == "Study: small"
+
+
+def test_index_shows_a_released_run_where_it_was_not_done_here(results):
+    for folder in ("released/cpu", "released/best", "best"):
+        metrics(results, folder, dataset="cifar10", test={"accuracy": 0.9})
+        (results / folder / "report.html").write_text("<p>x")
+    rows = soup(publish.write_index()).select("tbody tr:not(.group)")
+    assert [row.th.get_text(" ").split() for row in rows] == [["best"], ["cpu", "released"]]
+    assert [row.a["href"] for row in rows] == ["best/report.html", "released/cpu/report.html"]
 
 
 def test_index_without_runs(results):
