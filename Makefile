@@ -24,6 +24,7 @@ READY := $(VENV)/.installed-$(LOCK)
 # BIN=/path/to/bin takes the Python there with the packages it has, and installs nothing: a container, a cluster's module.
 ifeq ($(origin BIN),command line)
 READY :=
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 $(if $(wildcard $(BIN)/python),,$(error BIN=$(BIN): no python there; name the folder that holds it))
 endif
 # The engine of `make study-cluster`, in an environment of its own.
