@@ -16,6 +16,9 @@ from lib.settings import COMMON, SECTIONS, build, check, own_fields
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
 FILE_KEYS = ("base",)
+PAGE_ONLY = (
+    "06_report."  # values of this section change a page and no result, so they lead to no directory of their own
+)
 ABLATIONS = "ablations"  # folder below params/ of runs that only serve a study
 
 
@@ -41,6 +44,11 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+def read_yaml(text: str) -> Any:
+    """Return what a YAML text holds; raises YAMLError or ValueError, also for a key given twice."""
+    return yaml.load(text, Loader=_Loader)
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,8 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[name] = value
-    name = directory_name(run, changes)
+    named = {key: value for key, value in changes.items() if not key.startswith(PAGE_ONLY)}
+    name = directory_name(run, named)
     if name != run and name in runs():
         raise UserError(f"SET: its results would go to results/{name}, which belongs to {_file(name)}")
     values = {notebook: _notebook_values(notebook, tree, name, where) for notebook in notebooks()}
@@ -172,7 +181,7 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
     where = _file(run)
     path = paths.PARAMS / where.removeprefix("params/")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        tree = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
@@ -273,7 +282,7 @@ def _check_override(key: str, value: Any) -> None:
 
 def _scalar(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        return read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: {text!r} is not a value ({_problem(error)})") from error
 

@@ -55,8 +55,8 @@ def read_plan(name: str, tiny: bool = False) -> Plan:
     if name not in known:
         raise UserError(f"PLAN={name}: no file {where}; plans: {', '.join(known)}{nearest(name, known)}")
     try:
-        tree = yaml.safe_load((paths.PARAMS / "studies" / f"{name}.yaml").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = params.read_yaml((paths.PARAMS / "studies" / f"{name}.yaml").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())}); mend it") from error
     allowed = [field.name for field in fields(Plan) if field.name not in ("name", "tiny")]
     if not isinstance(tree, dict) or not {"runs", "seeds"} <= set(tree):
@@ -83,7 +83,7 @@ def _check_plan(tree: dict[str, Any], where: str) -> None:
     share, images = tree.get("epochs", 1.0), tree.get("train_images", 0)
     if type(share) not in (int, float) or not 0 < share <= 1:
         raise UserError(f"{where}: epochs = {share!r}: must be a share above 0, at most 1")
-    if tree.get("judged_on", "test") not in JUDGED_ON:
+    if str(tree.get("judged_on", "test")) not in JUDGED_ON:
         raise UserError(f"{where}: judged_on = {tree['judged_on']!r}: must be one of {', '.join(JUDGED_ON)}")
     if type(images) is not int or not 0 <= images <= 50_000:
         raise UserError(f"{where}: train_images = {images!r}: must be a whole number, 0 (all) to 50,000")

@@ -49,20 +49,35 @@ def method(metrics: dict[str, Any]) -> str:
     looked = "the test set was looked at once, after that"
     if recipe["audit"]:
         looked = "the test set was followed all along, to show what choosing by it does (an audit, no result)"
+    kept = f", {data['holdout']:,} are held out for choices" if data["holdout"] else ""
+    padding = {"zero": "zeros", "reflect": "reflection"}[recipe["crop_mode"]]
     return (
-        f"{data['train']:,} images are trained on, {data['holdout']:,} are held out for choices. Images are cropped "
-        f"at random after {recipe['crop_padding']} pixels of padding and {_flipped(recipe)}; {_mixing(recipe)}. "
-        f"{_optimiser(recipe)} (momentum {recipe['momentum']:g}, weight decay {recipe['weight_decay']:g}, "
-        f"batch {recipe['batch_size']}) runs {_schedule(recipe)}{_extras(recipe)}. The weights are {weights}. "
+        f"{data['train']:,} images are trained on{kept}. Images are cropped at random after {recipe['crop_padding']} "
+        f"pixels of padding by {padding} and {_flipped(recipe)}{_spoilt(recipe)}; {_mixing(recipe)}. "
+        f"{_optimiser(recipe)} (weight decay {recipe['weight_decay']:g}, batch {recipe['batch_size']}) runs "
+        f"{_schedule(recipe)}{_extras(recipe)}. The weights are {weights}. "
         f"Views for test-time augmentation {chosen}; {looked}."
     )
 
 
 def _optimiser(recipe: dict[str, Any]) -> str:
+    nesterov = "Nesterov " if recipe["nesterov"] else ""
+    sgd = f"tochastic gradient descent with {nesterov}momentum {recipe['momentum']:g}"
     if recipe.get("optimiser", "sgd") == "sgd":
-        return "Stochastic gradient descent"
+        return f"S{sgd}"
     muon = f"rate {recipe['muon_learning_rate']:g}, momentum {recipe['muon_momentum']:g}"
-    return f"Muon (Jordan, 2024; {muon}) moves the convolutions; stochastic gradient descent, all else,"
+    return f"Muon (Jordan et al., 2024; {muon}) for the convolutions and s{sgd} for all else"
+
+
+def _spoilt(recipe: dict[str, Any], phase: str = "") -> str:
+    """Return the rarer augmentations of a phase ("" or "phase2_"), for a sentence: none that is not used."""
+    low, high = recipe["blur_sigma"]
+    kinds = [
+        ("vertical_flip", "turned upside down with probability {:g}"),
+        ("blur", f"blurred with probability {{:g}} (kernel {recipe['blur_kernel']}, sigma {low:g} to {high:g})"),
+        ("erasing", "a part erased with probability {:g}"),
+    ]
+    return "".join(f", {told.format(recipe[phase + key])}" for key, told in kinds if recipe[phase + key])
 
 
 def _extras(recipe: dict[str, Any]) -> str:
@@ -94,11 +109,16 @@ def _mixing(recipe: dict[str, Any]) -> str:
 
 
 def _schedule(recipe: dict[str, Any]) -> str:
-    first = f"for {recipe['epochs']} epochs under a {recipe['schedule']} schedule from {recipe['learning_rate']:g}"
+    first = (f"for {recipe['epochs']} epochs under a {recipe['schedule'].replace('_', '-')} schedule from "
+             f"{recipe['learning_rate']:g}")  # fmt: skip
+    if recipe["warmup_epochs"] and recipe["schedule"] != "one_cycle":
+        first += f" after {recipe['warmup_epochs']:g} epochs of warm-up"
     if not recipe["phase2_epochs"]:
         return first
-    return (f"{first}, then {recipe['phase2_epochs']} more under a {recipe['phase2_schedule']} schedule from "
-            f"{recipe['phase2_learning_rate']:g}")  # fmt: skip
+    then = _spoilt(recipe, "phase2_").removeprefix(", ")
+    return (f"{first}, then {recipe['phase2_epochs']} more under a {recipe['phase2_schedule'].replace('_', '-')} "
+            f"schedule from {recipe['phase2_learning_rate']:g}" + (f", the images now {then}" if then else "")
+            )  # fmt: skip
 
 
 def averaging(metrics: dict[str, Any]) -> str:
@@ -133,7 +153,9 @@ def stale(metrics: dict[str, Any]) -> str:
 
 def scope(metrics: dict[str, Any]) -> str:
     """Return, as Markdown, what the result covers and what it rests on: data, origin of the training, its code."""
-    covers = f"> One seed ({metrics['seed']}) on the full dataset; seeds differ by some tenths of a point."
+    covers = f"> One seed ({metrics['seed']}) on the full dataset; another seed gives another accuracy."
+    if metrics["parameters"] != metrics["reference_network"]["parameters"]:
+        covers += " Network and recipe are this run's own: what is reported stands beside it, it is no reproduction."
     if metrics["notice"]:
         covers = (f"> This run covers {metrics['notice']}; its accuracy says that the path works, not what the recipe "
                   "reaches, and is not comparable with the reported one.")  # fmt: skip
@@ -181,9 +203,9 @@ def provenance(metrics: dict[str, Any]) -> pd.DataFrame:
     dirty = {True: ", with uncommitted changes", False: "", None: ""}[environment.get("dirty")]
     rows = {
         "run": f"{metrics['run']}, seed {metrics['seed']}",
-        "commit": f"{environment['commit'][:12]}{dirty}",
+        "trained at commit": f"{environment['commit'][:12]}{dirty}",
         "data": f"{metrics['dataset']}, SHA-256 {metrics['data_checksum'][:16]}…",
-        "device": f"{environment['device']} ({environment['device_name']}, {environment['cpu_capability']})",
+        "device": f"{environment['device'].upper()} ({environment['device_name']}, {environment['cpu_capability']})",
         "arithmetic": f"{environment['precision']}, {environment['threads']} threads",
         "software": f"Python {environment['python']} on {environment['system']}; "
         + ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version),
@@ -205,4 +227,4 @@ def sources(metrics: dict[str, Any]) -> pd.DataFrame:
     }
     recorded = metrics["provenance"]
     rows = [(what, name, recorded[name]["commit"][:12]) for what, name in groups.items() if name in recorded]
-    return pd.DataFrame(rows, columns=["numbers", "recorded by", "commit"])
+    return pd.DataFrame(rows, columns=["numbers", "recorded by", "at commit"])

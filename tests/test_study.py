@@ -297,6 +297,8 @@ def test_shipped_plans_are_the_report_s_claims():
         ("runs: [smoke]\nseeds: [1]\nset: 03_train.epochs=2\n", "set: 03_train.epochs: a plan says that"),
         ("runs: [smoke]\nseeds: [1]\nset: seed=2\n", "set: seed: a plan says that"),
         ("runs: [smoke\n", "not valid YAML"),
+        ("runs: [smoke]\nseeds: [1]\nruns: [quick]\n", "key 'runs' is given twice"),
+        ("runs: [smoke]\nseeds: [1]\njudged_on: [test]\n", "judged_on = ['test']: must be one of"),
         ("- smoke\n", "must hold at least"),
     ],
 )
