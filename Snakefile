@@ -9,6 +9,7 @@ PLAN, TINY = config["plan"], "1" if config.get("tiny") else ""
 JOBS, TODO = str(config["jobs"]).split(), str(config["todo"]).split()
 TOGETHER = int(config.get("jobs_per_gpu", 1))
 SCRATCH = str(config.get("scratch") or "")
+BIN = shlex.quote(str(config.get("bin") or ".venv/bin"))
 HOME = shlex.quote(str(config.get("home") or "."))
 FOLDER = f"results/studies/{PLAN}{'-tiny' if TINY else ''}/cluster"
 
@@ -32,8 +33,8 @@ rule train:
     params:
         log=f"{FOLDER}/{{pack}}.log",
         jobs=lambda wildcards: " ".join(PACKS[wildcards.pack]),
-        root=f"$(.venv/bin/python -m lib.node_data {shlex.quote(SCRATCH)})" if SCRATCH else "$(printenv CIFAR10_ROOT || true)",
+        root=f"$({BIN}/python -m lib.node_data {shlex.quote(SCRATCH)})" if SCRATCH else "$(printenv CIFAR10_ROOT || true)",
     shell:
         "cd {HOME} && exec >>{params.log} 2>&1; echo \"$(date) on $(hostname): {params.jobs}\"; root={params.root} && "
         "CIFAR10_ROOT=$root BUNDLE_OFFLINE=1 make --no-print-directory --keep-going -j{TOGETHER} study-jobs "
-        "PLAN={PLAN} TINY={TINY} WAIT=600 JOBS='{params.jobs}'"
+        "PLAN={PLAN} TINY={TINY} WAIT=600 BIN={BIN} JOBS='{params.jobs}'"

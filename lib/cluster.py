@@ -19,10 +19,12 @@ from lib import fetch, paths, study
 from lib.errors import UserError, exit_on_user_error, nearest
 from lib.lock import Failed, locked
 from lib.model import count_by_hand
+from lib.params import read_yaml
 from lib.plan import Plan, find_job, read_plan
 
 PROFILES = paths.ROOT / "cluster"
 ENGINE = paths.ROOT / ".venv-cluster" / "bin" / "snakemake"
+EXECUTORS = ("local", "slurm", "kubernetes")  # those that requirements-cluster.txt brings
 OWN_KEYS = {"jobs_per_gpu": 1, "scratch": "", "home": ""}  # of a profile's `config`, with their defaults
 MAKES_OWN = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of the make above, of no use to those on the nodes
 # At most, while it trains: weights, momentum, average, in the checkpoint being written and the two before it.
@@ -37,14 +39,15 @@ def read_profile(name: str) -> dict[str, Any]:
     if name not in known:
         raise UserError(f"PROFILE={name}: no file {where}; profiles: {', '.join(known)}{nearest(name, known)}")
     try:
-        tree = yaml.safe_load((PROFILES / name / "config.yaml").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = read_yaml((PROFILES / name / "config.yaml").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())}); mend it") from error
     if not isinstance(tree, dict) or "executor" not in tree:
         raise UserError(f"{where}: must say at least 'executor: local', slurm or kubernetes; see cluster/slurm")
+    _check_kinds(tree, where)
     if tree.get("container-image") == "NAME":
         raise UserError(f"{where}: container-image: NAME: write the name of your image; its comment says what it needs")
-    pairs = [str(pair).partition("=") for pair in tree.get("config") or []]
+    pairs = [pair.partition("=") for pair in tree.get("config") or []]
     own = {key: value for key, _, value in pairs}
     for key in own:
         if key not in OWN_KEYS:
@@ -54,6 +57,18 @@ def read_profile(name: str) -> dict[str, Any]:
     if not together.isdigit() or not 1 <= int(together) <= 32:
         raise UserError(f"{where}: config: jobs_per_gpu={together}: must be a whole number from 1 to 32")
     return {**tree, "config": {**OWN_KEYS, **own}}
+
+
+def _check_kinds(tree: dict[str, Any], where: str) -> None:
+    executor, config = tree["executor"], tree.get("config") or []
+    if executor not in EXECUTORS:
+        raise UserError(f"{where}: executor: {executor}: must be one of {', '.join(EXECUTORS)}"
+                        f"{nearest(str(executor), list(EXECUTORS))}")  # fmt: skip
+    for key in ("jobs", "cores", "retries"):
+        if key in tree and (type(tree[key]) is not int or tree[key] < (key != "retries")):
+            raise UserError(f"{where}: {key}: {tree[key]}: must be a whole number")
+    if not isinstance(config, list) or not all(isinstance(pair, str) and "=" in pair for pair in config):
+        raise UserError(f"{where}: config: must be a list of lines such as '- jobs_per_gpu=1'")
 
 
 def check_engine(executor: str, profile: str) -> None:
@@ -117,10 +132,16 @@ def fetch_data(plan: Plan, jobs: Sequence[str], say=print) -> None:
         fetch.resolve(dataset, say=say)
 
 
+def environment() -> str:
+    """Return the folder of this Python: as jobs find it, below the bundle where it lies there."""
+    folder = Path(sys.executable).parent
+    return folder.relative_to(paths.ROOT).as_posix() if folder.is_relative_to(paths.ROOT) else str(folder)
+
+
 def command(plan: Plan, profile: str, told: dict[str, Any], jobs: Sequence[str]) -> list[str]:
     """Return the call of Snakemake that trains `jobs`; `told`: the profile, as from read_profile."""
     own = {"plan": plan.name.removesuffix("-tiny") if plan.tiny else plan.name, "tiny": "1" if plan.tiny else "",
-           "jobs": " ".join(plan.jobs()), "todo": " ".join(jobs), **told["config"]}  # fmt: skip
+           "jobs": " ".join(plan.jobs()), "todo": " ".join(jobs), "bin": environment(), **told["config"]}  # fmt: skip
     asked = [str(ENGINE), "--profile", str(PROFILES / profile), "--nolock", "--rerun-incomplete",
              "--forcerun", "train", "--quiet", "host", "rules", "reason",
              "--config", *(f"{key}={value}" for key, value in own.items())]  # fmt: skip
@@ -130,6 +151,15 @@ def command(plan: Plan, profile: str, told: dict[str, Any], jobs: Sequence[str])
     return asked
 
 
+def check_profile(plan: Plan, profile: str, told: dict[str, Any], jobs: Sequence[str]) -> None:
+    """Have the engine read profile and jobs without submitting any; UserError with what it says against them."""
+    asked = [*command(plan, profile, told, jobs), "--dry-run"]
+    tried = subprocess.run(asked, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        said = [line for line in (tried.stderr or tried.stdout).splitlines() if line.strip()]
+        raise UserError(f"cluster/{profile}/config.yaml: Snakemake refuses it ({' '.join(said[-1].split())}); mend it")
+
+
 def submit(plan: Plan, profile: str, told: dict[str, Any], jobs: Sequence[str]) -> int:
     """Run Snakemake until every job is done or has failed for good; return its code.
 
@@ -137,8 +167,8 @@ def submit(plan: Plan, profile: str, told: dict[str, Any], jobs: Sequence[str]) 
     """
     print(f"{len(jobs)} of {len(plan.jobs())} jobs to do, profile {profile}; their logs: "
           f"{paths.shown(study.folder_of(plan.name) / 'cluster')}", flush=True)  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if key not in MAKES_OWN}
-    process = subprocess.Popen(command(plan, profile, told, jobs), cwd=paths.ROOT, env=environment)
+    without_make = {key: value for key, value in os.environ.items() if key not in MAKES_OWN}
+    process = subprocess.Popen(command(plan, profile, told, jobs), cwd=paths.ROOT, env=without_make)
     signal.signal(signal.SIGINT, lambda number, frame: None)  # a terminal's ^C reaches the engine by itself
     signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     return process.wait()
@@ -151,12 +181,14 @@ def study_on_cluster(plan: Plan, profile: str, check: bool = False) -> int:
     check_room(plan, jobs, int(told.get("jobs") or told.get("cores") or 1) * int(told["config"]["jobs_per_gpu"]))
     if told["executor"] == "slurm":
         check_queue(plan)
+    if jobs:
+        fetch_data(plan, jobs, print if check else lambda text, **_: None)
     if check:
         return 0
     folder, code = study.folder_of(plan.name) / "cluster", 0
     with locked(folder, f"studies/{plan.name}/cluster"):
         if jobs:
-            fetch_data(plan, jobs)
+            check_profile(plan, profile, told, jobs)
             code = submit(plan, profile, told, jobs)
     shown = [study.__name__, "collect", plan.name.removesuffix("-tiny"), *(["--tiny"] if plan.tiny else [])]
     collected = subprocess.run([sys.executable, "-m", *shown], cwd=paths.ROOT, check=False).returncode

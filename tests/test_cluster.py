@@ -64,6 +64,16 @@ def test_slurm_profile_has_time_memory_gpu_and_goes_on_after_a_loss():
         ("executor: [slurm\n", "not valid YAML"),
         ("jobs: 3\n", "must say at least 'executor"),
         ("executor: slurm\nconfig: [jobs_per_gpus=2]\n", "unknown key 'jobs_per_gpus' (did you mean 'jobs_per_gpu'?)"),
+        ("executor: slrum\n", "executor: slrum: must be one of local, slurm, kubernetes (did you mean 'slurm'?)"),
+        ("executor:\n", "executor: None: must be one of"),
+        ("executor: local\njobs: many\n", "jobs: many: must be a whole number"),
+        ("executor: local\ncores: 0\n", "cores: 0: must be a whole number"),
+        ("executor: local\nretries: x\n", "retries: x: must be a whole number"),
+        ("executor: local\nconfig: 5\n", "config: must be a list of lines such as '- jobs_per_gpu=1'"),
+        ("executor: local\nconfig: jobs_per_gpu=2\n", "config: must be a list"),
+        ("executor: local\nconfig: {jobs_per_gpu: 2}\n", "config: must be a list"),
+        ("executor: local\nconfig:\n  - jobs_per_gpu\n", "config: must be a list"),
+        ("executor: local\nexecutor: slurm\n", "key 'executor' is given twice"),
         ("executor: slurm\nconfig: [jobs_per_gpu=0]\n", "jobs_per_gpu=0: must be a whole number from 1 to 32"),
         ("executor: slurm\nconfig: [jobs_per_gpu=many]\n", "jobs_per_gpu=many: must be"),
     ],
@@ -76,6 +86,28 @@ def test_mistake_in_a_profile_is_one_line(tmp_path, monkeypatch, text, said):
         cluster.read_profile("mine")
     assert "cluster/mine/config.yaml" in str(caught.value) and said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_engine_refuses_is_one_line(tmp_path, monkeypatch):
+    """With a stand-in that refuses as Snakemake does, after its usage."""
+    path = tmp_path / "engine"
+    path.write_text(
+        "#!/bin/sh\necho 'usage: snakemake [-h]\n' >&2; echo 'error: unrecognized arguments: --coress=2' >&2; exit 2\n"
+    )
+    path.chmod(0o755)
+    monkeypatch.setattr(cluster, "ENGINE", path)
+    told = {"executor": "local", "config": {}}
+    with pytest.raises(UserError) as caught:
+        cluster.check_profile(plans.read_plan("small"), "mine", told, ["as_written@42"])
+    assert str(caught.value) == ("cluster/mine/config.yaml: Snakemake refuses it (error: unrecognized arguments: "
+                                 "--coress=2); mend it")  # fmt: skip
+
+
+def test_jobs_are_given_the_python_that_submits_them(monkeypatch):
+    monkeypatch.setattr(cluster.sys, "executable", str(ROOT / ".venv" / "bin" / "python"))
+    assert cluster.environment() == ".venv/bin"
+    monkeypatch.setattr(cluster.sys, "executable", "/opt/torch/bin/python")
+    assert cluster.environment() == "/opt/torch/bin"
 
 
 def test_kubernetes_wants_an_image():
@@ -222,7 +254,7 @@ def test_lock_is_waited_for(tmp_path):
 def test_snakefile_names_only_what_the_profiles_may_set():
     """Every key of `config` that the Snakefile reads is one that lib.cluster gives."""
     read = set(re.findall(r'config(?:\.get\(|\[)"(\w+)"', (ROOT / "Snakefile").read_text()))
-    assert read == {"plan", "tiny", "jobs", "todo", *cluster.OWN_KEYS}
+    assert read == {"plan", "tiny", "jobs", "todo", "bin", *cluster.OWN_KEYS}
 
 
 def test_profiles_are_yaml_the_engine_reads():

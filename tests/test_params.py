@@ -362,7 +362,7 @@ DIFFERENT = [
     "03_train.holdout_images=200", "04_predict_tta.holdout_images=200", "03_train.learning_rate=0.5",
     "03_train.learning_rate=0.05", "03_train.learning_rate=1e-5", "04_predict_tta.views=[original]",
     "04_predict_tta.shifted_set=a/b", "04_predict_tta.shifted_set=a_b", "04_predict_tta.shifted_set=a//b",
-    "03_train.epochs=1 03_train.batch_size=32", 
+    "03_train.epochs=1 03_train.batch_size=32",
     "widths=[8,8,8,8]", "widths=[8,8,8,80]", "04_predict_tta.shifted_set='" + "x" * 200 + "'",
 ]  # fmt: skip
 
