@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lib.study_words import CAUTION, decimals, described, judged, mixed, notice_
 
 FILTERS = ("percent", "points", "decimals", "images", "p_of", "words", "count", "machine")  # of study_words
 Job = Mapping[str, Any]
+NOTICE_WIDTH = 110  # characters of a line above the figure
 MANY_RUNS = 3  # with more, the views are shown for the bases only
 AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
 
@@ -95,7 +97,7 @@ def _bases_first(table: pd.DataFrame) -> pd.DataFrame:
 def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
     """Write `path`.svg and .pdf with the notice on them; return the figure as a data URI, its text as outlines."""
     if notice:
-        figure.suptitle(notice, fontsize=8, color=plots.RED, x=0.995, ha="right")
+        figure.suptitle(textwrap.fill(notice, NOTICE_WIDTH), fontsize=8, color=plots.RED, x=0.995, ha="right")
     with mpl.rc_context(plots.STYLE):
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
