@@ -86,8 +86,9 @@ def test_an_environment_of_ones_own_finds_this_bundle_wherever_it_is(bundle):
     code = "import lib, os; print(lib.__file__); os.chdir('/'); print(os.environ['PYTHONPATH'])"
     (bundle.folder / "asks.mk").write_text(f'include Makefile\nasks:\n\t@$(BIN)/python -c "{code}"\n')
     ended = subprocess.run(
-        ["make", "--file", "asks.mk", "asks", f"BIN={Path(sys.executable).parent}"], cwd=bundle.folder, text=True,
-        capture_output=True, timeout=60, check=True, env={**os.environ, "PYTHONPATH": "/elsewhere"},
+        ["make", "--no-print-directory", "--file", "asks.mk", "asks", f"BIN={Path(sys.executable).parent}"],
+        cwd=bundle.folder, text=True, capture_output=True, timeout=60, check=True,
+        env={**os.environ, "PYTHONPATH": "/elsewhere"},
     )  # fmt: skip
     assert ended.stdout.split() == [f"{bundle.folder}/lib/__init__.py", f"{bundle.folder}:/elsewhere"]
 
