@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 from lib import metrics
+from lib.claim import points
 
 
 class Effect(NamedTuple):
@@ -18,8 +19,7 @@ class Effect(NamedTuple):
     p: float
 
     def __str__(self) -> str:
-        size, low, high = (f"{100 * value:+.2f}" for value in self[:3])
-        return f"{size} points (95% interval {low} to {high})"
+        return f"{points(self.size)} points (95% interval {points(self.low)} to {points(self.high)})"
 
 
 def t_effect(size: float, error: float, degrees: float) -> Effect:
