@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lib import compute
 from lib.settings import Train
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic, chosen by Jordan for speed near zero
@@ -15,11 +16,13 @@ NEWTON_SCHULZ_STEPS = 5
 def orthogonal(matrices: Tensor) -> Tensor:
     """Return U V^T approximately, for each matrix U S V^T: all singular values brought near 1 (0.7 to 1.2).
 
-    Newton-Schulz iteration in bfloat16 (Jordan et al., Muon, 2024); (..., rows, columns), same dtype back.
+    Newton-Schulz iteration in bfloat16 (Jordan et al., Muon, 2024), or in float32 where the processor only emulates
+    bfloat16, which takes many times as long; (..., rows, columns), same dtype back.
     """
     a, b, c = NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
-    x = (matrices if wide else matrices.mT).bfloat16()
+    native = compute.bf16_is_native(matrices.device)
+    x = (matrices if wide else matrices.mT).to(torch.bfloat16 if native else torch.float32)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
@@ -100,7 +103,7 @@ def make_optimiser(model: nn.Module, recipe: Train) -> torch.optim.Optimizer | T
     are spared the weight decay unless decay_all. Shifts are trained `shift_rate` times as fast, and decay by as much
     less, so that the decay of a step stays what it was. Muon takes the convolutions, SGD all else.
     """
-    shifts, filters, vectors, matrices = sorted_parameters(model, recipe)
+    shifts, filters, vectors, matrices = sorted_parameters(model)
     decay = recipe.weight_decay
     vector_decay = decay if recipe.decay_all else 0.0
     if recipe.optimiser == "sgd":
@@ -130,7 +133,7 @@ def _merged(groups: list[dict]) -> list[dict]:
     return list(merged.values())
 
 
-def sorted_parameters(model: nn.Module, recipe: Train) -> tuple[list, list, list, list]:
+def sorted_parameters(model: nn.Module) -> tuple[list, list, list, list]:
     """Return the trained parameters: shifts (batch norm's, convolutions'), filters, other vectors, other matrices."""
     shifts, filters, vectors, matrices = [], [], [], []
     for module in model.modules():
@@ -156,7 +159,7 @@ def at_sharpest(model: nn.Module, radius: float, adaptive: bool) -> Iterator[Non
     statistics = [one for one in model.buffers() if one.is_floating_point()]
     kept, kept_statistics = _copies(weights), _copies(statistics)
     with torch.no_grad():
-        scales = [weight.abs() if adaptive else torch.ones_like(weight) for weight in weights]
+        scales = [weight.abs() if adaptive else 1.0 for weight in weights]
         slopes = [scale * weight.grad for scale, weight in zip(scales, weights, strict=True)]
         norm = torch.stack(torch._foreach_norm(slopes)).norm().clamp(min=1e-12)
         for weight, scale, slope in zip(weights, scales, slopes, strict=True):

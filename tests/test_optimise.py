@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib import model, optimise, step
+from lib import compute, model, optimise, step
 from lib.settings import Train
 
 TINY = Train(blocks=(1, 1), widths=(8, 16), strides=(1, 2), batch_size=8, learning_rate=0.05, weight_decay=1e-3)
@@ -21,8 +21,10 @@ def grouped(built, **changes):
     return optimise.make_optimiser(built, dataclasses.replace(TINY, **changes))
 
 
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (3, 16, 40)])
-def test_orthogonal_brings_all_singular_values_near_one(shape):
+def test_orthogonal_brings_all_singular_values_near_one(shape, native, monkeypatch):
+    monkeypatch.setattr(compute, "bf16_is_native", lambda device: native)
     matrices = weights(*shape) * 7
     found = torch.linalg.svdvals(optimise.orthogonal(matrices))
     assert found.min() > 0.3 and found.max() < 1.3
@@ -31,6 +33,16 @@ def test_orthogonal_brings_all_singular_values_near_one(shape):
     assert torch.nn.functional.cosine_similarity(
         optimise.orthogonal(matrices).flatten(), (left @ right).flatten(), dim=0
     ) > 0.97  # fmt: skip
+
+
+def test_where_bfloat16_is_only_emulated_orthogonal_computes_in_float32(monkeypatch):
+    monkeypatch.setattr(compute, "bf16_is_native", lambda device: False)
+    matrix = weights(8, 72)
+    exact = matrix.double() / matrix.double().norm()
+    for _ in range(5):  # the iteration as Jordan gives it, in float64
+        gram = exact @ exact.T
+        exact = 3.4445 * exact + (-4.7750 * gram + 2.0315 * gram @ gram) @ exact
+    torch.testing.assert_close(optimise.orthogonal(matrix), exact.float(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 24), (24, 8)])
