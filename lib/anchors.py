@@ -38,7 +38,8 @@ class Result:
     """A network and what its training cost. None: not stated by others, not readable here.
 
     Accuracies are fractions of 1, single view, one a seed, of others the one that is reported, over `runs` trainings;
-    `averaged` is that of ours with averaged views. `source` is "" where the figures were measured here.
+    `averaged` is that of ours with averaged views. `times` holds for each kind of machine the wall time of a training
+    in seconds, the mean over its seeds, and its name. `source` is "" where the figures were measured here.
     """
 
     name: str
@@ -48,8 +49,7 @@ class Result:
     accuracies: tuple[float, ...]
     runs: int | None
     pflop: float | None
-    seconds: float | None
-    device: str
+    times: tuple[tuple[float, str], ...]
     source: str = ""
     joules: float | None = None
     averaged: float | None = None
@@ -109,7 +109,7 @@ def others() -> list[Result]:
     """Return what others report, the most accurate first."""
     return [
         Result(one["network"], one["parameters"], one["mmac"], one["epochs"], (one["accuracy"],), one["runs"],
-               one["training_pflop"], one["seconds"], one["device"] or "", one["source"],
+               one["training_pflop"], ((one["seconds"], one["device"]),) if one["seconds"] else (), one["source"],
                computed="training_pflop" in one["computed"])
         for one in record.reference()["others"]
     ]  # fmt: skip
@@ -129,15 +129,24 @@ def _of_seeds(name: str, seeds: list[dict[str, Any]]) -> Result:
     return Result(
         name + stale, seeds[0]["parameters"], seeds[0]["mmac"], trains[0]["epochs"],
         tuple(metrics["test"]["accuracy"] for metrics in seeds), len(seeds), trains[0]["tflop"] / 1e3,
-        fmean(train["seconds"] for train in trains), "; ".join(sorted({_device(metrics) for metrics in seeds})),
-        joules=None if None in used else fmean(used),
+        _times(seeds), joules=None if None in used else fmean(used),
         averaged=fmean(averaged) if len(averaged) == len(seeds) else None,
     )  # fmt: skip
 
 
-def _device(metrics: dict[str, Any]) -> str:
-    machine = metrics["environment"]
-    return f"CPU, {machine['threads']} threads" if machine["device"] == "cpu" else machine["device_name"]
+def _times(seeds: list[dict[str, Any]]) -> tuple[tuple[float, str], ...]:
+    """Return the mean wall time on each kind of machine, the fastest first."""
+    times: dict[str, list[float]] = {}
+    for metrics in seeds:
+        times.setdefault(_device(metrics["environment"]), []).append(metrics["train"]["seconds"])
+    return tuple(sorted((fmean(seconds), device) for device, seconds in times.items()))
+
+
+def _device(machine: dict[str, Any]) -> str:
+    """Return what a training's time depends on: a GPU's name, or a CPU's threads and precision."""
+    if machine["device"] == "cpu":
+        return f"CPU, {machine['threads']} threads, {machine['precision']}"
+    return machine["device_name"]
 
 
 def table(results: list[Result]) -> pd.DataFrame:
@@ -183,8 +192,8 @@ def _score(one: Result) -> str:
 
 
 def _cost(one: Result) -> str:
-    """Return wall time, device and energy of one training."""
-    if one.seconds is None:
+    """Return wall time and device, for each kind of machine, and energy of one training."""
+    if not one.times:
         return "–"
-    time = f"{one.seconds:.3g} s" if one.seconds < 60 else clock(one.seconds)
-    return f"{time}, {one.device}" + ("" if one.source else f", energy {energy.in_words(one.joules)}")
+    times = [f"{f'{time:.3g} s' if time < 60 else clock(time)}, {device}" for time, device in one.times]
+    return "; ".join(times) + ("" if one.source else f", energy {energy.in_words(one.joules)}")

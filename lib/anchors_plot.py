@@ -40,6 +40,7 @@ DISTANCES = (7, 12, 18, 25, 33, 42, 52, 63, 75, 90)
 LABEL_SIZE = 8.5
 MARK = 4.5  # half the width that a mark keeps free, points
 LED = 20  # distance from which a line leads to the label, points
+ROUNDS = 4
 
 
 def kind(one: Result) -> str:
@@ -122,31 +123,53 @@ def _marks(axis: Axes, results: Sequence[Result], across: Callable[[Result], flo
 
 
 def _labels(axis: Axes, named: Sequence[tuple[float, float, str]]) -> None:
-    """Write the name of each (x, y, name) beside its mark, where it covers neither mark nor line nor other name."""
-    point, lines, named = axis.figure.dpi / 72, [], sorted(named)
+    """Write the name of each (x, y, name) beside its mark, where it covers neither mark nor line nor other name.
+
+    Each label takes its best place among those that stand; then each again, ROUNDS times, since later ones crowd in.
+    """
+    point, named = axis.figure.dpi / 72, sorted(named)
     marks = [axis.transData.transform(place[:2]) for place in named]
-    taken = [Bbox.from_extents(*(mark - MARK * point), *(mark + MARK * point)) for mark in marks]
-    taken += [line.get_window_extent().padded(point) for line in axis.lines if line.get_marker() == "None"]
-    for (x, y, name), mark in zip(named, marks, strict=True):
-        size = _extent(axis, name)
+    drawn = [Bbox.from_extents(*(mark - MARK * point), *(mark + MARK * point)) for mark in marks]
+    drawn += [line.get_window_extent().padded(point) for line in axis.lines if line.get_marker() == "None"]
+    sizes = [_extent(axis, name) for _x, _y, name in named]
+    found: dict[int, tuple[tuple[float, float], Bbox]] = {}
+    for number in [*range(len(named))] * ROUNDS:
+        mark, size = marks[number], sizes[number]
+        others = {other: place for other, place in found.items() if other != number}
+        taken = drawn + [box for _offset, box in others.values()]
+        lines = [_line(marks[other], offset, point) for other, (offset, _box) in others.items() if _is_led(offset)]
+        strangers = [other for other in marks if other is not mark]
         places = list(_places(mark, size.width, size.height, point))
-        offset, box = min(places, key=lambda place: _cost(*place, mark, point, taken, lines, axis.bbox))
-        taken.append(box)
-        if led := np.hypot(*offset) > LED:
-            lines.append(_line(mark, offset, point))
-        _write(axis, (x, y), name, offset, led)
+        costs = [_cost(*place, mark, point, taken, lines, strangers, axis.bbox) for place in places]
+        found[number] = places[int(np.argmin(costs))]
+    for number, (x, y, name) in enumerate(named):
+        _write(axis, (x, y), name, found[number][0])
 
 
-def _cost(offset, box: Bbox, mark, point: float, taken: list[Bbox], lines: list[Line], inside: Bbox) -> float:
-    """Return how bad a place for a label is: worst to cover or be outside, then to be crossed, then to be far."""
+def _cost(offset, box: Bbox, mark, point: float, taken, lines: list[Line], strangers: list, inside: Bbox) -> float:
+    """Return how bad a place for a label is: worst to cover or be outside, then to be crossed, then to be far.
+
+    A label without a line must lie nearer to its own mark than to a stranger, or it names the wrong one.
+    """
     covered = box.padded(1.5 * point).count_overlaps(taken) + 2 - inside.count_contains([box.min, box.max])
     crossed = sum(line.intersects_bbox(box) for line in lines)
     distance = np.hypot(*offset)
-    if distance > LED and not covered:
+    if not _is_led(offset):
+        crossed += sum(_apart(box, other) < 1.5 * _apart(box, mark) for other in strangers)
+    elif not covered:
         line = _line(mark, offset, point)
         crossed += sum(line.intersects_bbox(other) for other in taken if not other.contains(*mark))
         crossed += sum(line.intersects_path(other) for other in lines)
     return 1e6 * covered + 100 * crossed + distance
+
+
+def _is_led(offset: tuple[float, float]) -> bool:
+    return bool(np.hypot(*offset) > LED)
+
+
+def _apart(box: Bbox, place) -> float:
+    """Return the distance from a place to the nearest edge of a box outside which it lies, in pixels."""
+    return float(np.hypot(*(place - np.clip(place, box.min, box.max))))
 
 
 def _line(mark, offset: tuple[float, float], point: float) -> Line:
@@ -161,13 +184,13 @@ def _extent(axis: Axes, name: str) -> Bbox:
     return extent
 
 
-def _write(axis: Axes, place: tuple[float, float], name: str, offset: tuple[float, float], led: bool) -> None:
-    """Write a label at an offset, in points, from its place; `led` by a line where it is far."""
+def _write(axis: Axes, place: tuple[float, float], name: str, offset: tuple[float, float]) -> None:
+    """Write a label at an offset, in points, from its place; a line leads there where it is far."""
     side = "left" if offset[0] > 0 else "right" if offset[0] < 0 else "center"
     line = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": MARK,
             "relpos": ({"left": 0, "right": 1}.get(side, 0.5), 0.5)}  # fmt: skip
     axis.annotate(name, place, offset, textcoords="offset points", fontsize=LABEL_SIZE, gid="label", va="center",
-                  ha=side, arrowprops=line if led else None)  # fmt: skip
+                  ha=side, arrowprops=line if _is_led(offset) else None)  # fmt: skip
 
 
 def _places(mark, width: float, height: float, point: float) -> Iterator[tuple[tuple[float, float], Bbox]]:

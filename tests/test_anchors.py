@@ -6,6 +6,7 @@ from itertools import combinations
 from math import sqrt
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
@@ -22,7 +23,7 @@ def metrics(accuracy=ACCURACY, seed=42, **changed):
         "dataset": "cifar10", "notice": "", "seed": seed, "parameters": COUNT, "mmac": 271.4, "audit": None,
         "settings": {"seed": seed, "epochs": 100, "comparison": False, "audit": False},
         "test": {"images": 10_000, "accuracy": accuracy, "tta_accuracy": accuracy + 0.002},
-        "tta": {"combination": "flip"}, "environment": {"device": "cpu", "threads": 2, "device_name": "x86_64"},
+        "tta": {"combination": "flip"}, "environment": {"device": "cpu", "threads": 2, "precision": "bf16"},
         "train": {"epochs": 100, "seconds": 3725.0, "tflop": 8142.0, "joules": 41_234.0, "stale": []}, **changed,
     }  # fmt: skip
 
@@ -115,7 +116,7 @@ def test_our_row_by_hand():
     assert cells(one) == {
         "network": "as_written", "parameters": "4,754,218", "MMAC": "271", "epochs": "100",
         "test accuracy": f"95.12% ({low:.2%} to {high:.2%}); averaged views 95.32%", "training PFLOP": "8.14",
-        "time, energy": "1:02:05, CPU, 2 threads, energy 41.2 kJ", "reported by": "measured here",
+        "time, energy": "1:02:05, CPU, 2 threads, bf16, energy 41.2 kJ", "reported by": "measured here",
     }  # fmt: skip
 
 
@@ -126,7 +127,16 @@ def test_several_seeds_give_their_deviation_and_energy_needs_all_of_them():
     low, high = wilson(0.9522)
     text = cells(one)
     assert text["test accuracy"].startswith(f"95.22% ({low:.2%} to {high:.2%}), 2 seeds, SD 0.14")
-    assert text["time, energy"] == "1:02:06, CPU, 2 threads, energy not readable"
+    assert text["time, energy"] == "1:02:06, CPU, 2 threads, bf16, energy not readable"
+
+
+def test_seeds_of_other_machines_have_a_time_of_their_own():
+    slow = [metrics(0.95, seed, environment={"device": "cpu", "threads": 2, "precision": "fp32"}) for seed in (3, 4)]
+    for metric, seconds in zip(slow, (7200.0, 7210.0), strict=True):
+        metric["train"] |= {"seconds": seconds}
+    (one,) = anchors.ours({"best": metrics(), "best-seed3": slow[0], "best-seed4": slow[1]})
+    times = "1:02:05, CPU, 2 threads, bf16; 2:00:05, CPU, 2 threads, fp32"
+    assert one.runs == 3 and cells(one)["time, energy"] == f"{times}, energy 41.2 kJ"
 
 
 def test_a_stale_run_says_so_and_a_gpu_is_named():
@@ -169,7 +179,7 @@ def test_the_note_says_that_others_were_not_measured_here():
 
 
 def fixed(name, accuracies, parameters, pflop):
-    return Result(name, parameters, 271, 100, accuracies, len(accuracies), pflop, 100.0, "CPU, 2 threads")
+    return Result(name, parameters, 271, 100, accuracies, len(accuracies), pflop, ((100.0, "CPU, 2 threads"),))
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +204,9 @@ def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
         assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
         marks = [axis.transData.transform(label.xy) for label in labels]
         assert not any(box.contains(*mark) for box in boxes for mark in marks)
+        for number, (label, box) in enumerate(zip(labels, boxes, strict=True)):  # without a line, the nearest mark is its own
+            gaps = [np.hypot(*(mark - np.clip(mark, box.min, box.max))) for mark in marks]
+            assert label.arrow_patch or gaps[number] == min(gaps), label.get_text()
 
 
 def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
