@@ -24,7 +24,8 @@ NOTE = (
     "All rows but those measured here are **as reported by their authors, not measured here**; the airbench scripts "
     "average six views of a test image. Ours are of a single view, with the 95% Wilson interval and, over several "
     "seeds, the standard deviation (SD, points). PFLOP are 10¹⁵ operations, six a multiply-accumulate; the reference's "
-    "follow from its reported size and epochs. A time on a GPU is that of one card; a dash is what is not stated."
+    "follow from its reported size and epochs. A time on a GPU is that of one card, ours "
+    "come with the energy where it can be read; a dash is what is not stated."
 )
 NOT_HERE = (
     "Only a run on all of CIFAR-10, within the limit and with the test set unseen until its end, is shown beside what "
@@ -192,8 +193,8 @@ def _score(one: Result) -> str:
 
 
 def _cost(one: Result) -> str:
-    """Return wall time and device, for each kind of machine, and energy of one training."""
+    """Return wall time and device, for each kind of machine, and, where it could be read, energy of one training."""
     if not one.times:
         return "–"
     times = [f"{f'{time:.3g} s' if time < 60 else clock(time)}, {device}" for time, device in one.times]
-    return "; ".join(times) + ("" if one.source else f", energy {energy.in_words(one.joules)}")
+    return "; ".join(times) + ("" if one.joules is None else f", energy {energy.in_words(one.joules)}")

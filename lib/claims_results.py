@@ -5,7 +5,7 @@ from scipy import stats
 
 from lib import metrics
 from lib.claim import OPEN, Finding, Reference, agreed, points
-from lib.claims_stats import in_words
+from lib.effect import in_words
 
 
 def phase1_reaches(reference: Reference) -> Finding:

@@ -4,15 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from lib import metrics
 from lib.claim import CONFIRMED, OPEN, REFUTED
 from lib.effect import Effect
-
-
-def in_words(p: float) -> str:
-    """Return "p = 0.03" or "p < 0.001"."""
-    shown = metrics.p_value(p)
-    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def improves(effect: Effect, tolerance: float) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lib.claim import CONFIRMED, OPEN, REFUTED, Finding, Reference, agreed, joined, needs
-from lib.claims_stats import holm, homogeneity, improves, in_words, same_share
-from lib.effect import Effect, t_effect, welch
+from lib.claims_stats import holm, homogeneity, improves, same_share
+from lib.effect import Effect, in_words, t_effect, welch
 
 Jobs = dict[str, list[dict[str, Any]]]
 SEEDS = (

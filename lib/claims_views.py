@@ -6,9 +6,9 @@ A test takes `jobs`, `reference` and `tolerance` as those of lib.claims_study.
 import numpy as np
 
 from lib.claim import CONFIRMED, OPEN, REFUTED, Finding, Reference, joined, needs, points
-from lib.claims_stats import improves, in_words
+from lib.claims_stats import improves
 from lib.claims_study import GAIN, Jobs
-from lib.effect import Effect, paired, t_effect
+from lib.effect import Effect, in_words, paired, t_effect
 from lib.predict import COMBINATIONS
 
 MCNEMAR = "McNemar's test on the same images, counts averaged over seeds."

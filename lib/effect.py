@@ -49,3 +49,9 @@ def paired(gained: float, lost: float, images: int) -> Effect:
     half = 1.96 * (gained + lost - (gained - lost) ** 2 / images) ** 0.5 / images
     size = (gained - lost) / images
     return Effect(size, size - half, size + half, p)
+
+
+def in_words(p: float) -> str:
+    """Return "p = 0.03" or "p < 0.001"."""
+    shown = metrics.p_value(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"

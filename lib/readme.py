@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from lib import anchors, anchors_plot, params, paths, record
-from lib.claims_stats import in_words
+from lib.effect import in_words
 from lib.errors import UserError, exit_on_user_error
 from lib.progress import clock
 from lib.state import read_json, write_atomically

@@ -55,6 +55,9 @@ def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -
         f"{words(reach)}." if reach else "",
         _differences(table[~table["audit"] & table["p"].notna()]),
     ]
+    if followed := list(table.index[table["audit"] & table["p"].notna()]):
+        verb = "is" if len(followed) == 1 else "are"
+        sentences.append(f"{words(followed)} followed the test set and {verb} not among these differences.")
     if (table["seeds"].map(len) == 1).any():
         sentences.append("Where a run has one seed, interval and test speak of that one network on these "
                          f"{judged(plan)} images: two seeds of the same recipe may differ as clearly.")  # fmt: skip
