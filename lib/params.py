@@ -199,7 +199,9 @@ def _no_such_run(run: str, chain: tuple[str, ...]) -> str:
     hint = nearest(run, known)
     if parent:
         hint = f"; results made with SET or SEED are named so: give RUN={parent} and them"
-    return f"{asked}: no file params/{run}.yaml; runs: {', '.join(known)}{hint}"
+    own = [one for one in known if (paths.PARAMS / f"{one}.yaml").is_file()]
+    more = f", and {len(known) - len(own)} in params/{ABLATIONS}" if len(known) > len(own) else ""
+    return f"{asked}: no file params/{run}.yaml{hint}; runs: {', '.join(own)}{more}"
 
 
 def _check_keys(tree: dict[str, Any], where: str) -> None:
