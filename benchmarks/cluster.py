@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import paths
+from lib import anchors, paths
+from lib.anchors import Result
 from lib.errors import UserError, exit_on_user_error
 from lib.progress import clock
 from lib.readme import markdown, put
@@ -61,15 +62,16 @@ def measure(folder: Path) -> dict[str, Any]:
     return {"overhead_s": found, "median_s": statistics.median(found)}
 
 
-def rows(overhead: float) -> list[list[str]]:
-    """Return heading and a row for each released run with metrics: its time, and that of JOBS on AT_ONCE machines."""
+def rows(results: Sequence[Result], overhead: float) -> list[list[str]]:
+    """Return heading and, for each result and kind of machine it was trained on, its time and that of JOBS jobs.
+
+    On AT_ONCE machines, with an `overhead` in seconds a job.
+    """
     body = []
-    for path in sorted((paths.RESULTS / "released").glob("*/metrics.json")):
-        told = read_json(path)
-        seconds, where = told["train"]["seconds"], told["environment"]
-        kind = where["device_name"] if where["device"] == "cuda" else f"{where['threads']} CPU cores"
-        times = [clock(duration(JOBS, count, seconds, overhead)) for count in AT_ONCE]
-        body.append([f"`{path.parent.name}`", kind, clock(seconds), *times])
+    for one in results:
+        for seconds, machine in one.times:
+            times = [clock(duration(JOBS, count, seconds, overhead)) for count in AT_ONCE]
+            body.append([f"`{one.name}`", machine, clock(seconds), *times])
     return [["run", "on each", "one training", *(f"{JOBS} on {count}" for count in AT_ONCE)], *body]
 
 
@@ -89,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{paths.shown(KEPT)}: not measured yet; python -m benchmarks.cluster measure")
     overhead = read_json(KEPT)["median_s"]
     note = f"A job's overhead, measured on the two-node Slurm of the tests: {overhead:.0f} s (median of {ROUNDS})."
-    put(f"{markdown(rows(overhead))}\n\n{note}", BEGIN, END)
+    released = anchors.ours(anchors.runs("released/*"))
+    put(f"{markdown(rows(released, overhead))}\n\n{note}", BEGIN, END)
     return 0
 
 

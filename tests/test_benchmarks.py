@@ -14,8 +14,9 @@ import torch
 from conftest import Bundle
 from PIL import Image
 
-from benchmarks import baseline, limits, machine, plan, prediction, readme, run, table, timing
+from benchmarks import baseline, cluster, limits, machine, plan, prediction, readme, run, table, timing
 from lib import predict
+from lib.anchors import Result
 from lib.data import CIFAR10_STATISTICS, Dataset, Images, normalise
 from lib.errors import UserError, exit_on_user_error
 from lib.model import ResNet
@@ -243,3 +244,15 @@ def test_unknown_option_is_bad_input(capsys):
     with pytest.raises(SystemExit) as left:
         run.main(["--fast"])
     assert left.value.code == 2 and "--fast" in capsys.readouterr().err
+
+
+def test_time_of_many_jobs_by_hand():
+    """Ten jobs of 100 s with 20 s beside on four machines are three rounds; a run's machines have a row each."""
+    assert cluster.duration(10, 4, 100.0, 20.0) == 3 * 120
+    times = ((100.0, "CPU, 2 threads, bf16"), (3600.0, "CPU, 2 threads, fp32"))
+    found = cluster.rows([Result("cpu", 1_971_362, 118, 10, (0.93, 0.94), 2, 0.354, times)], 20.0)
+    assert found == [
+        ["run", "on each", "one training", "200 on 1", "200 on 8", "200 on 64"],
+        ["`cpu`", "CPU, 2 threads, bf16", "1:40", "6:40:00", "50:00", "8:00"],
+        ["`cpu`", "CPU, 2 threads, fp32", "1:00:00", "201:06:40", "25:08:20", "4:01:20"],
+    ]
