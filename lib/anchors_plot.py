@@ -40,7 +40,7 @@ DISTANCES = (7, 12, 18, 25, 33, 42, 52, 63, 75, 90)
 LABEL_SIZE = 8.5
 MARK = 4.5  # half the width that a mark keeps free, points
 LED = 20  # distance from which a line leads to the label, points
-ROUNDS = 4
+ROUNDS = 4  # at most so often does each label look for a better place
 
 
 def kind(one: Result) -> str:
@@ -125,25 +125,36 @@ def _marks(axis: Axes, results: Sequence[Result], across: Callable[[Result], flo
 def _labels(axis: Axes, named: Sequence[tuple[float, float, str]]) -> None:
     """Write the name of each (x, y, name) beside its mark, where it covers neither mark nor line nor other name.
 
-    Each label takes its best place among those that stand; then each again, ROUNDS times, since later ones crowd in.
+    Each label takes its best place among those that stand; then each again, since later ones crowd in, until all stay.
     """
     point, named = axis.figure.dpi / 72, sorted(named)
     marks = [axis.transData.transform(place[:2]) for place in named]
     drawn = [Bbox.from_extents(*(mark - MARK * point), *(mark + MARK * point)) for mark in marks]
     drawn += [line.get_window_extent().padded(point) for line in axis.lines if line.get_marker() == "None"]
     sizes = [_extent(axis, name) for _x, _y, name in named]
+    places = [list(_places(mark, size.width, size.height, point)) for mark, size in zip(marks, sizes, strict=True)]
     found: dict[int, tuple[tuple[float, float], Bbox]] = {}
-    for number in [*range(len(named))] * ROUNDS:
-        mark, size = marks[number], sizes[number]
-        others = {other: place for other, place in found.items() if other != number}
-        taken = drawn + [box for _offset, box in others.values()]
-        lines = [_line(marks[other], offset, point) for other, (offset, _box) in others.items() if _is_led(offset)]
-        strangers = [other for other in marks if other is not mark]
-        places = list(_places(mark, size.width, size.height, point))
-        costs = [_cost(*place, mark, point, taken, lines, strangers, axis.bbox) for place in places]
-        found[number] = places[int(np.argmin(costs))]
+    for _round in range(ROUNDS):
+        before = dict(found)
+        for number, mark in enumerate(marks):
+            others = {other: place for other, place in found.items() if other != number}
+            taken = drawn + [box for _offset, box in others.values()]
+            lines = [_line(marks[other], offset, point) for other, (offset, _box) in others.items() if _is_led(offset)]
+            strangers = [other for other in marks if other is not mark]
+            found[number] = _best(places[number], mark, point, taken, lines, strangers, axis.bbox)
+        if found == before:
+            break
     for number, (x, y, name) in enumerate(named):
         _write(axis, (x, y), name, found[number][0])
+
+
+def _best(places, *around) -> tuple[tuple[float, float], Bbox]:
+    """Return the first of the places that cost least; `around` is what _cost takes beside a place."""
+    best, lowest = places[0], np.inf
+    for place in places:
+        if np.hypot(*place[0]) < lowest and (cost := _cost(*place, *around)) < lowest:  # none costs less than its way
+            best, lowest = place, cost
+    return best
 
 
 def _cost(offset, box: Bbox, mark, point: float, taken, lines: list[Line], strangers: list, inside: Bbox) -> float:
@@ -155,7 +166,8 @@ def _cost(offset, box: Bbox, mark, point: float, taken, lines: list[Line], stran
     crossed = sum(line.intersects_bbox(box) for line in lines)
     distance = np.hypot(*offset)
     if not _is_led(offset):
-        crossed += sum(_apart(box, other) < 1.5 * _apart(box, mark) for other in strangers)
+        own = _apart(box, mark)
+        crossed += sum(_apart(box, other) < 1.5 * own for other in strangers)
     elif not covered:
         line = _line(mark, offset, point)
         crossed += sum(line.intersects_bbox(other) for other in taken if not other.contains(*mark))
