@@ -1,4 +1,4 @@
-"""The figure beside lib.anchors' table: accuracy against parameters, and against the arithmetic of training."""
+"""The figure beside lib.anchors' table: accuracy against parameters and training's arithmetic."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -32,10 +32,13 @@ LOOKS = {  # the reference's is open and larger: a run that rebuilds it may lie 
 }
 TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 # Where a label can stand, seen from its mark: directions, and distances in points.
+# fmt: off
 DIRECTIONS = (
-    (1, 0), (-1, 0), (0.8, 0.6), (-0.8, 0.6), (0.8, -0.6), (-0.8, -0.6), (0.95, 0.3), (-0.95, 0.3), (0.95, -0.3),
-    (-0.95, -0.3), (0.4, 0.9), (-0.4, 0.9), (0.4, -0.9), (-0.4, -0.9), (0, 1), (0, -1),
-)  # fmt: skip
+    (1, 0), (-1, 0), (0.8, 0.6), (-0.8, 0.6), (0.8, -0.6), (-0.8, -0.6), (0.95, 0.3), (-0.95, 0.3),
+    (0.95, -0.3), (-0.95, -0.3), (0.4, 0.9), (-0.4, 0.9), (0.4, -0.9), (-0.4, -0.9), (0, 1),
+    (0, -1),
+)
+# fmt: on
 DISTANCES = (7, 12, 18, 25, 33, 42, 52, 63, 75, 90)
 LABEL_SIZE = 8.5
 MARK = 4.5  # half the width that a mark keeps free, points
@@ -68,7 +71,10 @@ def draw(results: Sequence[Result], narrow: bool = False) -> Figure:
     else:
         drawn, (left, right) = plots.figure(8.6, 4.8, 1, 2, sharey=True, width_ratios=(1.25, 1))
     known = [one for one in results if one.pflop]
-    panels = ((left, results, lambda one: one.parameters / 1e6), (right, known, lambda one: one.pflop))
+    panels = (
+        (left, results, lambda one: one.parameters / 1e6),
+        (right, known, lambda one: one.pflop),
+    )
     for (axis, shown, across), margin in zip(panels, (0.28, 0.09), strict=True):
         _marks(axis, shown, across, margin)
     left.axvline(PARAMETER_LIMIT / 1e6, color=plots.GREY, linestyle="--", linewidth=1, zorder=1)
@@ -77,8 +83,8 @@ def draw(results: Sequence[Result], narrow: bool = False) -> Figure:
     right.set(title="Accuracy by cost of training", xlabel="arithmetic of training (PFLOP)")
     used = [name for name in LOOKS if name in map(kind, results)]
     handles = [Line2D([], [], linestyle="none", **{"markersize": 6} | LOOKS[name]) for name in used]
-    drawn.legend(handles, used, ncols=1 if narrow else 2, loc="outside lower left", fontsize=9, handletextpad=0.3,
-                 columnspacing=1.2)  # fmt: skip
+    look = {"fontsize": 9, "handletextpad": 0.3, "columnspacing": 1.2}
+    drawn.legend(handles, used, ncols=1 if narrow else 2, loc="outside lower left", **look)
     drawn.draw_without_rendering()  # the labels' places depend on where this puts the axes
     drawn.set_layout_engine("none")
     for axis, shown, across in panels:
@@ -91,9 +97,9 @@ def alt(results: Sequence[Result]) -> str:
     mine = [f"{one.name} {one.accuracy:.2%}" for one in results if not one.source]
     here = f"Filled, measured here: {', '.join(mine)}. " if mine else ""
     return (
-        "Test accuracy against trainable parameters, with the limit of five million as a dashed line, and against the "
-        f"arithmetic of training. {here}Hollow: {len(results) - len(mine)} results as reported by their authors, "
-        "not measured here."
+        "Test accuracy against trainable parameters, with the limit of five million as a dashed "
+        f"line, and against the arithmetic of training. {here}Hollow: {len(results) - len(mine)} "
+        "results as reported by their authors, not measured here."
     )
 
 
@@ -102,19 +108,23 @@ def save(results: Sequence[Result], path: Path) -> None:
     for narrow in (False, True):
         drawn, name = draw(results, narrow), f"{path.name}{'-narrow' * narrow}.svg"
         with mpl.rc_context(plots.STYLE):
-            drawn.savefig(path.with_name(name), metadata={"Date": None, "Description": alt(results)})
+            metadata = {"Date": None, "Description": alt(results)}
+            drawn.savefig(path.with_name(name), metadata=metadata)
 
 
-def _marks(axis: Axes, results: Sequence[Result], across: Callable[[Result], float], margin: float) -> None:
+def _marks(
+    axis: Axes, results: Sequence[Result], across: Callable[[Result], float], margin: float
+) -> None:
     """Draw a mark a result, ours with their uncertainty, over a logarithmic axis."""
     axis.set_xscale("log")
     for one in results:
         place, middle = across(one), 100 * one.accuracy
         if one.interval:
-            axis.plot([place] * 2, [100 * end for end in one.interval], color=plots.BLUE, linewidth=1, gid="interval")
+            ends = [100 * end for end in one.interval]
+            axis.plot([place] * 2, ends, color=plots.BLUE, linewidth=1, gid="interval")
         if one.deviation is not None:
-            spread = 100 * one.deviation
-            axis.plot([place] * 2, [middle - spread, middle + spread], color=plots.BLUE, linewidth=3.5)
+            ends = [middle - 100 * one.deviation, middle + 100 * one.deviation]
+            axis.plot([place] * 2, ends, color=plots.BLUE, linewidth=3.5)
         axis.plot(place, middle, linestyle="none", zorder=3, **{"markersize": 6} | LOOKS[kind(one)])
     axis.xaxis.set_major_locator(FixedLocator(TICKS))
     axis.xaxis.set_minor_locator(NullLocator())
@@ -123,23 +133,33 @@ def _marks(axis: Axes, results: Sequence[Result], across: Callable[[Result], flo
 
 
 def _labels(axis: Axes, named: Sequence[tuple[float, float, str]]) -> None:
-    """Write the name of each (x, y, name) beside its mark, where it covers neither mark nor line nor other name.
+    """Write each (x, y, name)'s name beside its mark, covering neither mark nor line nor name.
 
-    Each label takes its best place among those that stand; then each again, since later ones crowd in, until all stay.
+    Each label takes its best place among those that stand; then each again, since later ones crowd
+    in, until all stay.
     """
     point, named = axis.figure.dpi / 72, sorted(named)
     marks = [axis.transData.transform(place[:2]) for place in named]
     drawn = [Bbox.from_extents(*(mark - MARK * point), *(mark + MARK * point)) for mark in marks]
-    drawn += [line.get_window_extent().padded(point) for line in axis.lines if line.get_marker() == "None"]
+    drawn += [
+        line.get_window_extent().padded(point) for line in axis.lines if line.get_marker() == "None"
+    ]
     sizes = [_extent(axis, name) for _x, _y, name in named]
-    places = [list(_places(mark, size.width, size.height, point)) for mark, size in zip(marks, sizes, strict=True)]
+    places = [
+        list(_places(mark, size.width, size.height, point))
+        for mark, size in zip(marks, sizes, strict=True)
+    ]
     found: dict[int, tuple[tuple[float, float], Bbox]] = {}
     for _round in range(ROUNDS):
         before = dict(found)
         for number, mark in enumerate(marks):
             others = {other: place for other, place in found.items() if other != number}
             taken = drawn + [box for _offset, box in others.values()]
-            lines = [_line(marks[other], offset, point) for other, (offset, _box) in others.items() if _is_led(offset)]
+            lines = [
+                _line(marks[other], offset, point)
+                for other, (offset, _box) in others.items()
+                if _is_led(offset)
+            ]
             strangers = [other for other in marks if other is not mark]
             found[number] = _best(places[number], mark, point, taken, lines, strangers, axis.bbox)
         if found == before:
@@ -149,20 +169,29 @@ def _labels(axis: Axes, named: Sequence[tuple[float, float, str]]) -> None:
 
 
 def _best(places, *around) -> tuple[tuple[float, float], Bbox]:
-    """Return the first of the places that cost least; `around` is what _cost takes beside a place."""
+    """Return the first of the cheapest places; `around` is what _cost takes beside a place."""
     best, lowest = places[0], np.inf
     for place in places:
-        if np.hypot(*place[0]) < lowest and (cost := _cost(*place, *around)) < lowest:  # none costs less than its way
+        if (
+            np.hypot(*place[0]) < lowest and (cost := _cost(*place, *around)) < lowest
+        ):  # none costs less than its way
             best, lowest = place, cost
     return best
 
 
-def _cost(offset, box: Bbox, mark, point: float, taken, lines: list[Line], strangers: list, inside: Bbox) -> float:
-    """Return how bad a place for a label is: worst to cover or be outside, then to be crossed, then to be far.
+def _cost(
+    offset, box: Bbox, mark, point: float, taken, lines: list[Line], strangers: list, inside: Bbox
+) -> float:
+    """Return how bad a place for a label is: worst to cover or be outside, then crossed, then far.
 
-    A label without a line must lie nearer to its own mark than to a stranger, or it names the wrong one.
+    A label without a line must lie nearer to its own mark than to a stranger, or it names the wrong
+    one.
     """
-    covered = box.padded(1.5 * point).count_overlaps(taken) + 2 - inside.count_contains([box.min, box.max])
+    covered = (
+        box.padded(1.5 * point).count_overlaps(taken)
+        + 2
+        - inside.count_contains([box.min, box.max])
+    )
     crossed = sum(line.intersects_bbox(box) for line in lines)
     distance = np.hypot(*offset)
     if not _is_led(offset):
@@ -180,7 +209,7 @@ def _is_led(offset: tuple[float, float]) -> bool:
 
 
 def _apart(box: Bbox, place) -> float:
-    """Return the distance from a place to the nearest edge of a box outside which it lies, in pixels."""
+    """Return the distance from a place to the nearest edge of a box it lies outside, in pixels."""
     return float(np.hypot(*(place - np.clip(place, box.min, box.max))))
 
 
@@ -199,15 +228,20 @@ def _extent(axis: Axes, name: str) -> Bbox:
 def _write(axis: Axes, place: tuple[float, float], name: str, offset: tuple[float, float]) -> None:
     """Write a label at an offset, in points, from its place; a line leads there where it is far."""
     side = "left" if offset[0] > 0 else "right" if offset[0] < 0 else "center"
-    line = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": MARK,
-            "relpos": ({"left": 0, "right": 1}.get(side, 0.5), 0.5)}  # fmt: skip
-    axis.annotate(name, place, offset, textcoords="offset points", fontsize=LABEL_SIZE, gid="label", va="center",
-                  ha=side, arrowprops=line if _is_led(offset) else None)  # fmt: skip
+    look = {"textcoords": "offset points", "fontsize": LABEL_SIZE, "va": "center", "ha": side}
+    if _is_led(offset):
+        line = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.6}
+        end = {"left": 0, "right": 1}.get(side, 0.5)
+        look["arrowprops"] = {**line, "shrinkA": 0, "shrinkB": MARK, "relpos": (end, 0.5)}
+    axis.annotate(name, place, offset, gid="label", **look)
 
 
-def _places(mark, width: float, height: float, point: float) -> Iterator[tuple[tuple[float, float], Bbox]]:
-    """Yield where a label can stand, near before far: offset from its mark in points, and the box it takes."""
+def _places(
+    mark, width: float, height: float, point: float
+) -> Iterator[tuple[tuple[float, float], Bbox]]:
+    """Yield places for a label, near before far: offset from its mark in points, and its box."""
     for distance, (right, up) in product(DISTANCES, DIRECTIONS):
         x, y = mark[0] + right * distance * point, mark[1] + up * distance * point
         left = x - width * (0 if right > 0 else 1 if right < 0 else 0.5)
-        yield (right * distance, up * distance), Bbox.from_bounds(left, y - height / 2, width, height)
+        box = Bbox.from_bounds(left, y - height / 2, width, height)
+        yield (right * distance, up * distance), box

@@ -1,4 +1,4 @@
-"""What CIFAR-10 consists of, where it is offered, and whether a copy is right: a file counts only with its own MD5."""
+"""What CIFAR-10 consists of, where it is offered, and whether a copy is right, by its MD5s."""
 
 import hashlib
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ CIFAR10 = Archive()
 
 
 def verified_root(root: Path, archive: Archive) -> dict[str, str]:
-    """Return the MD5 of every member under `root`; raise UserError naming the first that is not right."""
+    """Return the MD5 of every member under `root`; raise UserError naming the first wrong one."""
     folder = root / archive.folder
     remedy = f"delete {paths.shown(folder)} and run `make data`"
     if root.resolve() != paths.DATA.resolve():
@@ -49,8 +49,11 @@ def verified_root(root: Path, archive: Archive) -> dict[str, str]:
 
 
 def verified_folder(folder: Path, archive: Archive, remedy: str) -> dict[str, str]:
-    """Return the MD5 of every member in `folder`; raise UserError naming the first that is not right."""
-    return {name: verified(folder / name, *expected, remedy) for name, expected in archive.members.items()}
+    """Return the MD5 of every member in `folder`; raise UserError naming the first wrong one."""
+    return {
+        name: verified(folder / name, *expected, remedy)
+        for name, expected in archive.members.items()
+    }
 
 
 def verified(path: Path, size: int, md5: str, remedy: str) -> str:
@@ -63,7 +66,9 @@ def verified(path: Path, size: int, md5: str, remedy: str) -> str:
         if (digest := md5_of(path)) != md5:
             raise UserError(f"{paths.shown(path)}: damaged, MD5 {digest}, expected {md5}; {remedy}")
     except OSError as error:
-        raise UserError(f"{paths.shown(path)}: cannot be read ({error.strerror}); {remedy}") from error
+        raise UserError(
+            f"{paths.shown(path)}: cannot be read ({error.strerror}); {remedy}"
+        ) from error
     return digest
 
 

@@ -1,7 +1,7 @@
 """Augmentations: pure functions of a batch on its own device and a generator of that device.
 
-Each draws per image, leaves its input as it was and returns a new batch of the same dtype. Images are
-(N, C, H, W); geometry takes any dtype, the rest takes floats.
+Each draws per image, leaves its input as it was and returns a new batch of the same dtype. Images
+are (N, C, H, W); geometry takes any dtype, the rest takes floats.
 """
 
 import math
@@ -21,11 +21,13 @@ def _uniform(count: int, low: float, high: float, images: Tensor, generator: Gen
 
 def random_mask(images: Tensor, probability: float, generator: Generator) -> Tensor:
     """Return (N, 1, 1, 1) bool, true with `probability` for each image."""
-    return (torch.rand(len(images), device=images.device, generator=generator) < probability)[:, None, None, None]
+    return (torch.rand(len(images), device=images.device, generator=generator) < probability)[
+        :, None, None, None
+    ]
 
 
 def pad(images: Tensor, padding: int, mode: str = "zero") -> Tensor:
-    """Pad height and width on both sides by `padding` pixels, with zeros or by reflection; any dtype."""
+    """Pad height and width on both sides by `padding` pixels: zeros or reflected; any dtype."""
     if mode == "zero":
         return F.pad(images, [padding] * 4)
     side = torch.arange(-padding, images.shape[-1] + padding, device=images.device).abs()
@@ -35,15 +37,18 @@ def pad(images: Tensor, padding: int, mode: str = "zero") -> Tensor:
 
 def crop(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     """Cut a (size, size) window at each image's own `top`, `left` (int64, (N,))."""
-    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # a view: (N, C, positions, positions, size, size)
+    # A view: (N, C, positions, positions, size, size).
+    windows = images.unfold(2, size, 1).unfold(3, size, 1)
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
 def random_crop(images: Tensor, padding: int, generator: Generator, mode: str = "zero") -> Tensor:
-    """Pad by `padding` and cut the original (square) size at a position drawn uniformly for each image."""
+    """Pad by `padding` and cut the original (square) size at a uniform position for each image."""
     if padding == 0:
         return images.clone()
-    draws = torch.randint(2 * padding + 1, (2, len(images)), device=images.device, generator=generator)
+    draws = torch.randint(
+        2 * padding + 1, (2, len(images)), device=images.device, generator=generator
+    )
     return crop(pad(images, padding, mode), *draws, images.shape[-1])
 
 
@@ -63,15 +68,17 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     Args:
         images: float (N, C, H, W).
         sigma: (N,), pixels, above 0.
-        kernel_size: odd width of the sampled, renormalised kernel; the border is reflected, both as in
-            torchvision.transforms.functional.gaussian_blur.
+        kernel_size: odd width of the sampled, renormalised kernel; the border is reflected, both as
+            in torchvision.transforms.functional.gaussian_blur.
     """
     reach = kernel_size // 2
     offsets = torch.arange(-reach, reach + 1, device=images.device)
     weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     weights = (weights / weights.sum(1, keepdim=True)).to(images.dtype)
     for axis in (2, 3):
-        padded = F.pad(images, [reach * (axis == 3)] * 2 + [reach * (axis == 2)] * 2, mode="reflect")
+        padded = F.pad(
+            images, [reach * (axis == 3)] * 2 + [reach * (axis == 2)] * 2, mode="reflect"
+        )
         shifted = (padded.narrow(axis, start, images.shape[axis]) for start in range(kernel_size))
         taps = weights.T[:, :, None, None, None]
         images = sum(weight * part for weight, part in zip(taps, shifted, strict=True))
@@ -79,7 +86,11 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
 
 
 def random_gaussian_blur(
-    images: Tensor, probability: float, sigma: Sequence[float], kernel_size: int, generator: Generator
+    images: Tensor,
+    probability: float,
+    sigma: Sequence[float],
+    kernel_size: int,
+    generator: Generator,
 ) -> Tensor:
     """Blur each image with `probability` and a sigma (pixels) drawn uniformly from the range."""
     drawn = _uniform(len(images), *sigma, images, generator)
@@ -88,7 +99,7 @@ def random_gaussian_blur(
 
 
 def box_mask(images: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return (N, 1, H, W) bool, true inside rows top..bottom-1 and columns left..right-1 of each image."""
+    """Return (N, 1, H, W) bool, true in each image's rows top..bottom-1, columns left..right-1."""
     rows = torch.arange(images.shape[2], device=images.device)[None, :, None]
     columns = torch.arange(images.shape[3], device=images.device)[None, None, :]
     top, bottom, left, right = (edge[:, None, None] for edge in (top, bottom, left, right))
@@ -106,12 +117,14 @@ def random_erasing(
 ) -> Tensor:
     """Set a random rectangle of each image to `value` with `probability` (Zhong et al., AAAI 2020).
 
-    Area uniform in `scale` (share of the image), log of the aspect ratio (height / width) uniform in `ratio`;
-    a rectangle must fit strictly inside; of `attempts` draws the first that fits is taken, if none fits the
-    image stays, as in torchvision.transforms.RandomErasing.
+    Area uniform in `scale` (share of the image), log of the aspect ratio (height / width) uniform
+    in `ratio`; a rectangle must fit strictly inside; of `attempts` draws the first that fits is
+    taken, if none fits the image stays, as in torchvision.transforms.RandomErasing.
     """
     count, height, width = len(images), images.shape[2], images.shape[3]
-    area = _uniform(count * attempts, *scale, images, generator).view(count, attempts) * height * width
+    area = (
+        _uniform(count * attempts, *scale, images, generator).view(count, attempts) * height * width
+    )
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = _uniform(count * attempts, low, high, images, generator).view(count, attempts).exp()
     tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
@@ -130,24 +143,27 @@ def random_beta(count: int, alpha: float, device: torch.device, generator: Gener
     if alpha == 1.0:
         return torch.rand(count, device=device, generator=generator)
     # torch.distributions.Beta takes no generator; this is the sampler it calls.
-    return torch._sample_dirichlet(torch.full((count, 2), alpha, device=device), generator=generator)[:, 0]
+    return torch._sample_dirichlet(
+        torch.full((count, 2), alpha, device=device), generator=generator
+    )[:, 0]
 
 
 def cutmix(
     images: Tensor, labels: Tensor, alpha: float, probability: float, generator: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Paste a box of another image of the batch into each image (Yun et al., CutMix, ICCV 2019, section 3.1).
+    """Paste a box of another image of the batch into each image.
 
-    A box of sides W sqrt(1 - lambda), H sqrt(1 - lambda) around a centre drawn uniformly is clipped at the
-    border; lambda is then the share of pixels that stayed, so that labels are mixed by true areas.
+    CutMix: Yun et al., ICCV 2019, section 3.1. A box of sides W sqrt(1 - lambda), H sqrt(1 -
+    lambda) around a centre drawn uniformly is clipped at the border; lambda is then the share of
+    pixels that stayed, so that labels are mixed by true areas.
 
     Args:
         images: (N, C, H, W); labels: int64 (N,).
         alpha: lambda ~ Beta(alpha, alpha); probability: share of the images that are mixed.
 
     Returns:
-        the mixed images, the partners' labels (N,), and lambda (N,) in [0, 1], float32, the weight of an
-        image's own label (1 where it was not mixed).
+        the mixed images, the partners' labels (N,), and lambda (N,) in [0, 1], float32, the weight
+        of an image's own label (1 where it was not mixed).
     """
     count, _, height, width = images.shape
     partner = torch.randperm(count, device=images.device, generator=generator)
@@ -177,8 +193,10 @@ def mixup(
     return weight * images + (1 - weight) * images[partner], labels[partner], lam
 
 
-def mix(images: Tensor, labels: Tensor, recipe, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Mix a share `recipe.cutmix` of the images by CutMix and a share `recipe.mixup` by mixup, none by both.
+def mix(
+    images: Tensor, labels: Tensor, recipe, generator: Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix a share `recipe.cutmix` of images by CutMix, `recipe.mixup` by mixup, none by both.
 
     Results as of `cutmix`.
     """
@@ -186,18 +204,29 @@ def mix(images: Tensor, labels: Tensor, recipe, generator: Generator) -> tuple[T
     blended = mixup(images, labels, recipe.mixup_alpha, 1.0, generator) if recipe.mixup else None
     draw = torch.rand(len(images), device=images.device, generator=generator)
     partners, lam = labels, torch.ones(len(labels), device=images.device)
-    for mixed, low, high in ((pasted, 0.0, recipe.cutmix), (blended, recipe.cutmix, recipe.cutmix + recipe.mixup)):
+    for mixed, low, high in (
+        (pasted, 0.0, recipe.cutmix),
+        (blended, recipe.cutmix, recipe.cutmix + recipe.mixup),
+    ):
         if mixed:
             chosen = (draw >= low) & (draw < high)
             images = torch.where(chosen[:, None, None, None], mixed[0], images)
-            partners, lam = torch.where(chosen, mixed[1], partners), torch.where(chosen, mixed[2], lam)
+            partners, lam = (
+                torch.where(chosen, mixed[1], partners),
+                torch.where(chosen, mixed[2], lam),
+            )
     return images, partners, lam
 
 
 def train_batch(
-    images: Tensor, labels: Tensor, recipe, statistics, generator: Generator, host: Generator | None = None,
+    images: Tensor,
+    labels: Tensor,
+    recipe,
+    statistics,
+    generator: Generator,
+    host: Generator | None = None,
     mirrored: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor]:
     """Turn raw images into what the network is trained on.
 
     Args:
@@ -205,7 +234,8 @@ def train_batch(
         recipe: anything with the augmentation fields of lib.settings.Train.
         statistics: lib.data.Statistics of the training images.
         generator: of the images' device; host: one of the CPU, needed for TrivialAugment only.
-        mirrored: which images to mirror left to right, bool (N,); drawn with recipe.horizontal_flip where None.
+        mirrored: which images to mirror left to right, bool (N,); drawn with recipe.horizontal_flip
+            where None.
 
     Returns:
         float32 images, the partners' labels and lambda, the last two as `cutmix` returns them.
@@ -221,7 +251,9 @@ def train_batch(
         images = trivial_augment(images, recipe.trivial_augment, host)
     images = images.float() / 255
     if recipe.blur:
-        images = random_gaussian_blur(images, recipe.blur, recipe.blur_sigma, recipe.blur_kernel, generator)
+        images = random_gaussian_blur(
+            images, recipe.blur, recipe.blur_sigma, recipe.blur_kernel, generator
+        )
     images = normalise(images, statistics)
     if recipe.erasing:
         images = random_erasing(images, recipe.erasing, recipe.erasing_scale, generator)

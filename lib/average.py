@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 
 class Average:
-    """A copy of a network that follows it: weights and batch-norm statistics, average = d average + (1 - d) value.
+    """A copy of a network that follows it: average = d average + (1 - d) value.
 
-    The decay d rises as min(decay, (1 + t) / (10 + t)) over the steps t, so that the random initialisation is soon
-    forgotten (as TensorFlow's ExponentialMovingAverage with num_updates). Counters are copied.
+    So for weights and batch-norm statistics. The decay d rises as min(decay, (1 + t) / (10 + t))
+    over the steps t, so that the random initialisation is soon forgotten (as TensorFlow's
+    ExponentialMovingAverage with num_updates). Counters are copied.
 
     Args:
         model: the network that is trained; it stays as it is.
@@ -44,4 +45,6 @@ class Average:
 def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Return a network's floating-point tensors and its others (batch norm's counters)."""
     both = [*model.parameters(), *model.buffers()]
-    return [one for one in both if one.is_floating_point()], [one for one in both if not one.is_floating_point()]
+    return [one for one in both if one.is_floating_point()], [
+        one for one in both if not one.is_floating_point()
+    ]

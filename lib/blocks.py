@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class GlobalAveragePool(nn.Module):
     """Mean over height and width: (N, C, H, W) to (N, C).
 
-    A module, so that it has a row in the layer table; a plain mean, since AdaptiveAvgPool2d's backward pass is
-    not deterministic on CUDA.
+    A module, so that it has a row in the layer table; a plain mean, since AdaptiveAvgPool2d's
+    backward pass is not deterministic on CUDA.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,8 +31,8 @@ class GlobalMaxPool(nn.Module):
 class Style:
     """What the layers of a network share.
 
-    activation: relu or gelu. norm_scale: batch norm learns a scale beside its shift. norm_momentum: weight of the
-    newest batch in batch norm's statistics.
+    activation: relu or gelu. norm_scale: batch norm learns a scale beside its shift. norm_momentum:
+    weight of the newest batch in batch norm's statistics.
     """
 
     activation: str = "relu"
@@ -75,8 +75,8 @@ class BasicBlock(nn.Module):
 class PreactivationBlock(nn.Module):
     """Batch norm and activation before each 3x3 convolution; nothing after the sum.
 
-    He et al., Identity Mappings in Deep Residual Networks (ECCV 2016), figure 4e. Where the shape changes, the
-    shortcut takes the first activation through a 1x1 convolution.
+    He et al., Identity Mappings in Deep Residual Networks (ECCV 2016), figure 4e. Where the shape
+    changes, the shortcut takes the first activation through a 1x1 convolution.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int, style: Style):
@@ -97,10 +97,11 @@ class PreactivationBlock(nn.Module):
 
 
 class PooledBlock(nn.Module):
-    """A 3x3 convolution, pooled by its stride's maximum, then another one added to what it is given.
+    """A 3x3 convolution, pooled by its stride's maximum, then another added to what it is given.
 
-    The group of layers of Jordan, 94% on CIFAR-10 in 3.29 seconds (2024), section 3.1, with a shortcut around its
-    second convolution: the first, which widens, costs least before the pooling in parameters and sees every pixel.
+    The group of layers of Jordan, 94% on CIFAR-10 in 3.29 seconds (2024), section 3.1, with a
+    shortcut around its second convolution: the first, which widens, costs least before the pooling
+    in parameters and sees every pixel.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int, style: Style):
@@ -125,13 +126,15 @@ BLOCKS = {"basic": BasicBlock, "preactivation": PreactivationBlock, "pooled": Po
 
 
 def whitening_filters(images: Tensor, size: int, epsilon: float = 5e-4) -> Tensor:
-    """Return the filters, float32 (2 * 3 * size * size, 3, size, size), that whiten the images' patches.
+    """Return filters, float32 (6 * size * size, 3, size, size), that whiten the images' patches.
 
-    The eigenvectors of the patches' covariance, each divided by sqrt(eigenvalue + epsilon), and their opposites:
-    Page, How to Train Your ResNet 8 (2019), and Jordan (2024), section 3.2.
+    The eigenvectors of the patches' covariance, each divided by sqrt(eigenvalue + epsilon), and
+    their opposites: Page, How to Train Your ResNet 8 (2019), and Jordan (2024), section 3.2.
     """
     channels = images.shape[1]
-    patches = F.unfold(images.float(), size).transpose(1, 2).reshape(-1, channels * size * size).double()
+    patches = (
+        F.unfold(images.float(), size).transpose(1, 2).reshape(-1, channels * size * size).double()
+    )
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = vectors.T / (values[:, None].clamp(min=0) + epsilon).sqrt()
     return torch.cat((filters, -filters)).view(-1, channels, size, size).float()

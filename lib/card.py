@@ -1,4 +1,4 @@
-"""The model card of a release, as Markdown with the front matter that model hubs read. No number is typed here."""
+"""A release's model card: Markdown with front matter for model hubs. No number is typed here."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,10 @@ def write(parameters: RunParameters, folder: Path) -> str:
         "Citation": citation(),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    return f"---\n{front_matter(name, metrics)}---\n\n# {name}: {BUNDLE}\n\n{summary(metrics)}\n\n{body}\n"
+    return (
+        f"---\n{front_matter(name, metrics)}---\n\n"
+        f"# {name}: {BUNDLE}\n\n{summary(metrics)}\n\n{body}\n"
+    )
 
 
 def front_matter(name: str, metrics: Metrics) -> str:
@@ -41,12 +44,22 @@ def front_matter(name: str, metrics: Metrics) -> str:
     test, dataset = metrics["test"], metrics["dataset"]
     found = [{"type": "accuracy", "name": "Test accuracy, single view", "value": test["accuracy"]}]
     if record.averages_views(metrics):
-        found.append({"type": "accuracy", "name": "Test accuracy, averaged views", "value": test["tta_accuracy"]})
-    result = {"task": {"type": "image-classification", "name": "Image classification"},
-              "dataset": {"type": dataset, "name": DATASETS[dataset], "split": "test"}, "metrics": found}  # fmt: skip
-    told = {"license": "mit", "library_name": "pytorch", "pipeline_tag": "image-classification",
-            "tags": ["resnet", "safetensors", "image-classification"], "datasets": [dataset], "metrics": ["accuracy"],
-            "model-index": [{"name": name, "results": [result]}]}  # fmt: skip
+        title = "Test accuracy, averaged views"
+        found.append({"type": "accuracy", "name": title, "value": test["tta_accuracy"]})
+    result = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"type": dataset, "name": DATASETS[dataset], "split": "test"},
+        "metrics": found,
+    }
+    told = {
+        "license": "mit",
+        "library_name": "pytorch",
+        "pipeline_tag": "image-classification",
+        "tags": ["resnet", "safetensors", "image-classification"],
+        "datasets": [dataset],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": name, "results": [result]}],
+    }
     return yaml.safe_dump(told, sort_keys=False)
 
 
@@ -54,10 +67,14 @@ def summary(metrics: Metrics) -> str:
     """Return what the network is and reaches, and loudly what the run falls short of."""
     warnings = [f"> **Not full CIFAR-10:** {metrics['notice']}."] if metrics["notice"] else []
     if metrics["settings"].get("audit"):
-        warnings.append("> **An audit:** the test set was followed during training; its accuracy is no result.")
+        warnings.append(
+            "> **An audit:** the test set was followed during training; its accuracy is no result."
+        )
     warnings += [report.stale(metrics)] if metrics["train"]["stale"] else []
-    text = (f"A residual network of {metrics['parameters']:,} parameters that classifies images of 32x32 pixels; "
-            f"test accuracy {accuracy(metrics['test'])}.")  # fmt: skip
+    text = (
+        f"A residual network of {metrics['parameters']:,} parameters that classifies images of "
+        f"32x32 pixels; test accuracy {accuracy(metrics['test'])}."
+    )
     return "\n\n".join([text, *warnings])
 
 
@@ -70,18 +87,23 @@ def accuracy(score: dict[str, float], prefix: str = "") -> str:
 def data(metrics: Metrics) -> str:
     """Return what was trained on, held out and tested on."""
     seen = metrics["data"]
-    return (f"{DATASETS[metrics['dataset']]}: trained on {seen['train']:,} images, {seen['holdout']:,} held out for "
-            f"choices, judged on {metrics['test']['images']:,} of {seen['test']:,} test images. SHA-256 of the data "
-            f"`{metrics['data_checksum']}`. Classes: {', '.join(metrics['confusion']['classes'])}.")  # fmt: skip
+    return (
+        f"{DATASETS[metrics['dataset']]}: trained on {seen['train']:,} images, {seen['holdout']:,} "
+        f"held out for choices, judged on {metrics['test']['images']:,} of {seen['test']:,} test "
+        f"images. SHA-256 of the data `{metrics['data_checksum']}`. Classes: "
+        f"{', '.join(metrics['confusion']['classes'])}."
+    )
 
 
 def network(metrics: Metrics) -> str:
     """Return the network's shape and cost."""
     shape, recipe = metrics["network"], metrics["settings"]
     blocks, widths = (" + ".join(map(str, shape[key])) for key in ("blocks", "widths"))
-    return (f"{blocks} residual blocks ({recipe.get('block', 'basic')}) of {widths} channels, "
-            f"{metrics['parameters']:,} parameters, {metrics['mmac']:.0f} million multiply-accumulates an image "
-            f"(stem {recipe.get('stem', 'convolution')}, {recipe.get('activation', 'relu')}).")  # fmt: skip
+    return (
+        f"{blocks} residual blocks ({recipe.get('block', 'basic')}) of {widths} channels, "
+        f"{metrics['parameters']:,} parameters, {metrics['mmac']:.0f} million multiply-accumulates "
+        f"an image (stem {recipe.get('stem', 'convolution')}, {recipe.get('activation', 'relu')})."
+    )
 
 
 def procedure(metrics: Metrics) -> str:
@@ -93,46 +115,60 @@ def procedure(metrics: Metrics) -> str:
 
 
 def results(parameters: RunParameters, metrics: Metrics) -> str:
-    """Return the accuracies with their intervals, what rounding changed, and other seeds of the run that are here."""
+    """Return accuracies with intervals, what rounding changed, and the run's other seeds here."""
     test, views = metrics["test"], metrics["tta"]
     rows = [["test accuracy", "value"], ["single view", accuracy(test)]]
     if record.averages_views(metrics):
         rows.append([f"mean over views: {views['combination']}", accuracy(test, "tta_")])
     if aside := metrics.get("beside"):
         rows.append([f"single view, normalised by '{aside['normalisation']}'", accuracy(aside)])
-    rows += [[f"single view, seed {seed}, before any rounding", accuracy(score)]
-             for seed, score in other_seeds(parameters, metrics)]  # fmt: skip
+    rows += [
+        [f"single view, seed {seed}, before any rounding", accuracy(score)]
+        for seed, score in other_seeds(parameters, metrics)
+    ]
     return "\n\n".join(part for part in (markdown(rows), origin.rounding(metrics["train"])) if part)
 
 
 def other_seeds(parameters: RunParameters, metrics: Metrics) -> list[tuple[int, dict[str, float]]]:
-    """Return (seed, test score) of the finished runs here that differ from this one in nothing but the seed."""
+    """Return (seed, test score) of finished runs here that differ by the seed alone."""
     found = {}
     for path in sorted(paths.RESULTS.glob(f"{parameters.file}*/metrics.json")):
         other = read_json(path)
         settings, seed = other.get("settings") or {}, other.get("seed")
         same = same_parameters({**settings, "seed": metrics["seed"]}, metrics["settings"])
-        if same and "test" in other and other["dataset"] == metrics["dataset"] and seed != metrics["seed"]:
+        if (
+            same
+            and "test" in other
+            and other["dataset"] == metrics["dataset"]
+            and seed != metrics["seed"]
+        ):
             found[seed] = other["test"]
     return sorted(found.items())
 
 
 def use(parameters: RunParameters, metrics: Metrics, training: Path) -> str:
-    """Return the lines of Python that load the weights and predict, or what can be done without them."""
+    """Return the Python lines that load the weights and predict, or what can be done without."""
     name = parameters.name
-    command = f"`make run-all RUN={parameters.file}`" + (" with its SET and SEED" if name != parameters.file else "")
+    command = f"`make run-all RUN={parameters.file}`" + (
+        " with its SET and SEED" if name != parameters.file else ""
+    )
     run_all = f"{command} makes every page, figure and table anew, without training."
     if (training / shipped.LOGITS).is_file() and not (training / weights.FILE).is_file():
-        return f"The weights are not kept; `training/{shipped.LOGITS}` holds what the network predicted. {run_all}"
+        return (
+            f"The weights are not kept; `training/{shipped.LOGITS}` holds what the network "
+            f"predicted. {run_all}"
+        )
     if not (training / weights.FILE).is_file():
         return f"The weights are not kept; {command} trains anew."
     path = paths.shown(shipped.folder(name) / "training" / weights.FILE)
     dataset = "digits" if metrics["dataset"] == "digits" else "cifar10"
     kept = ""
     if (training / shipped.LOGITS).is_file():
-        kept = (f" It reads the logits that are kept beside the weights (`training/{shipped.LOGITS}`); with "
-                f"`saved_logits: false` under `04_predict_tta` in `params/{parameters.file}.yaml` the network predicts."
-                )  # fmt: skip
+        kept = (
+            f" It reads the logits that are kept beside the weights (`training/{shipped.LOGITS}`); "
+            f"with `saved_logits: false` under `04_predict_tta` in `params/{parameters.file}.yaml` "
+            "the network predicts."
+        )
     return f"""From the bundle's folder:
 
 ```python
@@ -149,26 +185,32 @@ print([classes[number] for number in logits.argmax(1)])
 
 def limits(metrics: Metrics) -> str:
     """Return what the network is not for."""
-    return (f"It knows the {len(metrics['confusion']['classes'])} classes above, in images of 32x32 pixels, and "
-            "answers with one of them whatever it is shown. It was trained and judged on this dataset only. How it "
-            "does under a shift (other cameras, corruptions, other crops) was not measured here; its probabilities are "
-            "not calibrated. It is a study object, not for deployment.")  # fmt: skip
+    return (
+        f"It knows the {len(metrics['confusion']['classes'])} classes above, in images of 32x32 "
+        "pixels, and answers with one of them whatever it is shown. It was trained and judged on "
+        "this dataset only. How it does under a shift (other cameras, corruptions, other crops) "
+        "was not measured here; its probabilities are not calibrated. It is a study object, not "
+        "for deployment."
+    )
 
 
 def report_table(metrics: Metrics) -> str:
     """Return where and with what it was trained, and where it was judged, as a table."""
     rows = report.provenance(metrics)["value"]
-    return markdown([["", "value"], *([what, value] for what, value in rows.items()),
-                     ["arithmetic of the training", f"some {metrics['train']['tflop']:,.1f} TFLOP"],
-                     ["time of the training", clock(metrics["train"]["seconds"])]])  # fmt: skip
+    work, seconds = f"some {metrics['train']['tflop']:,.1f} TFLOP", metrics["train"]["seconds"]
+    lines = [["", "value"], *([what, value] for what, value in rows.items())]
+    lines += [["arithmetic of the training", work], ["time of the training", clock(seconds)]]
+    return markdown(lines)
 
 
 def citation() -> str:
     """Return CITATION.cff as BibTeX."""
     told = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    authors = " and ".join(author.get("name") or f"{author['family-names']}, {author['given-names']}"
-                           for author in told["authors"])  # fmt: skip
-    fields = {"title": told["title"], "author": f"{{{authors}}}", "year": str(told["date-released"])[:4],
-              "version": told["version"]}  # fmt: skip
+    authors = " and ".join(
+        author.get("name") or f"{author['family-names']}, {author['given-names']}"
+        for author in told["authors"]
+    )
+    fields = {"title": told["title"], "author": f"{{{authors}}}"}
+    fields |= {"year": str(told["date-released"])[:4], "version": told["version"]}
     lines = ",\n".join(f"  {key} = {{{value}}}" for key, value in fields.items())
     return f"```bibtex\n@software{{cifar10_under_5m,\n{lines}\n}}\n```"

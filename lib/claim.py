@@ -1,4 +1,4 @@
-"""A claim of the reference experiment as params/studies/claims.yaml states it, and what judging one gives."""
+"""A claim of the reference as params/studies/claims.yaml states it, and what judging one gives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SOURCES = ("report", "notebook output", "both")
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; `reported` is its figure as text, "" for none, `test` the name of the function that judges it."""
+    """One claim; `reported` is its figure as text, "" for none, `test` names what judges it."""
 
     id: str
     claim: str
@@ -25,7 +25,7 @@ class Claim:
 
 
 class Finding(NamedTuple):
-    """What a test gives: one of VERDICTS, what was found, with its numbers, and why that decides the claim."""
+    """What a test gives: one of VERDICTS, what was found, in numbers, and why that decides."""
 
     verdict: str
     found: str
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 class StudyTest(NamedTuple):
-    """A test of the full study: the runs whose jobs it needs, the part of a job it needs ("": none), its rule in words.
+    """A test of the full study: the runs and the part of a job ("": none) it needs, its rule.
 
     The rule may name the claim's tolerance, with its unit, as {tolerance}.
     """

@@ -1,7 +1,8 @@
-"""The claims of the reference experiment, each judged: confirmed, refuted, pending the full run, not testable here.
+"""The claims of the reference experiment, each judged, with one of four verdicts.
 
-``python -m lib.claims`` writes results/study.html. What needs no training is computed at once; the rest waits for the
-full study (``make study PLAN=full``). No verdict is written down anywhere.
+They are confirmed, refuted, pending the full run, not testable here. ``python -m lib.claims``
+writes results/study.html. What needs no training is computed at once; the rest waits for the full
+study (``make study PLAN=full``). No verdict is written down anywhere.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from lib import claims_file, claims_network, claims_recipe, claims_results, claims_study, claims_views, paths, record
+from lib import (
+    claims_file,
+    claims_network,
+    claims_recipe,
+    claims_results,
+    claims_study,
+    claims_views,
+    paths,
+    record,
+)
 from lib.claim import OPEN, PENDING, VERDICTS, Claim, Finding, Reference, joined
 from lib.errors import UserError, exit_on_user_error
 from lib.state import read_json
@@ -24,9 +34,10 @@ UNDECIDED = "The 95% interval leaves both answers open."
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what was found, the verdict and its reason; `reported` is "" where the claim has no figure.
+    """A claim with what was found, verdict and reason; `reported` is "" where it has no figure.
 
-    runs: of the full study, whose trainings decide it; none where it is judged from what was reported alone.
+    runs: of the full study, whose trainings decide it; none where it is judged from what was
+    reported alone.
     """
 
     id: str
@@ -40,13 +51,13 @@ class Judged:
 
 
 def read_claims(path: Path | None = None) -> list[Claim]:
-    """Return the claims of params/studies/claims.yaml, or of `path`; UserError for anything wrong with them."""
+    """Return the claims in params/studies/claims.yaml or `path`; UserError for what is wrong."""
     tests = {**NOW, **{name: test.judge for name, test in STUDY.items()}}
     return claims_file.read(path or paths.PARAMS / "studies" / "claims.yaml", tests)
 
 
 def read_study() -> dict[str, Any] | None:
-    """Return the full study as far as it was collected, else the released one, None where there is neither.
+    """Return the full study as far as collected, else the released one, None without either.
 
     Raises UserError where the file is damaged.
     """
@@ -59,7 +70,7 @@ def read_study() -> dict[str, Any] | None:
 
 
 def studies() -> list[Path]:
-    """Return the folders of the studies, by name: those collected here, and of the others those released."""
+    """Return the folders of the studies, by name: those collected here, else those released."""
     found = {}
     for root in (paths.RESULTS / "released" / "studies", paths.RESULTS / "studies"):
         found |= {page.parent.name: page.parent for page in root.glob("*/study.json")}
@@ -67,7 +78,7 @@ def studies() -> list[Path]:
 
 
 def judge_all(study: dict[str, Any] | None) -> list[Judged]:
-    """Judge every claim, in the order of the file; `study` is a collected study, None where there is none."""
+    """Judge every claim, in the file's order; `study` is a collected study or None."""
     reference = record.reference()
     return [judge(claim, reference, study) for claim in read_claims()]
 
@@ -80,10 +91,21 @@ def judge(claim: Claim, reference: Reference, study: dict[str, Any] | None) -> J
     else:
         found = NOW[claim.test](reference, **tolerance)
     runs = STUDY[claim.test].runs if claim.test in STUDY else ()
-    return Judged(claim.id, claim.claim, claim.source, claim.reported, found.found, found.verdict, found.why, runs)
+    return Judged(
+        claim.id,
+        claim.claim,
+        claim.source,
+        claim.reported,
+        found.found,
+        found.verdict,
+        found.why,
+        runs,
+    )
 
 
-def _by_study(claim: Claim, reference: Reference, study: dict[str, Any] | None, tolerance: dict[str, float]) -> Finding:
+def _by_study(
+    claim: Claim, reference: Reference, study: dict[str, Any] | None, tolerance: dict[str, float]
+) -> Finding:
     """Judge a claim by the full study; pending where jobs that it needs are not there."""
     test = STUDY[claim.test]
     jobs = {run: _usable(study, run, test.part, reference["test_images"]) for run in test.runs}
@@ -96,23 +118,31 @@ def _by_study(claim: Claim, reference: Reference, study: dict[str, Any] | None, 
 
 
 def _usable(study: dict[str, Any] | None, run: str, part: str, images: int) -> list[dict[str, Any]]:
-    """Return a run's jobs at full length on the whole of CIFAR-10 that have `part`, one a seed of the plan."""
+    """Return a run's full-length jobs on all of CIFAR-10 with `part`, one a seed of the plan."""
     if not study or study["plan"].get("full") is not True:
         return []
     ours = [job for job in study["jobs"] if job["file"] == run and (not part or job.get(part))]
-    found = {job["seed"]: job for job in ours if job["test"]["images"] == images and not job.get("notice")}
+    found = {
+        job["seed"]: job
+        for job in ours
+        if job["test"]["images"] == images and not job.get("notice")
+    }
     return [found[seed] for seed in study["plan"]["seeds"] if seed in found]
 
 
 def _missing(study: dict[str, Any] | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
-    """Return what a claim still waits for, "" where every seed of every run is there; one seed has no spread."""
+    """Return what a claim still waits for, "" where every run has every seed; one has no spread."""
     runs = joined(list(jobs))
     if not study:
         return f"Nothing yet: no training of {runs} at full length."
     if study["plan"].get("full") is not True:
         return f"Nothing yet: {runs} at a fraction of the full length decides nothing."
     found, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)
-    return "" if found == needed else f"Nothing yet: {found} of {needed} trainings of {runs} at full length are done."
+    return (
+        ""
+        if found == needed
+        else f"Nothing yet: {found} of {needed} trainings of {runs} at full length are done."
+    )
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
@@ -122,8 +152,10 @@ def table(judged: list[Judged]) -> pd.DataFrame:
 
 
 def by_verdict(judged: list[Judged]) -> pd.DataFrame:
-    """Return the claims in one row a verdict, as a report of a few pages has room for them: verdict, number, claims."""
-    groups = {verdict: [one.claim for one in judged if one.verdict == verdict] for verdict in VERDICTS}
+    """Return the claims, one row a verdict, as fits a short report: verdict, number, claims."""
+    groups = {
+        verdict: [one.claim for one in judged if one.verdict == verdict] for verdict in VERDICTS
+    }
     rows = [(verdict, len(group), " ".join(group)) for verdict, group in groups.items() if group]
     return pd.DataFrame(rows, columns=["verdict", "number", "claims"])
 

@@ -1,4 +1,4 @@
-"""results/study.html: every claim with its verdict, what was reported, what was found and why; and the studies."""
+"""results/study.html: every claim with verdict, what was reported, found and why; the studies."""
 
 import base64
 import re
@@ -15,22 +15,32 @@ from lib.claims import COMMAND, FULL, Judged, studies
 from lib.index import BUNDLE, template
 from lib.state import read_json, write_atomically
 
-SOURCES = {"report": "the report", "notebook output": "the notebook's output", "both": "the report and its notebook"}
+SOURCES = {
+    "report": "the report",
+    "notebook output": "the notebook's output",
+    "both": "the report and its notebook",
+}
 SECTIONS = {  # verdict -> class, heading, what it means
     REFUTED: ("refuted", "Refuted", "What was found says otherwise."),
     CONFIRMED: ("confirmed", "Confirmed", "What was found agrees with the claim."),
-    PENDING: ("pending", "Pending the full run", "These take trainings at full length; a study at a fraction of it "
-              "decides none of them, since the sign of a difference can turn with the length of training."),
+    PENDING: (
+        "pending",
+        "Pending the full run",
+        "These take trainings at full length; a study at a fraction of it decides none of them, "
+        "since the sign of a difference can turn with the length of training.",
+    ),
     OPEN: ("open", "Not testable here", "What it would take is not at hand."),
-}  # fmt: skip
+}
 
 
 def typeset(text: str) -> str:
-    """Return plain text with true minus and multiplication signs, Greek letters and spaces that do not break."""
+    """Return plain text with true minus and times signs, Greek letters, unbreakable spaces."""
     text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
     text = re.sub(r"(?<=\d)( ?)x\1(?=\d)", r"\1×\1", text)
     text = re.sub(r"\bpi\b ?", "π", text).replace("lambda", "λ")
-    return re.sub(r"(?<=\d) (?=(MB|points|nat)\b)|(?<=\bp) (?=[=<])|(?<=[=<]) (?=\d)", "\u00a0", text)
+    return re.sub(
+        r"(?<=\d) (?=(MB|points|nat)\b)|(?<=\bp) (?=[=<])|(?<=[=<]) (?=\d)", "\u00a0", text
+    )
 
 
 def counts(judged: Sequence[Judged]) -> str:
@@ -40,8 +50,11 @@ def counts(judged: Sequence[Judged]) -> str:
 
 
 def glance(judged: Sequence[Judged]) -> pd.DataFrame:
-    """Return the claims in the order of their file: id, claim, reported, found (its first sentence), verdict."""
-    rows = [(one.id, one.claim, one.reported or "no figure", first_sentence(one.found), one.verdict) for one in judged]
+    """Return claims in their file's order: id, claim, reported, found (first sentence), verdict."""
+    rows = [
+        (one.id, one.claim, one.reported or "no figure", first_sentence(one.found), one.verdict)
+        for one in judged
+    ]
     return pd.DataFrame(rows, columns=["id", "claim", "reported", "found", "verdict"])
 
 
@@ -51,44 +64,64 @@ def first_sentence(text: str) -> str:
 
 
 def latex(judged: Sequence[Judged]) -> str:
-    """Return the claims at a glance as a LaTeX table (booktabs) with columns of fixed width, for a page of text."""
+    """Return claims at a glance as a LaTeX table (booktabs), columns of fixed width for a page."""
     shown = glance(judged).drop(columns="id")
     text = record.as_text(shown, {})
-    style = text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    widths = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.3, 0.17, 0.3, 0.11))
+    style = (
+        text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    )
+    widths = "".join(
+        rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}"
+        for width in (0.3, 0.17, 0.3, 0.11)
+    )
     table = style.to_latex(
-        hrules=True, column_format=widths, label="tab:claims", position_float="centering",
+        hrules=True,
+        column_format=widths,
+        label="tab:claims",
+        position_float="centering",
         caption=f"The claims of the reference report, judged: {counts(judged)}",
-    )  # fmt: skip
+    )
     return "% needs \\usepackage{booktabs,array}\n" + table
 
 
 def summaries() -> list[dict[str, Any]]:
-    """Return for each study its name, title, page (relative to results/), notice, figure and runs with accuracies."""
+    """Return each study's name, title, page (in results/), notice, figure, runs' accuracies."""
     found = []
     for folder in studies():
         collected, figure = read_json(folder / "study.json"), folder / "study.svg"
         table = compare.summary(collected["jobs"], lambda job: None, collected["plan"]["runs"])
         picture = base64.b64encode(figure.read_bytes()).decode() if figure.is_file() else ""
-        found.append({
-            **collected["plan"], "page": (folder / "study.html").relative_to(paths.RESULTS).as_posix(),
-            "notice": study_words.notice_of(collected["plan"], collected["jobs"]), "picture": picture,
+        told = {
+            "page": (folder / "study.html").relative_to(paths.RESULTS).as_posix(),
+            "notice": study_words.notice_of(collected["plan"], collected["jobs"]),
+            "picture": picture,
             "alt": study_words.described(table, study_words.judged(collected["plan"])),
-            "done": len(collected["jobs"]), "whole": len(collected["jobs"]) + len(collected["missing"]),
-        })  # fmt: skip
+            "done": len(collected["jobs"]),
+            "whole": len(collected["jobs"]) + len(collected["missing"]),
+        }
+        found.append({**collected["plan"], **told})
     return found
 
 
 def write_page(judged: Sequence[Judged]) -> Path:
     """Write the page, and its table as LaTeX beside it; return the page's path."""
-    groups = [(*SECTIONS[verdict], [one for one in judged if one.verdict == verdict]) for verdict in VERDICTS]
+    groups = [
+        (*SECTIONS[verdict], [one for one in judged if one.verdict == verdict])
+        for verdict in VERDICTS
+    ]
     pages = {folder.name: folder / "study.html" for folder in studies()}
     html = template("claims_page.html.j2", {"typeset": typeset}).render(
-        bundle=BUNDLE, groups=[group for group in groups if group[-1]], counts=counts(judged), total=len(judged),
-        sources=SOURCES, command=COMMAND, studies=summaries(), glance=glance(judged).to_dict("records"),
+        bundle=BUNDLE,
+        groups=[group for group in groups if group[-1]],
+        counts=counts(judged),
+        total=len(judged),
+        sources=SOURCES,
+        command=COMMAND,
+        studies=summaries(),
+        glance=glance(judged).to_dict("records"),
         study=pages[FULL].relative_to(paths.RESULTS).as_posix() if FULL in pages else "",
         kinds={verdict: section[0] for verdict, section in SECTIONS.items()},
-    )  # fmt: skip
+    )
     page = paths.RESULTS / "study.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page.with_suffix(".tex"), latex(judged).encode())

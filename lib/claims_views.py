@@ -1,6 +1,7 @@
-"""Claims about test-time augmentation that take a network trained at full length: the runs of as_run in the full study.
+"""Claims about test-time augmentation that take a network trained at full length.
 
-A test takes `jobs`, `reference` and `tolerance` as those of lib.claims_study.
+They are judged from the runs of as_run in the full study. A test takes `jobs`, `reference` and
+`tolerance` as those of lib.claims_study.
 """
 
 import numpy as np
@@ -13,19 +14,22 @@ from lib.predict import COMBINATIONS
 
 MCNEMAR = "McNemar's test on the same images, counts averaged over seeds."
 EACH = (
-    MCNEMAR + " Refuted where a view is worse than the original above chance (Bonferroni's correction), confirmed "
-    "where no interval reaches more than {tolerance} below zero."
+    MCNEMAR
+    + " Refuted where a view is worse than the original above chance (Bonferroni's correction), "
+    "confirmed where no interval reaches more than {tolerance} below zero."
 )
 BLUR = (
-    "Confirmed where the 95% interval of the difference, paired by seed, lies within {tolerance} of zero; "
-    "refuted where it reaches beyond and leaves out zero."
+    "Confirmed where the 95% interval of the difference, paired by seed, lies within {tolerance} "
+    "of zero; refuted where it reaches beyond and leaves out zero."
 )
 
 
 def _effect(jobs: Jobs, kind: str, name: str) -> Effect:
     """Return what a view or a combination does against the original view."""
     found = jobs["as_run"]
-    gained, lost = (float(np.mean([job[kind][name][key] for job in found])) for key in ("gained", "lost"))
+    gained, lost = (
+        float(np.mean([job[kind][name][key] for job in found])) for key in ("gained", "lost")
+    )
     return paired(gained, lost, found[0]["test"]["images"])
 
 
@@ -35,7 +39,9 @@ def tta_improves(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     effect = _effect(jobs, "combinations", "report")
     pairs = [(job["combinations"]["report"], job["test"]["images"]) for job in jobs["as_run"]]
     seeds = joined([points((one["gained"] - one["lost"]) / images) for one, images in pairs])
-    return Finding(improves(effect, tolerance), f"{effect}, {in_words(effect.p)}; seed by seed {seeds}.")
+    return Finding(
+        improves(effect, tolerance), f"{effect}, {in_words(effect.p)}; seed by seed {seeds}."
+    )
 
 
 @needs("as_run", rule=EACH)
@@ -45,22 +51,34 @@ def tta_views(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     effects = {view: _effect(jobs, "views", view) for view in views}
     worse = any(one.size < 0 and one.p * len(views) < 0.05 for one in effects.values())
     equal = all(one.low >= -tolerance for one in effects.values())
-    told = [f"{view.replace('_', ' ')} {points(one.size)} ({in_words(one.p)})" for view, one in effects.items()]
-    return Finding(REFUTED if worse else CONFIRMED if equal else OPEN, f"Points against the original: {joined(told)}.")
+    told = [
+        f"{view.replace('_', ' ')} {points(one.size)} ({in_words(one.p)})"
+        for view, one in effects.items()
+    ]
+    return Finding(
+        REFUTED if worse else CONFIRMED if equal else OPEN,
+        f"Points against the original: {joined(told)}.",
+    )
 
 
 @needs("as_run", rule=BLUR)
 def blur_equivalent(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
-    """The average with the blur that mixes colours against the one with a blur of the image plane."""
-    both = [[job["combinations"][name]["accuracy"] for job in jobs["as_run"]] for name in ("report", "report_spatial")]
+    """The average with a blur that mixes colours against the one with one of the image plane."""
+    both = [
+        [job["combinations"][name]["accuracy"] for job in jobs["as_run"]]
+        for name in ("report", "report_spatial")
+    ]
     gaps = np.subtract(*both)
     effect = t_effect(float(gaps.mean()), float(gaps.std(ddof=1)) / len(gaps) ** 0.5, len(gaps) - 1)
-    alone = [points(_effect(jobs, "views", view).size) for view in ("gaussian_blur_mixed", "gaussian_blur")]
+    alone = [
+        points(_effect(jobs, "views", view).size)
+        for view in ("gaussian_blur_mixed", "gaussian_blur")
+    ]
     within = effect.low >= -tolerance and effect.high <= tolerance
     return Finding(
         CONFIRMED if within else REFUTED if effect.p < 0.05 else OPEN,
-        f"The average with the mixing blur against the one with the spatial blur: {effect}. Alone, the first changes "
-        f"the accuracy by {alone[0]} points, the second by {alone[1]}.",
+        f"The average with the mixing blur against the one with the spatial blur: {effect}. "
+        f"Alone, the first changes the accuracy by {alone[0]} points, the second by {alone[1]}.",
     )
 
 

@@ -12,17 +12,19 @@ from lib.errors import UserError
 
 
 def prepare(settings) -> torch.device:
-    """Set threads and determinism for this process and return the device that `settings` (Compute) ask for.
+    """Set threads and determinism and return the device that `settings` (Compute) ask for.
 
-    Without a parameter `deterministic`, or with it true, equal inputs give equal bits; false lets a GPU take faster
-    ways. On the CPU everything is deterministic. Raises UserError where a GPU is asked for and none is there.
+    Without a parameter `deterministic`, or with it true, equal inputs give equal bits; false lets a
+    GPU take faster ways. On the CPU everything is deterministic. Raises UserError where a GPU is
+    asked for and none is there.
     """
     torch.set_num_threads(settings.threads)
     # Read by cuBLAS at its first call; without it deterministic algorithms raise an error there.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     exact = getattr(settings, "deterministic", True)
     torch.use_deterministic_algorithms(exact)
-    # Filling fresh memory with NaN would only bring to light what is read before it is written; it costs some 4%.
+    # Filling fresh memory with NaN would only bring to light what is read before it is written; it
+    # costs some 4%.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not exact
     available = torch.cuda.is_available()
@@ -32,7 +34,7 @@ def prepare(settings) -> torch.device:
 
 
 def bf16_is_native(device: torch.device) -> bool:
-    """Whether the processor multiplies bf16 in hardware (AVX512-BF16 or AMX; CUDA from compute capability 8)."""
+    """Whether it multiplies bf16 in hardware (AVX512-BF16, AMX; CUDA from compute capability 8)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # The public query answers for emulated bf16 as well, which is slower than fp32.
@@ -52,13 +54,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 def compiles(settings, device: torch.device) -> bool:
-    """Whether training goes through torch.compile: asked for, on a GPU, and a C compiler is there, which it needs."""
+    """Whether training takes torch.compile: asked for, on a GPU, with the C compiler it needs."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     return settings.compile and device.type == "cuda" and compiler is not None
 
 
 def compiled(function: Callable) -> Callable:
-    """Return `function` compiled for the shapes it is called with, its kernels launched as one CUDA graph."""
+    """Return `function` compiled for its calls' shapes, its kernels launched as one CUDA graph."""
     fast = torch.compile(function, mode="reduce-overhead", dynamic=False, fullgraph=True)
 
     def call(*arguments):
@@ -69,7 +71,7 @@ def compiled(function: Callable) -> Callable:
 
 
 def identity(device: torch.device, precision: str, settings) -> dict[str, str | int | bool]:
-    """Return what, beside code, values and data, decides the bits of a training with `settings` (Train)."""
+    """Return what, beside code, values and data, decides the bits (of Train settings)."""
     import torchvision
 
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()

@@ -1,4 +1,4 @@
-"""Images as tensors: CIFAR-10 or the embedded handwritten digits, their splits and their statistics."""
+"""Images as tensors: CIFAR-10 or embedded handwritten digits, their splits and their statistics."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,22 +12,31 @@ from torch import Tensor
 
 from lib import fetch
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# fmt: off
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)
+# fmt: on
 DIGITS_NOTICE = "handwritten digits, not CIFAR-10"
-SPLIT_SEED = 20_250_415  # the split is the same for every seed of a run, so that seeds can be compared
+SPLIT_SEED = (
+    20_250_415  # the split is the same for every seed of a run, so that seeds can be compared
+)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each channel over all pixels of the training images, range [0, 1]."""
+    """Each channel's mean and standard deviation over all training pixels, range [0, 1]."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 # Over the 50,000 training images; notebook 01 computes them anew and asserts these.
-CIFAR10_STATISTICS = Statistics((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784))
-# With the mean of the images' own standard deviations instead, to the digits that much published code uses.
+CIFAR10_STATISTICS = Statistics(
+    (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)
+)
+# With the mean of the images' own standard deviations instead, to the digits that much published
+# code uses.
 CIFAR10_BY_IMAGE = Statistics(CIFAR10_STATISTICS.mean, (0.2023, 0.1994, 0.2010))
 NORMALISATIONS = {
     "pixel": "the standard deviation of all pixels",
@@ -37,7 +46,7 @@ NORMALISATIONS = {
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: pixels uint8 (N, 3, 32, 32), labels int64 (N,), index int64 (N,) in the full split."""
+    """Images: pixels uint8 (N, 3, 32, 32), labels, index in the full split, int64 (N,)."""
 
     pixels: Tensor
     labels: Tensor
@@ -57,7 +66,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as a run sees it: what is trained on, what choices are made on, and the test images."""
+    """A dataset as a run sees it: what is trained on, what choices are made on, the test images."""
 
     name: str  # "cifar10" or "digits"
     classes: tuple[str, ...]
@@ -83,7 +92,8 @@ def load(name: str, train_images: int = 0, holdout: int = 5000) -> Dataset:
     """Load a dataset and split it.
 
     Args:
-        name: "cifar10", "digits", or "auto" (CIFAR-10 where its files are at hand, else the digits).
+        name: "cifar10", "digits", or "auto" (CIFAR-10 where its files are at hand, else the
+            digits).
         train_images: images to train on, drawn stratified; 0 takes all but the hold-out.
         holdout: hold-out images of CIFAR-10; of other data always a tenth (none for 0).
 
@@ -103,17 +113,33 @@ def load(name: str, train_images: int = 0, holdout: int = 5000) -> Dataset:
     if name != "cifar10":
         statistics = channel_statistics(train.pixels)
         by_image = Statistics(statistics.mean, tuple(per_image_std(train.pixels).tolist()))
-    return Dataset(name, classes, train.take(kept), train.take(held), test, statistics, checksum, train, by_image)
+    return Dataset(
+        name,
+        classes,
+        train.take(kept),
+        train.take(held),
+        test,
+        statistics,
+        checksum,
+        train,
+        by_image,
+    )
 
 
-def notice(dataset: Dataset, test_images: int | None = None, holdout_images: int | None = None) -> str:
-    """Return the sentence that every page and figure of a run on less than full CIFAR-10 carries, or "".
+def notice(
+    dataset: Dataset, test_images: int | None = None, holdout_images: int | None = None
+) -> str:
+    """Return the sentence for every page and figure of a run on less than full CIFAR-10, or "".
 
     `test_images`, `holdout_images`: how many of them are looked at, where that is known.
     """
     if dataset.name == "digits":
         return DIGITS_NOTICE
-    parts = [f"{len(dataset.train):,} of {len(dataset.all_train):,} training"] if dataset.is_subset else []
+    parts = (
+        [f"{len(dataset.train):,} of {len(dataset.all_train):,} training"]
+        if dataset.is_subset
+        else []
+    )
     if holdout_images is not None and holdout_images < len(dataset.holdout):
         parts.append(f"{holdout_images:,} of {len(dataset.holdout):,} hold-out")
     if test_images is not None and test_images < len(dataset.test):
@@ -128,7 +154,7 @@ def label(name: str, notice: str) -> str:
 
 
 def split(labels: Tensor, holdout: int) -> tuple[Tensor, Tensor]:
-    """Return the sorted positions to train on and to hold out, `holdout` of them, stratified, always the same."""
+    """Return the sorted positions to train on and, `holdout`, to hold out: stratified, fixed."""
     held = stratified(labels, holdout)
     mask = torch.ones(len(labels), dtype=torch.bool)
     mask[held] = False
@@ -136,7 +162,7 @@ def split(labels: Tensor, holdout: int) -> tuple[Tensor, Tensor]:
 
 
 def stratified(labels: Tensor, count: int) -> Tensor:
-    """Return `count` sorted positions drawn with SPLIT_SEED, the classes as equally present as in `labels`."""
+    """Return `count` sorted positions drawn with SPLIT_SEED, classes as frequent as in `labels`."""
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = labels[shuffled].argsort(stable=True)
@@ -152,17 +178,24 @@ def subset(images: Images, count: int) -> Images:
 
 
 def channel_statistics(pixels: Tensor) -> Statistics:
-    """Compute mean and (population) standard deviation per channel of uint8 images, as fractions of 255."""
-    counts = torch.stack([torch.bincount(pixels[:, channel].flatten().int(), minlength=256) for channel in range(3)])
-    weights, levels = counts.double() / counts.sum(1, keepdim=True), torch.arange(256).double() / 255
+    """Compute uint8 images' mean and (population) standard deviation by channel, over 255."""
+    counts = torch.stack(
+        [torch.bincount(pixels[:, channel].flatten().int(), minlength=256) for channel in range(3)]
+    )
+    weights, levels = (
+        counts.double() / counts.sum(1, keepdim=True),
+        torch.arange(256).double() / 255,
+    )
     mean = (weights * levels).sum(1)
     std = ((weights * levels**2).sum(1) - mean**2).sqrt()
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def per_image_std(pixels: Tensor) -> Tensor:
-    """Return the mean over images of each image's own (unbiased) standard deviation, as fractions of 255: (3,)."""
-    parts = [part.float().flatten(2).std(2, correction=1).double().sum(0) for part in pixels.split(2000)]
+    """Return the mean of the images' own (unbiased) standard deviations, fractions of 255: (3,)."""
+    parts = [
+        part.float().flatten(2).std(2, correction=1).double().sum(0) for part in pixels.split(2000)
+    ]
     return torch.stack(parts).sum(0) / len(pixels) / 255
 
 
@@ -175,15 +208,20 @@ def exact_copies(train: Tensor, test: Tensor) -> int:
 def nearest_pairs(train: Tensor, test: Tensor, count: int) -> pd.DataFrame:
     """Return the `count` test images nearest to a training image, nearest first.
 
-    Columns test, train (positions) and distance: root mean square difference of their 8 by 8 thumbnails, 0 to 255.
+    Columns test, train (positions) and distance: root mean square difference of their 8 by 8
+    thumbnails, 0 to 255.
     """
     small, probes = (F.avg_pool2d(part.float(), 4).flatten(1) for part in (train, test))
     lengths, best = small.square().sum(1), []
     for chunk in probes.split(500):
-        best.append(torch.addmm(lengths, chunk, small.T, alpha=-2).min(1))  # |a - b|^2 without the constant |a|^2
-    values, places = (torch.cat([getattr(one, name) for one in best]) for name in ("values", "indices"))
+        # |a - b|^2 without the constant |a|^2.
+        best.append(torch.addmm(lengths, chunk, small.T, alpha=-2).min(1))
+    values, places = (
+        torch.cat([getattr(one, name) for one in best]) for name in ("values", "indices")
+    )
     order = (values + probes.square().sum(1)).argsort()[:count]
-    # The expansion loses digits where two images nearly agree; the few that are shown are computed directly.
+    # The expansion loses digits where two images nearly agree; the few that are shown are computed
+    # directly.
     distance = (small[places[order]] - probes[order]).square().mean(1).sqrt()
     pairs = pd.DataFrame({"test": order, "train": places[order], "distance": distance.tolist()})
     return pairs.sort_values("distance", kind="stable").reset_index(drop=True)
@@ -191,15 +229,18 @@ def nearest_pairs(train: Tensor, test: Tensor, count: int) -> pd.DataFrame:
 
 def normalise(images: Tensor, statistics: Statistics) -> Tensor:
     """Return (images - mean) / std for float images (N, 3, H, W) in [0, 1]."""
-    mean, std = (torch.tensor(part, device=images.device, dtype=images.dtype)[None, :, None, None]
-                 for part in (statistics.mean, statistics.std))  # fmt: skip
+    mean, std = (
+        torch.tensor(part, device=images.device, dtype=images.dtype)[None, :, None, None]
+        for part in (statistics.mean, statistics.std)
+    )
     return (images - mean) / std
 
 
 def denormalise(images: Tensor, statistics: Statistics) -> Tensor:
     """Return images * std + mean, the inverse of `normalise`, for looking at them."""
     mean, std = (
-        torch.tensor(part, device=images.device)[None, :, None, None] for part in (statistics.mean, statistics.std)
+        torch.tensor(part, device=images.device)[None, :, None, None]
+        for part in (statistics.mean, statistics.std)
     )
     return images * std + mean
 
@@ -213,7 +254,7 @@ def _cifar10(root: Path) -> tuple[Images, Images, tuple[str, ...], str]:
 
 
 def _digits() -> tuple[Images, Images, tuple[str, ...], str]:
-    """scikit-learn's 1,797 handwritten digits (8x8, 16 grey levels) as 32x32 RGB; a stratified fifth is test."""
+    """1,797 digits of scikit-learn (8x8, 16 greys) as 32x32 RGB; a stratified fifth is test."""
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -230,5 +271,7 @@ def _images(pixels: np.ndarray, labels) -> Images:
     """Make Images from uint8 (N, 32, 32, 3) and class numbers."""
     labels = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
     return Images(
-        torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))), labels, torch.arange(len(labels))
+        torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
+        labels,
+        torch.arange(len(labels)),
     )

@@ -1,7 +1,8 @@
-"""Energy used by the device that computes, in joules, by its own counter; None where there is none to read.
+"""Energy of the device that computes, in joules, by its counter; None where none can be read.
 
-A CPU's counters are those of its packages (RAPL; Linux, Documentation/power/powercap), a GPU's is that of the board
-(NVML). Both count whatever runs there. Many machines, kernels and containers show neither, which is no error.
+A CPU's counters are those of its packages (RAPL; Linux, Documentation/power/powercap), a GPU's is
+that of the board (NVML). Both count whatever runs there. Many machines, kernels and containers show
+neither, which is no error.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ NVML = "libnvidia-ml.so.1"
 
 
 class Counter(NamedTuple):
-    """What a counter shows, in joules from an unknown start, and where it begins again at 0 (inf: never)."""
+    """A counter's reading, joules from an unknown start, and where it wraps to 0 (inf: never)."""
 
     joules: float
     wraps_at: float
@@ -27,7 +28,8 @@ class Counter(NamedTuple):
 def cpu_counters(root: Path = RAPL) -> dict[str, Counter]:
     """Return the counter of each CPU package, {} where not every one can be read.
 
-    Cores and memory have counters of their own beside, parts of the package's or of the whole board: left out.
+    Cores and memory have counters of their own beside, parts of the package's or of the whole
+    board: left out.
     """
     found = {}
     try:
@@ -41,13 +43,18 @@ def cpu_counters(root: Path = RAPL) -> dict[str, Counter]:
     return found
 
 
-def gpu_counter(uuid: str, load: Callable[[str], Any] = ctypes.CDLL) -> Callable[[], dict[str, Counter]]:
-    """Return a function that reads the counter of the GPU `uuid` ("GPU-..."), {} where it cannot be read."""
+def gpu_counter(
+    uuid: str, load: Callable[[str], Any] = ctypes.CDLL
+) -> Callable[[], dict[str, Counter]]:
+    """Return a function reading the counter of GPU `uuid` ("GPU-..."), {} where it cannot."""
     handle = ctypes.c_void_p()
     try:
         nvml = load(NVML)
-        total = nvml.nvmlDeviceGetTotalEnergyConsumption  # GPUs since Volta; millijoules since the driver was loaded
-        failed = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle))
+        # GPUs since Volta; millijoules since the driver was loaded.
+        total = nvml.nvmlDeviceGetTotalEnergyConsumption
+        failed = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(
+            uuid.encode(), ctypes.byref(handle)
+        )
     except (OSError, AttributeError):  # no driver; one without this function
         return dict
     if failed:
@@ -55,7 +62,11 @@ def gpu_counter(uuid: str, load: Callable[[str], Any] = ctypes.CDLL) -> Callable
 
     def read() -> dict[str, Counter]:
         count = ctypes.c_ulonglong()
-        return {} if total(handle, ctypes.byref(count)) else {uuid: Counter(count.value / 1e3, math.inf)}
+        return (
+            {}
+            if total(handle, ctypes.byref(count))
+            else {uuid: Counter(count.value / 1e3, math.inf)}
+        )
 
     return read
 
@@ -72,22 +83,25 @@ class Meter:
         self.sum = 0.0 if self.last else math.nan
 
     def look(self) -> None:
-        """Add what was used since the last look: often enough that no counter can wrap around twice in between."""
+        """Add what was used since the last look: so often that no counter wraps twice between."""
         now = self.read()
         if now.keys() == self.last.keys():
-            self.sum += sum((now[name].joules - before.joules) % before.wraps_at for name, before in self.last.items())
+            self.sum += sum(
+                (now[name].joules - before.joules) % before.wraps_at
+                for name, before in self.last.items()
+            )
         else:
             self.sum = math.nan
         self.last = now
 
     def joules(self) -> float | None:
-        """Return what was used since `start`, None where it could not be read or the counters stood still."""
+        """Return what was used since `start`, None where not read or the counters stood still."""
         self.look()
         return self.sum if math.isfinite(self.sum) and self.sum > 0 else None
 
 
 def meter(device: torch.device) -> Meter:
-    """Return the meter of the device that computes; CUDA's own numbering of the GPUs need not be NVML's."""
+    """Return the meter of the device that computes; CUDA may number GPUs otherwise than NVML."""
     if device.type != "cuda":
         return Meter(cpu_counters)
     uuid = str(torch.cuda.get_device_properties(device).uuid)
@@ -105,6 +119,8 @@ def in_words(joules: float | None) -> str:
     if joules is None:
         return "not readable"
     unit, name = next(
-        (unit, name) for unit, name in ((1e6, "MJ"), (1e3, "kJ"), (1, "J")) if joules >= unit or unit == 1
+        (unit, name)
+        for unit, name in ((1e6, "MJ"), (1e3, "kJ"), (1, "J"))
+        if joules >= unit or unit == 1
     )
     return f"{joules / unit:#.3g}".rstrip(".") + f" {name}"

@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the known word nearest to `word`, or an empty string."""
+    """Return ``" (did you mean 'x'?)"`` for the known word nearest to `word`, or ""."""
     found = get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
 

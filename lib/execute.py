@@ -1,7 +1,8 @@
-"""Run a bundle of notebooks headless: ``python -m lib.execute RUN``; what is up to date is not run again.
+"""Run a bundle of notebooks headless: ``python -m lib.execute RUN``, except what is up to date.
 
-A notebook writes into a stage below results/RUN and its files are moved into place only when its process ended
-well, every code cell completed, and every file it declares is there. Then its fingerprint is recorded.
+A notebook writes into a stage below results/RUN and its files are moved into place only when its
+process ended well, every code cell completed, and every file it declares is there. Then its
+fingerprint is recorded.
 """
 
 import argparse
@@ -33,7 +34,7 @@ class Interrupted(Exception):
 
 
 def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> list[str]:
-    """Bring the notebooks of a run up to date, in order, the last of them `until`; stop at the first that fails.
+    """Bring the notebooks of a run up to date, in order up to `until`; stop at the first failure.
 
     Returns the notebooks that ran. Raises Failed, one line; earlier results are as they were.
     """
@@ -60,8 +61,8 @@ def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool
     stage.mkdir(parents=True)
     before = status.fingerprint_of(node, parameters, folder)  # of what the notebook starts from
     output = stage / f"{node.name}.ipynb"
-    job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output),
-           "parameters": parameters.values[node.name]}  # fmt: skip
+    job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output)}
+    job["parameters"] = parameters.values[node.name]
     write_json(stage / "job.json", job)
     print(f"{node.name}: running", flush=True)
     code = _execute(node, stage, parameters, retrain)
@@ -86,9 +87,14 @@ def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) 
         follower = Follower(paths.results(parameters.name), epochs, node.name)
     with (stage / "log.txt").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lib.node", str(stage / "job.json")], cwd=paths.NOTEBOOKS, env=environment,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "lib.node", str(stage / "job.json")],
+            cwd=paths.NOTEBOOKS,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         try:
             while process.poll() is None:
                 if follower:
@@ -122,7 +128,11 @@ def _stop(process: subprocess.Popen) -> None:
 
 def _missing(node: Node, stage: Path, folder: Path) -> str:
     wanted = (*node.writes, node.metrics)
-    absent = [name for name in wanted if not (stage / name).exists() and not paths.artefact(folder, name).exists()]
+    absent = [
+        name
+        for name in wanted
+        if not (stage / name).exists() and not paths.artefact(folder, name).exists()
+    ]
     return f"ended, but without its file {absent[0]}" if absent else ""
 
 
@@ -136,7 +146,7 @@ def _keep_failed(node: Node, stage: Path, folder: Path) -> None:
 
 
 def _move_into_place(node: Node, stage: Path, folder: Path, before: dict) -> None:
-    """Move a notebook's files to results/RUN, drop what depended on the old ones, record the fingerprint last."""
+    """Move a notebook's files to results/RUN, drop what used the old, record the fingerprint."""
     for name in ("job.json", "log.txt"):
         (stage / name).unlink(missing_ok=True)
     status.forget(node, folder)
@@ -166,24 +176,28 @@ def _command(parameters: RunParameters) -> str:
 
 
 def summary(parameters: RunParameters) -> str:
-    """Return the three closing lines: the main figures, how they were got, where the report lies."""
+    """Return the three closing lines: the main figures, how they were got, where the report is."""
     metrics = record.read_metrics(parameters.name)
     test, train = metrics.get("test", {}), metrics.get("train", {})
-    accuracy = f"{test['accuracy']:.2%} (95% {test['low']:.2%} to {test['high']:.2%}) on {test['images']:,} test images"
+    accuracy = (
+        f"{test['accuracy']:.2%} (95% {test['low']:.2%} to {test['high']:.2%}) on "
+        f"{test['images']:,} test images"
+    )
     notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
     averaged = "no views averaged"
     if record.averages_views(metrics):
         averaged = f"with averaged views {test['tta_accuracy']:.2%}"
-    took = clock(train["seconds"]) + (", released: trained elsewhere" if train.get("released") else "")
-    return "\n".join([
-        f"test accuracy  {accuracy}; {averaged}{notice}",
-        f"network        {metrics['parameters']:,} parameters; {train['epochs']} epochs in {took}",
-        f"report         {paths.shown(paths.results(parameters.name) / 'report.html')}",
-    ])  # fmt: skip
+    took = f"{train['epochs']} epochs in {clock(train['seconds'])}"
+    took += ", released: trained elsewhere" if train.get("released") else ""
+    return (
+        f"test accuracy  {accuracy}; {averaged}{notice}\n"
+        f"network        {metrics['parameters']:,} parameters; {took}\n"
+        f"report         {paths.shown(paths.results(parameters.name) / 'report.html')}"
+    )
 
 
 def with_dataset(parameters: RunParameters, network: bool = True) -> RunParameters:
-    """Return the parameters with `dataset: auto` resolved, so that all notebooks of the run see the same data."""
+    """Return parameters with `dataset: auto` resolved, so that all notebooks see the same data."""
     asked = parameters.values["03_train"]["dataset"]
     say = print if network else lambda _line: None
     name, root = fetch.resolve(asked, network=network, verify=False, say=say)
@@ -196,11 +210,15 @@ def with_dataset(parameters: RunParameters, network: bool = True) -> RunParamete
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a bundle from the command line; 0 done, 1 failed, 2 bad input, 130 or 143 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m lib.execute", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.execute", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("run", help="name of a file in params/, without .yaml")
     parser.add_argument("--set", default="", help='overrides, such as "03_train.epochs=2 seed=7"')
     parser.add_argument("--seed", default="", help="results go to results/RUN-seedN")
-    parser.add_argument("--retrain", action="store_true", help="train again although a finished training is there")
+    parser.add_argument(
+        "--retrain", action="store_true", help="train again although a finished training is there"
+    )
     parser.add_argument("--status", action="store_true", help="say what is up to date, run nothing")
     parser.add_argument("--until", default="", help="last notebook to run, such as 03_train")
     asked = parser.parse_args(arguments)
@@ -232,15 +250,21 @@ def _guarded(parameters: RunParameters, retrain: bool, until: str) -> int:
         return 0
     except Interrupted as stop:
         kept = "finished notebooks and epochs are kept"
-        print(f"interrupted ({signal.Signals(stop.args[0]).name}): {kept}; go on with: {_command(parameters)}",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"interrupted ({signal.Signals(stop.args[0]).name}): {kept}; go on with: "
+            f"{_command(parameters)}",
+            file=sys.stderr,
+        )
         return 128 + stop.args[0]
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.strerror} ({error.filename or 'results/'}): earlier results are unharmed; "
-              f"then try again: {_command(parameters)}", file=sys.stderr)  # fmt: skip
+        print(
+            f"error: {error.strerror} ({error.filename or 'results/'}): earlier results are "
+            f"unharmed; then try again: {_command(parameters)}",
+            file=sys.stderr,
+        )
         return 1
 
 

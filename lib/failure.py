@@ -26,16 +26,27 @@ def explain(name: str, output: Path, problem: str, folder: Path, command: str) -
 
 
 def _failed_cell(copy: Path) -> tuple[str, str]:
-    """Return (", cell N", "Error: message"); numbers count the cells of the committed notebook from 1."""
+    """Return (", cell N", "Error: message"); N counts the committed notebook's cells from 1."""
     cells = [cell for cell in read_cells(copy) if not ADDED & set(cell["metadata"].get("tags", []))]
     for number, cell in enumerate(cells, 1):
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
-                return f", cell {number}", f"{output['ename']}: {_one_line(''.join(output['evalue']))}"
+                return (
+                    f", cell {number}",
+                    f"{output['ename']}: {_one_line(''.join(output['evalue']))}",
+                )
     # A dying kernel may have told its execution count or not: its cell is the last that was begun.
-    states = [(number, cell_state(cell)) for number, cell in enumerate(cells, 1) if cell["cell_type"] == "code"]
+    states = [
+        (number, cell_state(cell))
+        for number, cell in enumerate(cells, 1)
+        if cell["cell_type"] == "code"
+    ]
     begun = [number for number, state in states if state != "pending"]
-    return (f", cell {begun[-1]}", "its kernel was killed or ended (out of memory?)") if begun else ("", "")
+    return (
+        (f", cell {begun[-1]}", "its kernel was killed or ended (out of memory?)")
+        if begun
+        else ("", "")
+    )
 
 
 def _one_line(message: str) -> str:
@@ -45,5 +56,9 @@ def _one_line(message: str) -> str:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()] if log.is_file() else []
+    lines = (
+        [line.strip() for line in log.read_text(errors="replace").splitlines()]
+        if log.is_file()
+        else []
+    )
     return next((line for line in reversed(lines) if line), "")

@@ -1,4 +1,4 @@
-"""Where CIFAR-10 is: `CIFAR10_ROOT`, then `data/`, then a download that can be resumed and is verified.
+"""Where CIFAR-10 is: `CIFAR10_ROOT`, then `data/`, then a download, resumable and verified.
 
 Every file counts only with its own MD5. ``python -m lib.fetch`` is what ``make data`` runs.
 """
@@ -18,7 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lib import paths
-from lib.archive import CIFAR10, MIRRORS, ROOT_VARIABLE, Archive, verified, verified_folder, verified_root
+from lib.archive import (
+    CIFAR10,
+    MIRRORS,
+    ROOT_VARIABLE,
+    Archive,
+    verified,
+    verified_folder,
+    verified_root,
+)
 from lib.errors import UserError, exit_on_user_error
 from lib.lock import taken
 from lib.mirrors import LIMITS, Limits, Say, TransferError, complete
@@ -33,7 +41,7 @@ class Unavailable(UserError):
 
 
 def locate(verify: bool = True, archive: Archive = CIFAR10) -> Path | None:
-    """Return the root (the folder that contains `cifar-10-batches-py`) or None where there is no copy.
+    """Return the root (the folder with `cifar-10-batches-py`) or None where there is no copy.
 
     A relative CIFAR10_ROOT counts from the bundle, since notebooks run in a folder of their own.
     Raises UserError for a CIFAR10_ROOT without the folder and, with `verify`, for any damaged file.
@@ -43,27 +51,43 @@ def locate(verify: bool = True, archive: Archive = CIFAR10) -> Path | None:
     if not (root / archive.folder).is_dir():
         if not given:
             return None
-        right = root.parent if root.name == archive.folder else f"the folder that contains {archive.folder}"
-        raise UserError(f"{ROOT_VARIABLE}={given}: no folder {archive.folder} in it; "
-                        f"set {ROOT_VARIABLE} to {right}, or unset it")  # fmt: skip
+        right = (
+            root.parent
+            if root.name == archive.folder
+            else f"the folder that contains {archive.folder}"
+        )
+        raise UserError(
+            f"{ROOT_VARIABLE}={given}: no folder {archive.folder} in it; "
+            f"set {ROOT_VARIABLE} to {right}, or unset it"
+        )
     if verify:
         verified_root(root, archive)
     return root
 
 
 def checksum(root: Path, archive: Archive = CIFAR10) -> str:
-    """Return the dataset's identity: SHA-256 (hex) over names and MD5s of its files, read and verified."""
+    """Return the dataset's identity: SHA-256 (hex) over its files' names and verified MD5s."""
     found = verified_root(root, archive)
-    return hashlib.sha256("".join(f"{name} {found[name]}\n" for name in sorted(found)).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{name} {found[name]}\n" for name in sorted(found)).encode()
+    ).hexdigest()
 
 
-def resolve(dataset: str, *, network: bool = True, verify: bool = True, say: Say = print,
-            mirrors: Sequence[str] = MIRRORS, archive: Archive = CIFAR10, limits: Limits = LIMITS,
-            ) -> tuple[str, Path | None]:  # fmt: skip
+def resolve(
+    dataset: str,
+    *,
+    network: bool = True,
+    verify: bool = True,
+    say: Say = print,
+    mirrors: Sequence[str] = MIRRORS,
+    archive: Archive = CIFAR10,
+    limits: Limits = LIMITS,
+) -> tuple[str, Path | None]:
     """Return ("cifar10", root) or ("digits", None) for a run's `dataset` (cifar10, auto or digits).
 
-    Downloads where needed and allowed: as long as it takes for cifar10, at most AUTO_WAIT_S for auto, which
-    then falls back to digits and tells it through `say`. Raises UserError; with `verify` a damaged copy always does.
+    Downloads where needed and allowed: as long as it takes for cifar10, at most AUTO_WAIT_S for
+    auto, which then falls back to digits and tells it through `say`. Raises UserError; with
+    `verify` a damaged copy always does.
     """
     if dataset == "digits":
         return "digits", None
@@ -78,7 +102,9 @@ def resolve(dataset: str, *, network: bool = True, verify: bool = True, say: Say
             remedy = _remedy(paths.DATA, archive)
             raise Unavailable(f"CIFAR-10 is not here and downloads are switched off; {remedy}")
         sources = mirrors if network else ()
-        return "cifar10", download(paths.DATA, sources, wait_s, archive=archive, limits=limits, say=say)
+        return "cifar10", download(
+            paths.DATA, sources, wait_s, archive=archive, limits=limits, say=say
+        )
     except Unavailable as error:
         if dataset == "cifar10":
             raise
@@ -87,18 +113,27 @@ def resolve(dataset: str, *, network: bool = True, verify: bool = True, say: Say
 
 
 def _remedy(target: Path, archive: Archive) -> str:
-    return (f"run `make data` with a network, put {archive.folder} or {archive.name} into "
-            f"{paths.shown(target)}, or set {ROOT_VARIABLE} to the folder with {archive.folder}")  # fmt: skip
+    return (
+        f"run `make data` with a network, put {archive.folder} or {archive.name} into "
+        f"{paths.shown(target)}, or set {ROOT_VARIABLE} to the folder with {archive.folder}"
+    )
 
 
-def download(target: Path, mirrors: Sequence[str] = MIRRORS, deadline_s: float | None = None, *,
-             archive: Archive = CIFAR10, limits: Limits = LIMITS, say: Say = print,
-             ) -> Path:  # fmt: skip
-    """Put the verified dataset into `target` and return `target`; needs about twice the archive's size.
+def download(
+    target: Path,
+    mirrors: Sequence[str] = MIRRORS,
+    deadline_s: float | None = None,
+    *,
+    archive: Archive = CIFAR10,
+    limits: Limits = LIMITS,
+    say: Say = print,
+) -> Path:
+    """Put the verified dataset into `target` and return `target`; needs twice the archive's size.
 
-    Only a whole, verified folder ever gets its final name; an interruption leaves a `.partial` file, from
-    which the next call goes on. Raises Unavailable (no mirror, or not within `deadline_s` seconds) and
-    UserError (no space, no permission, a damaged copy or archive already in `target`).
+    Only a whole, verified folder ever gets its final name; an interruption leaves a `.partial`
+    file, from which the next call goes on. Raises Unavailable (no mirror, or not within
+    `deadline_s` seconds) and UserError (no space, no permission, a damaged copy or archive already
+    in `target`).
     """
     end = math.inf if deadline_s is None else time.monotonic() + deadline_s
     partial = target / f"{archive.name}.partial"
@@ -119,27 +154,31 @@ def download(target: Path, mirrors: Sequence[str] = MIRRORS, deadline_s: float |
     except TransferError as error:
         raise Unavailable(f"CIFAR-10: {error}; {_remedy(target, archive)}") from error
     except OSError as error:
-        raise UserError(f"{paths.shown(target)}: {error.strerror or error}; it must be writable, with "
-                        "400 MB free; then `make data` goes on from what is there") from error  # fmt: skip
+        raise UserError(
+            f"{paths.shown(target)}: {error.strerror or error}; it must be writable, with "
+            "400 MB free; then `make data` goes on from what is there"
+        ) from error
     return target
 
 
 @contextmanager
 def only_one(target: Path, end: float, say: Say) -> Iterator[None]:
-    """Hold the target's lock; wait for another process that has it until `end` (monotonic seconds)."""
+    """Hold the target's lock; wait for its present holder until `end` (monotonic seconds)."""
     with (target / ".fetch.lock").open("w") as file:
         if not taken(file):
             say(f"{paths.shown(target)}: another process is fetching CIFAR-10; waiting for it")
             while not taken(file):
                 if time.monotonic() > end:
-                    raise Unavailable(f"{paths.shown(target)}: another process is still fetching CIFAR-10; "
-                                      "wait for it, then try again")  # fmt: skip
+                    raise Unavailable(
+                        f"{paths.shown(target)}: another process is still fetching CIFAR-10; "
+                        "wait for it, then try again"
+                    )
                 time.sleep(0.1)
         yield
 
 
 def _unpack(packed: Path, target: Path, archive: Archive) -> None:
-    """Extract the expected members beside their place, verify them, and move the whole folder into place."""
+    """Extract the expected members beside their place, verify them, move the folder there."""
     scratch = target / UNPACKING
     shutil.rmtree(scratch, ignore_errors=True)
     wanted = {f"{archive.folder}/{name}" for name in archive.members}
@@ -152,20 +191,29 @@ def _unpack(packed: Path, target: Path, archive: Archive) -> None:
         verified_folder(scratch / archive.folder, archive, remedy)
         (scratch / archive.folder).replace(target / archive.folder)
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise UserError(f"{paths.shown(packed)}: not the archive of CIFAR-10 ({error}); {remedy}") from error
+        raise UserError(
+            f"{paths.shown(packed)}: not the archive of CIFAR-10 ({error}); {remedy}"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``python -m lib.fetch [--auto]`` and return its exit code; raises UserError."""
-    parser = argparse.ArgumentParser(prog="python -m lib.fetch", description="Find or download CIFAR-10.")
-    parser.add_argument("--auto", action="store_true", help="wait 5 minutes at most; no error without it")
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.fetch", description="Find or download CIFAR-10."
+    )
+    parser.add_argument(
+        "--auto", action="store_true", help="wait 5 minutes at most; no error without it"
+    )
     dataset = "auto" if parser.parse_args(arguments).auto else "cifar10"
     try:
         _, root = resolve(dataset, say=functools.partial(print, flush=True))
     except KeyboardInterrupt:
-        print("interrupted; what was downloaded is kept, `make data` goes on from there", file=sys.stderr)
+        print(
+            "interrupted; what was downloaded is kept, `make data` goes on from there",
+            file=sys.stderr,
+        )
         return 130
     if root:
         print(f"CIFAR-10 is in {paths.shown(root / CIFAR10.folder)}")

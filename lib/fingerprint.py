@@ -1,4 +1,4 @@
-"""Fingerprints by content: of files, of plain values, and of the lib modules a piece of code depends on."""
+"""Fingerprints by content: of files, of plain values, and of the lib modules that code uses."""
 
 import ast
 import hashlib
@@ -11,7 +11,7 @@ from lib import paths
 
 
 def of_value(value: Any) -> str:
-    """Return the SHA-256 of a plain value (numbers, text, lists, dicts), independent of the order of keys."""
+    """Return the SHA-256 of a plain value (numbers, text, lists, dicts), in any order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -24,11 +24,13 @@ def of_file(path: Path) -> str:
 
 
 def imported_modules(source: str) -> set[str]:
-    """Return the names of the lib modules that Python source imports itself, such as {"data"} for lib.data."""
+    """Return the lib modules that Python source imports itself, such as {"data"} for lib.data."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("lib.")}
+            found |= {
+                name.name.split(".")[1] for name in node.names if name.name.startswith("lib.")
+            }
         elif isinstance(node, ast.ImportFrom) and node.module == "lib":
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lib."):
@@ -54,7 +56,7 @@ def of_modules(names: Iterable[str]) -> dict[str, str]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return one phrase per key whose value differs, such as "epochs 3 -> 4"; hashes are not printed."""
+    """Return one phrase per differing key, such as "epochs 3 -> 4"; hashes stay unprinted."""
     phrases = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)

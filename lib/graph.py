@@ -1,4 +1,4 @@
-"""The notebooks as a graph: each names in its metadata (key ``bundle``) what it reads and writes."""
+"""The notebooks as a graph: each names in metadata (key ``bundle``) what it reads and writes."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from lib.params import notebooks
 
 @dataclass(frozen=True)
 class Node:
-    """One notebook: what it reads and writes, relative to results/RUN, what of the bundle it reads, and its code."""
+    """One notebook: what it reads and writes in results/RUN, reads of the bundle, and its code."""
 
     name: str
     reads: tuple[str, ...]
@@ -36,7 +36,9 @@ def read(name: str) -> Node:
     notebook = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
     declared = notebook["metadata"].get("bundle", {})
     cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-    return Node(name, *(tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")), cells)
+    return Node(
+        name, *(tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")), cells
+    )
 
 
 def nodes() -> list[Node]:
@@ -52,7 +54,10 @@ def writer_of(file: str) -> str:
 def dependents(name: str) -> list[Node]:
     """Return the notebooks that read what notebook `name` writes, also indirectly."""
     all_nodes = nodes()
-    found, changed = [], {file for node in all_nodes if node.name == name for file in (*node.writes, node.metrics)}
+    found, changed = (
+        [],
+        {file for node in all_nodes if node.name == name for file in (*node.writes, node.metrics)},
+    )
     for node in all_nodes:
         if changed & set(node.reads):
             found.append(node)

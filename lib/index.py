@@ -12,7 +12,11 @@ from lib.state import write_atomically
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
-DATASETS = {"cifar10": "CIFAR-10", "cifar10-subset": "A subset of CIFAR-10", "digits": "Handwritten digits"}
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar10-subset": "A subset of CIFAR-10",
+    "digits": "Handwritten digits",
+}
 ACRONYMS = {"tta": "TTA"}
 MISSING = "–"
 RELEASED = "released/"  # of the folders of results/ that hold released runs
@@ -28,7 +32,7 @@ def template(name: str, filters: Mapping[str, Callable] | None = None):
 
 
 def read_metrics(run: str) -> dict[str, Any]:
-    """Return the run's metrics; empty where there are none or they cannot be read: the index shows the others."""
+    """Return the run's metrics; empty where none can be read: the index shows the others."""
     try:
         metrics = record.read_metrics(run)
     except (OSError, UserError):
@@ -41,7 +45,9 @@ def number(metrics: dict[str, Any], *keys: str) -> float | None:
     value: Any = metrics
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    usable = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    )
     return value if usable else None
 
 
@@ -69,7 +75,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "notice": notice_of(metrics),
         "parameters": MISSING if size is None else f"{int(size):,}",
         "accuracy": percent(number(metrics, "test", "accuracy")),
-        "interval": MISSING if low is None or high is None else f"{percent(low)[:-1]} to {percent(high)}",
+        "interval": MISSING if None in (low, high) else f"{percent(low)[:-1]} to {percent(high)}",
         "tta": _averaged(metrics),
         "time": MISSING if seconds is None else clock(seconds),
         "report": f"{run}/report.html" if report.is_file() else "",
@@ -78,7 +84,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def notice_of(metrics: dict[str, Any]) -> str:
-    """Return what a reader of any page of the run must know: what the data is not, and whether it is stale."""
+    """Return what any page's reader must know: what the data is not, and whether it is stale."""
     train = metrics.get("train")
     stale = isinstance(train, dict) and train.get("stale")
     audit = "audit: the test set was followed during training" if metrics.get("audit") else ""
@@ -88,7 +94,9 @@ def notice_of(metrics: dict[str, Any]) -> str:
 
 def _averaged(metrics: dict[str, Any]) -> str:
     """Return the accuracy with averaged views, or that none were chosen."""
-    return percent(number(metrics, "test", "tta_accuracy")) if record.averages_views(metrics) else "none chosen"
+    if not record.averages_views(metrics):
+        return "none chosen"
+    return percent(number(metrics, "test", "tta_accuracy"))
 
 
 def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
@@ -103,9 +111,16 @@ def _beyond() -> list[tuple[str, str]]:
     """Return (label, address) of the pages that are no run's: the claims and the studies."""
     released = sorted(paths.RESULTS.glob("released/studies/*/study.html"))
     studies = [*released, *sorted(paths.RESULTS.glob("studies/*/study.html"))]
-    claims = [("The report's claims", "study.html")] if (paths.RESULTS / "study.html").is_file() else []
-    return claims + [(f"Study: {page.parent.name}{' (released)' * (page in released)}",
-                      page.relative_to(paths.RESULTS).as_posix()) for page in studies]  # fmt: skip
+    claims = (
+        [("The report's claims", "study.html")] if (paths.RESULTS / "study.html").is_file() else []
+    )
+    return claims + [
+        (
+            f"Study: {page.parent.name}{' (released)' * (page in released)}",
+            page.relative_to(paths.RESULTS).as_posix(),
+        )
+        for page in studies
+    ]
 
 
 def write_index() -> Path:
@@ -115,9 +130,14 @@ def write_index() -> Path:
     """
     runs = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
     released = [path.parent.name for path in paths.RESULTS.glob(f"{RELEASED}*/metrics.json")]
-    found = {run: read_metrics(run) for run in [*runs, *(RELEASED + run for run in released if run not in runs)]}
+    found = {
+        run: read_metrics(run)
+        for run in [*runs, *(RELEASED + run for run in released if run not in runs)]
+    }
     groups: dict[str, list[dict[str, Any]]] = {}
-    for run, metrics in sorted(((run, metrics) for run, metrics in found.items() if metrics), key=_order):
+    for run, metrics in sorted(
+        ((run, metrics) for run, metrics in found.items() if metrics), key=_order
+    ):
         dataset = str(metrics.get("dataset") or "Dataset not recorded")
         groups.setdefault(DATASETS.get(dataset, dataset), []).append(_row(run, metrics))
     unreadable = sorted(run for run, metrics in found.items() if not metrics)

@@ -1,7 +1,8 @@
 """Reading a pickle without trusting it.
 
-A pickle is a program. This reader runs only the instructions that make numbers, texts, lists, tuples, dicts
-and NumPy arrays; arrays come to be as inert notes first, and NumPy sees them only after they were checked.
+A pickle is a program. This reader runs only the instructions that make numbers, texts, lists,
+tuples, dicts and NumPy arrays; arrays come to be as inert notes first, and NumPy sees them only
+after they were checked.
 """
 
 import io
@@ -16,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-ALLOWED = """MARK STOP POP POP_MARK DUP FLOAT INT BININT BININT1 LONG BININT2 NONE REDUCE STRING BINSTRING
-    SHORT_BINSTRING UNICODE BINUNICODE APPEND BUILD GLOBAL DICT EMPTY_DICT APPENDS GET BINGET LONG_BINGET LIST
-    EMPTY_LIST PUT BINPUT LONG_BINPUT SETITEM TUPLE EMPTY_TUPLE SETITEMS BINFLOAT PROTO TUPLE1 TUPLE2 TUPLE3
-    NEWTRUE NEWFALSE LONG1 LONG4 BINBYTES SHORT_BINBYTES SHORT_BINUNICODE BINUNICODE8 BINBYTES8 STACK_GLOBAL
-    MEMOIZE FRAME BYTEARRAY8"""
+ALLOWED = """MARK STOP POP POP_MARK DUP FLOAT INT BININT BININT1 LONG BININT2 NONE REDUCE STRING
+    BINSTRING SHORT_BINSTRING UNICODE BINUNICODE APPEND BUILD GLOBAL DICT EMPTY_DICT APPENDS GET
+    BINGET LONG_BINGET LIST EMPTY_LIST PUT BINPUT LONG_BINPUT SETITEM TUPLE EMPTY_TUPLE SETITEMS
+    BINFLOAT PROTO TUPLE1 TUPLE2 TUPLE3 NEWTRUE NEWFALSE LONG1 LONG4 BINBYTES SHORT_BINBYTES
+    SHORT_BINUNICODE BINUNICODE8 BINBYTES8 STACK_GLOBAL MEMOIZE FRAME BYTEARRAY8"""
 
 ALLOWED_CODES = [getattr(pickle, name)[0] for name in ALLOWED.split()]
 
@@ -45,7 +46,11 @@ class _Dtype:
 
     def set_state(self, state: tuple) -> None:
         """Take the byte order; anything beyond it (fields, subarrays, metadata) is refused."""
-        if len(state) < 5 or state[2:5] != (None, None, None) or text(state[1]) not in ("<", ">", "|", "="):
+        if (
+            len(state) < 5
+            or state[2:5] != (None, None, None)
+            or text(state[1]) not in ("<", ">", "|", "=")
+        ):
             raise RefusedError("a dtype with fields")
         self.order = text(state[1])
 
@@ -60,7 +65,7 @@ class Array:
     order: str = "C"
 
     def set_state(self, state: tuple) -> None:
-        """Take what `numpy.ndarray.__reduce__` gave: (version, shape, dtype, Fortran order, bytes)."""
+        """Take `numpy.ndarray.__reduce__`'s: (version, shape, dtype, Fortran order, bytes)."""
         _, self.shape, self.dtype, fortran, self.data = state
         self.order = "F" if fortran else "C"
 
@@ -83,7 +88,9 @@ def _reconstruct(kind: _Global, _shape: tuple, _code: bytes) -> Array:
     return Array()
 
 
-def _from_buffer(data: bytearray, dtype: _Dtype, shape: tuple, order: str, _axes: None = None) -> Array:
+def _from_buffer(
+    data: bytearray, dtype: _Dtype, shape: tuple, order: str, _axes: None = None
+) -> Array:
     return Array(dtype, shape, data, order)
 
 
@@ -101,7 +108,7 @@ GLOBALS = {*MAKERS, "numpy.ndarray", "_codecs.encode"}
 
 
 class _Reader(pickle._Unpickler):  # the one in Python: its instructions can be replaced, C's cannot
-    """Runs a pickle's instructions: no import, no call and no attribute that the pickle names takes place."""
+    """Runs a pickle's instructions, but no import, call or attribute that the pickle names."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
@@ -124,7 +131,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: its instructions can be 
             raise RefusedError("a call of something else than NumPy's makers of arrays")
 
     def _encode(self, content: str, codec: str) -> bytes:
-        """Old protocols write bytes as Latin-1 text, each once: so all of them fit into the file's size."""
+        """Old protocols write bytes as Latin-1 text, each once: all fit into the file's size."""
         self.budget -= len(content)
         if codec != "latin1" or self.budget < 0:
             raise RefusedError("_codecs.encode for another purpose than NumPy's")
@@ -177,7 +184,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: its instructions can be 
 
 
 def load(content: bytes) -> Any:
-    """Return what the pickle describes, with notes in place of arrays; raises RefusedError, nothing else."""
+    """Return what the pickle describes, with notes for arrays; raises RefusedError alone."""
     try:
         return _Reader(content).load()
     except RefusedError:
@@ -194,8 +201,13 @@ def to_numpy(note: Array) -> np.ndarray:
     if not plain or not all(type(size) is int and 0 < size < 1 << 40 for size in shape):
         raise RefusedError("an array without a plain dtype and shape")
     dtype = np.dtype(note.dtype.order + note.dtype.code)
-    if not isinstance(note.data, bytes | bytearray) or math.prod(shape) * dtype.itemsize != len(note.data):
+    if not isinstance(note.data, bytes | bytearray) or math.prod(shape) * dtype.itemsize != len(
+        note.data
+    ):
         raise RefusedError(f"an array of shape {str(shape)[:60]} with too few or too many bytes")
-    if dtype.kind == "U" and np.frombuffer(note.data, f"{note.dtype.order}u4").max() > sys.maxunicode:
+    if (
+        dtype.kind == "U"
+        and np.frombuffer(note.data, f"{note.dtype.order}u4").max() > sys.maxunicode
+    ):
         raise RefusedError("a text with codes of no character")
     return np.frombuffer(note.data, dtype).reshape(shape, order="F" if note.order == "F" else "C")

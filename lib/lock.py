@@ -9,7 +9,7 @@ from typing import IO
 
 
 class Failed(Exception):
-    """Something failed or is busy; the message is the one line to show. Exit code 1, bad input is 2."""
+    """Something failed or is busy; the message is the line to show. Exit code 1, bad input: 2."""
 
 
 @contextmanager
@@ -23,13 +23,15 @@ def locked(folder: Path, name: str, wait_s: float = 0.0) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         while not taken(file):
             if time.monotonic() >= end:
-                raise Failed(f"results/{name}: another make is working on this run; wait for it or stop it")
+                raise Failed(
+                    f"results/{name}: another make is working on this run; wait for it or stop it"
+                )
             time.sleep(0.2)
         yield
 
 
 def taken(file: IO[str]) -> bool:
-    """Take the lock of an open file; False where another process, on this or another machine, has it."""
+    """Take the lock of an open file; False where another process, here or elsewhere, has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

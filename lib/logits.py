@@ -1,9 +1,10 @@
-"""The logits of a finished training: from its network or, where the weights are not here, from the file kept instead.
+"""A finished training's logits: from its network or, without its weights, from the file kept.
 
-``python -m lib.logits RUN`` writes results/RUN/training/logits.npz, which with state.json and history.jsonl makes a
-training that notebooks 04 to 06 work from. Its arrays, PART being "test" or "holdout": PART_views and PART_first (the
-view that gives the same images), PART_logits_VIEW float32 (N, classes) for each of the latter, PART_labels, PART_index
-int64 (N,); beside_NORMALISATION float32 (N, classes), the test images' other normalisation; weights_sha256.
+``python -m lib.logits RUN`` writes results/RUN/training/logits.npz, which with state.json and
+history.jsonl makes a training that notebooks 04 to 06 work from. Its arrays, PART being "test" or
+"holdout": PART_views and PART_first (the view that gives the same images), PART_logits_VIEW float32
+(N, classes) for each of the latter, PART_labels, PART_index int64 (N,); beside_NORMALISATION
+float32 (N, classes), the test images' other normalisation; weights_sha256.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from lib.settings import PredictTta
 
 
 class FromNetwork:
-    """Predictions computed by the network, on the device and in the precision that `settings` ask for."""
+    """Predictions computed by the network, on `settings`' device and in their precision."""
 
     kind = "weights"
 
@@ -31,15 +32,21 @@ class FromNetwork:
         self.network, self.dataset = training.model.to(machine), dataset
         statistics = dataset.normalisation(training.normalisation)
         self.arguments = (statistics, compute.precision_of(settings, machine), settings.batch_size)
-        self.told = f"The weights are here, so the network predicts ({machine.type}, {self.arguments[1]})."
+        self.told = (
+            f"The weights are here, so the network predicts ({machine.type}, {self.arguments[1]})."
+        )
 
     def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
-        """Return view -> logits (N, classes) of `images`, which are of `part`, "test" or "holdout"."""
-        return predict.view_logits(self.network, images, views, *self.arguments) if len(images) else {}
+        """Return view -> logits (N, classes) of `images`, of `part` "test" or "holdout"."""
+        return (
+            predict.view_logits(self.network, images, views, *self.arguments) if len(images) else {}
+        )
 
     def beside(self, images: Images, normalisation: str) -> dict | None:
-        """Return the single view's score on test images normalised in another way, None where none is named."""
-        return outcome.beside(self.network, images, self.dataset, normalisation, *self.arguments[1:])
+        """Return the single view's score on test images normalised otherwise, None if unasked."""
+        return outcome.beside(
+            self.network, images, self.dataset, normalisation, *self.arguments[1:]
+        )
 
     def submit(self, shifted_set: str, combination: str, path: Path) -> pd.Series | None:
         """Predict a shifted set as `predict.submit`."""
@@ -47,42 +54,52 @@ class FromNetwork:
 
 
 class FromFile:
-    """Predictions read from logits.npz; what is not in it cannot be had without the weights, and UserError says so."""
+    """Predictions read from logits.npz; UserError for what is not in it: it takes weights."""
 
     kind = "logits"
 
     def __init__(self, run_folder: Path, training: train.Training):
         self.told = (
-            "> **From saved logits.** The weights of this training are not here; what follows is computed from the "
-            "logits that its network gave (`training/logits.npz`), and holds only the views saved there."
+            "> **From saved logits.** The weights of this training are not here; what follows is "
+            "computed from the logits that its network gave (`training/logits.npz`), and holds "
+            "only the views saved there."
             if training.model is None
-            else "> **From saved logits.** What follows is computed from the logits that are kept beside the weights "
-            "(`training/logits.npz`): what this network gave when they were written. "
-            "`saved_logits: false` under `04_predict_tta` in the run's parameter file lets the network predict here."
+            else "> **From saved logits.** What follows is computed from the logits that are kept "
+            "beside the weights (`training/logits.npz`): what this network gave when they "
+            "were written. `saved_logits: false` under `04_predict_tta` in the run's "
+            "parameter file lets the network predict here."
         )
         self.path = state.complete_folder(run_folder) / shipped.LOGITS
         with np.load(self.path) as file:
             self.arrays = dict(file)
         if str(self.arrays["weights_sha256"]) != training.summary["weights_sha256"]:
-            raise UserError(f"{paths.shown(self.path)}: of other weights than state.json; copy both from one training")
+            raise UserError(
+                f"{paths.shown(self.path)}: of other weights than state.json; copy both from one "
+                "training"
+            )
 
     def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
-        """Return view -> logits (N, classes) of `images`, which are of `part`, "test" or "holdout"."""
+        """Return view -> logits (N, classes) of `images`, of `part` "test" or "holdout"."""
         if not len(images):
             return {}
         first = dict(zip(self.arrays[f"{part}_views"], self.arrays[f"{part}_first"], strict=True))
         rows, missing = self._rows(part, images), [view for view in views if view not in first]
         if missing:
             raise self._without(f"the view {missing[0]} (it has {', '.join(first)})")
-        return {view: torch.from_numpy(self.arrays[f"{part}_logits_{first[view]}"][rows]) for view in views}
+        return {
+            view: torch.from_numpy(self.arrays[f"{part}_logits_{first[view]}"][rows])
+            for view in views
+        }
 
     def beside(self, images: Images, normalisation: str) -> dict | None:
-        """Return the single view's score on test images normalised in another way, None where none is named."""
+        """Return the single view's score on test images normalised otherwise, None if unasked."""
         if not normalisation:
             return None
         if f"beside_{normalisation}" not in self.arrays:
             raise self._without(f"the normalisation {normalisation!r}")
-        predicted = torch.from_numpy(self.arrays[f"beside_{normalisation}"][self._rows("test", images)].argmax(1))
+        predicted = torch.from_numpy(
+            self.arrays[f"beside_{normalisation}"][self._rows("test", images)].argmax(1)
+        )
         return {"normalisation": normalisation, **outcome.score(predicted, images.labels)}
 
     def submit(self, shifted_set: str, combination: str, path: Path) -> None:
@@ -91,7 +108,7 @@ class FromFile:
             raise self._without("a shifted set")
 
     def hold(self, settings: PredictTta, dataset: Dataset) -> bool:
-        """Whether all that `settings` ask for is in the file: views of the test and hold-out images, what is beside."""
+        """Whether all that `settings` ask for is in the file: test and hold-out views, `beside`."""
         asked = set(predict.COMBINATIONS.get(settings.combination, settings.views))
         there = {part: set(self.arrays[f"{part}_views"]) for part in ("test", "holdout")}
         return (
@@ -105,19 +122,25 @@ class FromFile:
         """Return where `images` are in the file."""
         rows = np.searchsorted(self.arrays[f"{part}_index"], images.index.numpy())
         rows = rows.clip(max=len(self.arrays[f"{part}_index"]) - 1)
-        same = all(np.array_equal(self.arrays[f"{part}_{name}"][rows], value.numpy())
-                   for name, value in (("index", images.index), ("labels", images.labels)))  # fmt: skip
+        same = all(
+            np.array_equal(self.arrays[f"{part}_{name}"][rows], value.numpy())
+            for name, value in (("index", images.index), ("labels", images.labels))
+        )
         if not same:
             raise self._without(f"these {part} images")
         return rows
 
     def _without(self, what: str) -> UserError:
-        return UserError(f"{paths.shown(self.path)}: {what} not in it, and the weights are not here to compute it; "
-                         "RETRAIN=1 trains them")  # fmt: skip
+        return UserError(
+            f"{paths.shown(self.path)}: {what} not in it, and the weights are not here to compute "
+            "it; RETRAIN=1 trains them"
+        )
 
 
-def source(training: train.Training, dataset: Dataset, settings: PredictTta) -> FromNetwork | FromFile:
-    """Return what predicts for a run: its saved logits where it has no network or they hold all that is asked."""
+def source(
+    training: train.Training, dataset: Dataset, settings: PredictTta
+) -> FromNetwork | FromFile:
+    """Return what predicts for a run: saved logits where it has no network or they suffice."""
     folder = paths.results(settings.run)
     if training.model is None:
         return FromFile(folder, training)
@@ -131,7 +154,8 @@ def source(training: train.Training, dataset: Dataset, settings: PredictTta) -> 
 def write(path: Path, training: train.Training, dataset: Dataset, settings: PredictTta) -> None:
     """Write logits.npz: every view that `settings` name, on all test and hold-out images.
 
-    float32, so that nothing is rounded: what a network computed in bf16 then compresses to about half.
+    float32, so that nothing is rounded: what a network computed in bf16 then compresses to about
+    half.
     """
     network = FromNetwork(training, dataset, settings)
     named = predict.COMBINATIONS.get(settings.combination, ())  # "auto" names none
@@ -139,13 +163,22 @@ def write(path: Path, training: train.Training, dataset: Dataset, settings: Pred
     arrays = {"weights_sha256": training.summary["weights_sha256"]}
     for part, images in (("test", dataset.test), ("holdout", dataset.holdout)):
         first = predict.distinct_views(images.pixels, views) if len(images) else {}
-        arrays |= {f"{part}_views": list(first), f"{part}_first": list(first.values()),
-                   f"{part}_labels": images.labels, f"{part}_index": images.index}  # fmt: skip
+        arrays |= {
+            f"{part}_views": list(first),
+            f"{part}_first": list(first.values()),
+            f"{part}_labels": images.labels,
+            f"{part}_index": images.index,
+        }
         found = network.views(part, images, list(dict.fromkeys(first.values())))
         arrays |= {f"{part}_logits_{view}": logits for view, logits in found.items()}
     if settings.beside:
-        statistics, (_, precision, batch_size) = dataset.normalisation(settings.beside), network.arguments
-        found = predict.logits(network.network, dataset.test.pixels, statistics, "original", precision, batch_size)
+        statistics, (_, precision, batch_size) = (
+            dataset.normalisation(settings.beside),
+            network.arguments,
+        )
+        found = predict.logits(
+            network.network, dataset.test.pixels, statistics, "original", precision, batch_size
+        )
         arrays[f"beside_{settings.beside}"] = found.cpu()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
@@ -154,7 +187,9 @@ def write(path: Path, training: train.Training, dataset: Dataset, settings: Pred
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the logits of a run's finished training beside its weights."""
-    parser = argparse.ArgumentParser(prog="python -m lib.logits", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.logits", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("run", help="name of a file in params/, without .yaml")
     parser.add_argument("--set", default="", help="the overrides the run was trained with")
     parser.add_argument("--seed", default="", help="the seed the run was trained with")
@@ -162,7 +197,9 @@ def main(arguments: list[str] | None = None) -> int:
     run = params.load(asked.run, asked.set, asked.seed)
     training = shipped.load(paths.results(run.name))
     if training is None:
-        raise UserError(f"results/{run.name}/training: no finished training; make run-all RUN={run.file} first")
+        raise UserError(
+            f"results/{run.name}/training: no finished training; make run-all RUN={run.file} first"
+        )
     shipped.with_network(run.name, "lib.logits")
     path = state.complete_folder(paths.results(run.name)) / shipped.LOGITS
     write(path, training, train.dataset_of(training.summary), run.settings("04_predict_tta"))

@@ -1,5 +1,6 @@
-"""Scores with their uncertainty: intervals, paired tests, per-class scores, confusions. Fractions from 0 to 1."""
+"""Scores and uncertainty: intervals, paired tests, per-class scores, confusions; from 0 to 1."""
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -46,10 +47,10 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> Accuracy:
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> McNemar:
-    """Test whether two sets of predictions (N,) for the same images differ in accuracy (McNemar, 1947).
+    """Test whether two predictions (N,) for the same images differ in accuracy (McNemar, 1947).
 
-    Two-sided: exact binomial below EXACT_BELOW discordant images, otherwise chi-square with one degree of
-    freedom and continuity correction.
+    Two-sided: exact binomial below EXACT_BELOW discordant images, otherwise chi-square with one
+    degree of freedom and continuity correction.
     """
     labels = np.asarray(labels)
     first, second = np.asarray(first) == labels, np.asarray(second) == labels
@@ -58,7 +59,9 @@ def mcnemar(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> McNemar:
         p = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
         return McNemar(b, c, p, "exact binomial")
     statistic = (abs(b - c) - 1) ** 2 / (b + c) if b != c else 0.0
-    return McNemar(b, c, float(stats.chi2.sf(statistic, 1)), "chi-square with continuity correction")
+    return McNemar(
+        b, c, float(stats.chi2.sf(statistic, 1)), "chi-square with continuity correction"
+    )
 
 
 def p_value(p: float) -> str:
@@ -67,36 +70,41 @@ def p_value(p: float) -> str:
 
 
 def among(table: pd.Series) -> tuple[list[str], float]:
-    """Return the names of all entries with the smallest value, and that value: a tie has no single winner."""
+    """Return the names of all smallest entries, and their value: a tie has no single winner."""
     return [str(name) for name in table.index[table == table.min()]], float(table.min())
 
 
 def per_class(predictions: ArrayLike, labels: ArrayLike, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Return precision, recall and F1 of each class, recall and precision with their Wilson intervals.
+    """Return precision, recall and F1 of each class, the first two with Wilson intervals.
 
-    One row a class (in the order of `classes`), columns images, precision, precision_low, precision_high,
-    recall, recall_low, recall_high, f1. A class never predicted has precision NaN.
+    One row a class (in the order of `classes`), columns images, precision, precision_low,
+    precision_high, recall, recall_low, recall_high, f1. A class never predicted has precision NaN.
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
-    scores = precision_recall_fscore_support(labels, predictions, labels=range(len(classes)), zero_division=np.nan)
+    scores = precision_recall_fscore_support(
+        labels, predictions, labels=range(len(classes)), zero_division=np.nan
+    )
     rows = []
     for number, (precision, recall, f1, support) in enumerate(zip(*scores, strict=True)):
         correct = int(((predictions == number) & (labels == number)).sum())
         spans = [
-            wilson(correct, n)[1:3] if n else (np.nan, np.nan) for n in (int((predictions == number).sum()), support)
+            wilson(correct, n)[1:3] if n else (np.nan, np.nan)
+            for n in (int((predictions == number).sum()), support)
         ]
         rows.append((int(support), precision, *spans[0], recall, *spans[1], f1))
-    columns = ["images", "precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high", "f1"]
+    columns = ["images", "precision", "precision_low", "precision_high"]
+    columns += ["recall", "recall_low", "recall_high", "f1"]
     return pd.DataFrame(rows, columns=columns, index=pd.Index(classes, name="class"))
 
 
 def scores_in_words(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of `per_class` for reading: precision and recall in percent with their intervals."""
+    """Return `per_class`'s table for reading: precision and recall in percent with intervals."""
     table = scores[["images"]].copy()
     for name in ("precision", "recall"):
         parts = zip(scores[name], scores[f"{name}_low"], scores[f"{name}_high"], strict=True)
         table[name] = [
-            f"{value:.1%} ({low:.1%} to {high:.1%})" if value == value else "–" for value, low, high in parts
+            f"{value:.1%} ({low:.1%} to {high:.1%})" if value == value else "–"
+            for value, low, high in parts
         ]
     table["F1"] = [f"{value:.1%}" if value == value else "–" for value in scores["f1"]]
     return table
@@ -112,20 +120,24 @@ def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int) -> NDArra
 def confused_pairs(matrix: NDArray[np.int64], classes: tuple[str, ...]) -> pd.DataFrame:
     """Return all unordered pairs of classes, most confused first.
 
-    Columns: first, second, confusions (both directions), first_as_second, second_as_first, share (of all errors).
+    Columns: first, second, confusions (both directions), first_as_second, second_as_first, share
+    (of all errors).
     """
     errors = matrix.sum() - np.trace(matrix)
-    rows = [
-        (classes[i], classes[j], int(matrix[i, j] + matrix[j, i]), int(matrix[i, j]), int(matrix[j, i]),
-         (matrix[i, j] + matrix[j, i]) / errors if errors else 0.0)
-        for i in range(len(classes)) for j in range(i + 1, len(classes))
-    ]  # fmt: skip
+    rows = []
+    for i, j in combinations(range(len(classes)), 2):
+        one, other = int(matrix[i, j]), int(matrix[j, i])
+        share = (one + other) / errors if errors else 0.0
+        rows.append((classes[i], classes[j], one + other, one, other, share))
     columns = ["first", "second", "confusions", "first_as_second", "second_as_first", "share"]
-    table = pd.DataFrame(rows, columns=columns).sort_values("confusions", ascending=False, kind="stable")
+    table = pd.DataFrame(rows, columns=columns)
+    table = table.sort_values("confusions", ascending=False, kind="stable")
     return table.reset_index(drop=True)
 
 
-def mistaken(predictions: ArrayLike, labels: ArrayLike, first: int, second: int) -> NDArray[np.int64]:
+def mistaken(
+    predictions: ArrayLike, labels: ArrayLike, first: int, second: int
+) -> NDArray[np.int64]:
     """Return the positions of images of one of two classes that were taken for the other."""
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     one_way = (labels == first) & (predictions == second)
@@ -134,7 +146,7 @@ def mistaken(predictions: ArrayLike, labels: ArrayLike, first: int, second: int)
 
 
 def rank_pairs(claimed: list[list[str]], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return for each claimed pair of classes its confusions and its rank in each table of `confused_pairs`.
+    """Return each claimed pair's confusions and its rank in each table of `confused_pairs`.
 
     Ranks start at 1; ties share the best rank; NaN where a table does not have the classes.
     """
@@ -142,9 +154,13 @@ def rank_pairs(claimed: list[list[str]], tables: dict[str, pd.DataFrame]) -> pd.
     for pair in claimed:
         row = {"pair": "/".join(pair)}
         for name, table in tables.items():
-            match = table[[set(pair) == {a, b} for a, b in zip(table["first"], table["second"], strict=True)]]
+            match = table[
+                [set(pair) == {a, b} for a, b in zip(table["first"], table["second"], strict=True)]
+            ]
             count = match["confusions"].iloc[0] if len(match) else np.nan
-            row |= {f"{name}: confusions": count,
-                    f"{name}: rank": (table["confusions"] > count).sum() + 1 if len(match) else np.nan}  # fmt: skip
+            row |= {
+                f"{name}: confusions": count,
+                f"{name}: rank": (table["confusions"] > count).sum() + 1 if len(match) else np.nan,
+            }
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The transfer of the archive: mirrors in order, resumed where cut, left where slow; nothing waits for ever."""
+"""The archive's transfer: mirrors in order, resumed where cut, left where slow; no endless wait."""
 
 import sys
 import time
@@ -41,8 +41,10 @@ class _LeftError(Exception):
         self.rate = rate
 
 
-def complete(partial: Path, archive: Archive, mirrors: Sequence[str], limits: Limits, end: float, say: Say) -> None:
-    """Complete the partial file from the mirrors, so that its MD5 is right, until `end` (monotonic seconds).
+def complete(
+    partial: Path, archive: Archive, mirrors: Sequence[str], limits: Limits, end: float, say: Say
+) -> None:
+    """Complete the partial file from the mirrors, its MD5 right, until `end` (monotonic seconds).
 
     Raises TransferError; what came by then stays, and the next call goes on from it.
     """
@@ -68,7 +70,7 @@ def _is_whole(partial: Path, archive: Archive) -> bool:
 
 @dataclass
 class _Meter:
-    """Raises _LeftError once a whole window of `window_s` seconds stayed under `floor` bytes per second."""
+    """Raises _LeftError once `window_s` seconds stayed under `floor` bytes per second."""
 
     floor: float
     window_s: float
@@ -103,7 +105,9 @@ class _Transfer:
             return
         rates = {mirror: error.rate for mirror, error in self.left.items() if error.rate}
         for mirror in sorted(rates, key=rates.__getitem__, reverse=True):
-            if (self.archive.size - _size(self.partial)) / rates[mirror] > self.end - time.monotonic():
+            if (self.archive.size - _size(self.partial)) / rates[
+                mirror
+            ] > self.end - time.monotonic():
                 raise self._late()
             if self._completes(mirror, 0.0):
                 return
@@ -112,7 +116,9 @@ class _Transfer:
 
     def _late(self) -> TransferError:
         got = f"{_size(self.partial) / 1e6:.1f} of {self.archive.size / 1e6:.1f} MB"
-        return TransferError(f"only {got} came in the time given (they are kept, `make data` goes on from there)")
+        return TransferError(
+            f"only {got} came in the time given (they are kept, `make data` goes on from there)"
+        )
 
     def _completes(self, mirror: str, floor: float) -> bool:
         """Say whether the mirror, at `floor` bytes per second at least, completes the partial."""
@@ -125,7 +131,7 @@ class _Transfer:
         return True
 
     def _ask_repeatedly(self, mirror: str, meter: _Meter) -> None:
-        """Complete the partial from one mirror, reconnecting while that helps; raises _LeftError."""
+        """Complete the partial from a mirror, reconnecting while that helps; raises _LeftError."""
         pure = _size(self.partial) == 0  # whether every byte of the partial is this mirror's own
         for _ in range(self.limits.reconnects):
             before, reason = _size(self.partial), "connection cut"
@@ -144,7 +150,7 @@ class _Transfer:
         raise _LeftError("connection cut too often")
 
     def _stream(self, mirror: str, offset: int, meter: _Meter) -> None:
-        """Write what one request from byte `offset` on brings; if the server ignores that, start over."""
+        """Write what a request from byte `offset` on brings; if the server ignores it, restart."""
         if (left_s := self.end - time.monotonic()) <= 0:
             raise self._late()
         answer = request.ask(mirror, offset, min(self.limits.connect_s, left_s))
@@ -180,15 +186,20 @@ def _check_length(answer: HTTPResponse, offset: int, size: int) -> None:
 
 @contextmanager
 def _progress(total: int, start: int, say: Say, every_s: float) -> Iterator[Show]:
-    """Yield `show(bytes done, host)`: a bar on a terminal, elsewhere a line every `every_s` seconds."""
+    """Yield `show(bytes done, host)`: a bar on a terminal, else a line every `every_s` seconds."""
     if not sys.stdout.isatty():
         yield _lines(total, start, say, every_s)
         return
     from rich import progress  # here, since it takes longer to import than the rest of this module
 
-    columns = (progress.TextColumn("CIFAR-10"), progress.BarColumn(), progress.DownloadColumn(),
-               progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
-               progress.TextColumn("{task.fields[host]}"))  # fmt: skip
+    columns = (
+        progress.TextColumn("CIFAR-10"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[host]}"),
+    )
     with progress.Progress(*columns) as bar:
         task = bar.add_task("", total=total, completed=start, host="")
         yield lambda done, host: bar.update(task, completed=done, host=host)
@@ -203,8 +214,10 @@ def _lines(total: int, start: int, say: Say, every_s: float) -> Show:
         if elapsed < every_s:
             return
         rate = max(done - told, 1) / elapsed
-        say(f"CIFAR-10: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {rate / 1e6:.2f} MB/s, "
-            f"{(total - done) / rate:.0f} s left ({host})")  # fmt: skip
+        say(
+            f"CIFAR-10: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {rate / 1e6:.2f} MB/s, "
+            f"{(total - done) / rate:.0f} s left ({host})"
+        )
         told_at, told = time.monotonic(), done
 
     return show

@@ -1,7 +1,7 @@
-"""Execute one notebook with Papermill in this process: ``python -m lib.node JOB.json``, called by lib.execute.
+"""Execute one notebook with Papermill here: ``python -m lib.node JOB.json``, for lib.execute.
 
-A process of its own, so that an interrupted, killed or crashed notebook leaves the runner whole. The exit status
-is only one of three conditions for success; see lib.execute.
+A process of its own, so that an interrupted, killed or crashed notebook leaves the runner whole.
+The exit status is only one of three conditions for success; see lib.execute.
 """
 
 import json
@@ -28,7 +28,7 @@ def _leave_with_parent() -> None:
 
 
 def _private_transport(folder: str) -> dict:
-    """Return kernel settings that use local sockets: no open TCP port, no race between parallel starts."""
+    """Return kernel settings with local sockets: no open TCP port, no race of parallel starts."""
     from traitlets.config import Config
 
     if platform.system() not in ("Linux", "Darwin"):
@@ -39,18 +39,23 @@ def _private_transport(folder: str) -> dict:
 def main(job_file: str) -> int:
     """Execute the job {notebook, output, parameters} and return the exit status."""
     _leave_with_parent()
-    # jsonschema compiles a grammar of web addresses at import where this is installed: a second for each
-    # notebook, for a check that notebooks do not use. It does without where the import fails.
+    # jsonschema compiles a grammar of web addresses at import where this is installed: a second for
+    # each notebook, for a check that notebooks do not use. It does without where the import fails.
     sys.modules["rfc3987_syntax"] = None
     import papermill
 
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    folder = tempfile.mkdtemp(prefix="nb", dir="/tmp" if Path("/tmp").is_dir() else None)  # socket paths are short
+    # Socket paths are short.
+    folder = tempfile.mkdtemp(prefix="nb", dir="/tmp" if Path("/tmp").is_dir() else None)
     try:
         papermill.execute_notebook(
-            job["notebook"], job["output"], job["parameters"], kernel_name="python3", progress_bar=False,
+            job["notebook"],
+            job["output"],
+            job["parameters"],
+            kernel_name="python3",
+            progress_bar=False,
             **_private_transport(folder),
-        )  # fmt: skip
+        )
     except papermill.PapermillExecutionError:
         return 3  # the notebook itself tells cell and error
     finally:

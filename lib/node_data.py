@@ -1,6 +1,7 @@
-"""CIFAR-10 on the node a job runs on: copied there once from the shared file system, however many jobs start at once.
+"""CIFAR-10 on the node a job runs on, copied once from the shared file system for all its jobs.
 
-``python -m lib.node_data FOLDER`` copies it below FOLDER and prints what CIFAR10_ROOT is to be there.
+``python -m lib.node_data FOLDER`` copies it below FOLDER and prints what CIFAR10_ROOT is to be
+there.
 """
 
 import argparse
@@ -16,10 +17,11 @@ from lib.errors import UserError, exit_on_user_error
 
 
 def on_node(folder: Path, archive: Archive = CIFAR10) -> Path | None:
-    """Return the root of a verified copy below `folder`, made where there is none; None where there is no CIFAR-10.
+    """Return the root of a verified copy below `folder`, made where missing; None without CIFAR-10.
 
-    One process copies, the others wait for it; only a whole, verified folder gets its final name, and one that was
-    damaged since is replaced. Never downloads. Raises UserError where the original is damaged or the disk is full.
+    One process copies, the others wait for it; only a whole, verified folder gets its final name,
+    and one that was damaged since is replaced. Never downloads. Raises UserError where the original
+    is damaged or the disk is full.
     """
     source = fetch.locate(verify=False, archive=archive)
     if source is None:
@@ -31,8 +33,10 @@ def on_node(folder: Path, archive: Archive = CIFAR10) -> Path | None:
             if not _whole(root / archive.folder, archive):
                 _copy(source / archive.folder, root, archive)
     except OSError as error:
-        raise UserError(f"{root}: {error.strerror or error}; it must be writable, with 400 MB free; "
-                        "name another folder with scratch=... in the profile") from error  # fmt: skip
+        raise UserError(
+            f"{root}: {error.strerror or error}; it must be writable, with 400 MB free; "
+            "name another folder with scratch=... in the profile"
+        ) from error
     return root
 
 
@@ -56,8 +60,10 @@ def _copy(source: Path, root: Path, archive: Archive) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the root of this node's copy, an empty line where there is no CIFAR-10; raises UserError."""
-    parser = argparse.ArgumentParser(prog="python -m lib.node_data", description=__doc__.splitlines()[0])
+    """Print the root of this node's copy, an empty line without CIFAR-10; raises UserError."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.node_data", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("folder", type=Path, help="on a disk of this node")
     print(on_node(parser.parse_args(arguments).folder) or "")
     return 0

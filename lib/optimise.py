@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from lib import compute
 from lib.settings import Train
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic, chosen by Jordan for speed near zero
+# Coefficients of the quintic, chosen by Jordan for speed near zero.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Return U V^T approximately, for each matrix U S V^T: all singular values brought near 1 (0.7 to 1.2).
+    """Return U V^T approximately for each matrix U S V^T: singular values near 1 (0.7 to 1.2).
 
-    Newton-Schulz iteration in bfloat16 (Jordan et al., Muon, 2024), or in float32 where the processor only emulates
-    bfloat16, which takes many times as long; (..., rows, columns), same dtype back.
+    Newton-Schulz iteration in bfloat16 (Jordan et al., Muon, 2024), or in float32 where the
+    processor only emulates bfloat16, which takes many times as long; (..., rows, columns), same
+    dtype back.
     """
     a, b, c = NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
@@ -31,10 +33,10 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose step is made orthogonal: each convolution as a matrix (C_out, C_in * height * width).
+    """Momentum with orthogonal steps: each convolution as a matrix (C_out, C_in * height * width).
 
-    Each filter bank is kept at the norm sqrt(C_out), so that the learning rate is an angle and weight decay has nothing
-    to do (Jordan, airbench94_muon, 2024). Nesterov's form.
+    Each filter bank is kept at the norm sqrt(C_out), so that the learning rate is an angle and
+    weight decay has nothing to do (Jordan, airbench94_muon, 2024). Nesterov's form.
 
     Args:
         params: weights of two and more dimensions.
@@ -99,27 +101,38 @@ class Together:
 def make_optimiser(model: nn.Module, recipe: Train) -> torch.optim.Optimizer | Together:
     """Return the optimiser the recipe names; only what is trained is in it.
 
-    Each group carries `factor`, by which its learning rate differs from the schedule's. Vectors (batch norm, biases)
-    are spared the weight decay unless decay_all. Shifts are trained `shift_rate` times as fast, and decay by as much
-    less, so that the decay of a step stays what it was. Muon takes the convolutions, SGD all else.
+    Each group carries `factor`, by which its learning rate differs from the schedule's. Vectors
+    (batch norm, biases) are spared the weight decay unless decay_all. Shifts are trained
+    `shift_rate` times as fast, and decay by as much less, so that the decay of a step stays what it
+    was. Muon takes the convolutions, SGD all else.
     """
     shifts, filters, vectors, matrices = sorted_parameters(model)
     decay = recipe.weight_decay
     vector_decay = decay if recipe.decay_all else 0.0
     if recipe.optimiser == "sgd":
         matrices, filters = filters + matrices, []
-    groups = [{"params": matrices, "weight_decay": decay, "factor": 1.0},
-              {"params": vectors, "weight_decay": vector_decay, "factor": 1.0},
-              {"params": shifts, "weight_decay": vector_decay / recipe.shift_rate,
-               "factor": recipe.shift_rate}]  # fmt: skip
+    groups = [
+        {"params": matrices, "weight_decay": decay, "factor": 1.0},
+        {"params": vectors, "weight_decay": vector_decay, "factor": 1.0},
+        {
+            "params": shifts,
+            "weight_decay": vector_decay / recipe.shift_rate,
+            "factor": recipe.shift_rate,
+        },
+    ]
     sgd = torch.optim.SGD(
-        _merged(groups), recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0,
+        _merged(groups),
+        recipe.learning_rate,
+        recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
         fused=next(model.parameters()).device.type == "cuda",
-    )  # fmt: skip
+    )
     if not filters:
         return sgd
     factor = recipe.muon_learning_rate / recipe.learning_rate
-    muon = Muon([{"params": filters, "factor": factor}], recipe.muon_learning_rate, recipe.muon_momentum)
+    muon = Muon(
+        [{"params": filters, "factor": factor}], recipe.muon_learning_rate, recipe.muon_momentum
+    )
     return Together(sgd, muon)
 
 
@@ -134,7 +147,7 @@ def _merged(groups: list[dict]) -> list[dict]:
 
 
 def sorted_parameters(model: nn.Module) -> tuple[list, list, list, list]:
-    """Return the trained parameters: shifts (batch norm's, convolutions'), filters, other vectors, other matrices."""
+    """The trained parameters: shifts (of norms, convolutions), filters, other vectors, matrices."""
     shifts, filters, vectors, matrices = [], [], [], []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -149,11 +162,11 @@ def sorted_parameters(model: nn.Module) -> tuple[list, list, list, list]:
 
 @contextmanager
 def at_sharpest(model: nn.Module, radius: float, adaptive: bool) -> Iterator[None]:
-    """Inside, the weights stand where the loss is highest within `radius`, to first order; gradients are cleared.
+    """Inside, weights are at the highest loss within `radius`, to first order; gradients cleared.
 
-    Foret et al., Sharpness-Aware Minimization (ICLR 2021), equation 2; `adaptive` measures the distance in proportion
-    to each weight (Kwon et al., ASAM, ICML 2021). Afterwards weights and batch-norm statistics are what they were, to
-    the bit; the gradients are those of the inside.
+    Foret et al., Sharpness-Aware Minimization (ICLR 2021), equation 2; `adaptive` measures the
+    distance in proportion to each weight (Kwon et al., ASAM, ICML 2021). Afterwards weights and
+    batch-norm statistics are what they were, to the bit; the gradients are those of the inside.
     """
     weights = [one for one in model.parameters() if one.grad is not None]
     statistics = [one for one in model.buffers() if one.is_floating_point()]

@@ -1,7 +1,7 @@
 """One executed notebook as one HTML page that asks no other host for anything.
 
-Imported by `lib.publish` only when a page has to be written: nbconvert takes most of a second to import,
-and a build in which every page is up to date needs none of it.
+Imported by `lib.publish` only when a page has to be written: nbconvert takes most of a second to
+import, and a build in which every page is up to date needs none of it.
 """
 
 import re
@@ -23,7 +23,8 @@ from lib.paths import shown
 from lib.prose import Outline, Renderer, tables
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
-# A figure's picture before its repr; neither widgets nor JavaScript, which would have to be fetched.
+# A figure's picture before its repr; neither widgets nor JavaScript, which would have to be
+# fetched.
 IMAGES = ["image/png", "image/jpeg", "image/svg+xml"]
 SHOWN_FIRST = [*IMAGES, "text/html", "text/markdown", "text/latex", "text/plain"]
 SILENT_IMAGE = re.compile(r"""!\[\s*\]\(|<img(?![^>]*\balt=(?:"\s*[^"\s]|'\s*[^'\s]))""")
@@ -52,8 +53,10 @@ class Page:
 
     @property
     def title(self) -> str:
-        """The window's title: the notice goes first, as only the beginning of a title is seen in a tab."""
-        return (f"[{self.notice}] " if self.notice else "") + f"{self.heading} · {self.run} · {self.bundle}"
+        """The window's title: the notice first, as a tab shows only the beginning of a title."""
+        return (
+            f"[{self.notice}] " if self.notice else ""
+        ) + f"{self.heading} · {self.run} · {self.bundle}"
 
     @property
     def neighbours(self) -> list[tuple[str, str, str]]:
@@ -74,12 +77,16 @@ class PageExporter(HTMLExporter):
         """Render Markdown; an error names the cell."""
         cell, resources = context["cell"], context["resources"]
         renderer = Renderer(
-            resources["page"].outline, attachments=cell.get("attachments", {}), path=resources["folder"]
+            resources["page"].outline,
+            attachments=cell.get("attachments", {}),
+            path=resources["folder"],
         )
         try:
             return MarkdownWithMath(renderer=renderer).render(source)
         except ValueError as error:
-            raise UserError(f"{resources['where'](cell)}: {error}; write it in simpler LaTeX") from error
+            raise UserError(
+                f"{resources['where'](cell)}: {error}; write it in simpler LaTeX"
+            ) from error
 
     def default_filters(self):
         """Add the bundle's filters to nbconvert's."""
@@ -91,7 +98,9 @@ class PageExporter(HTMLExporter):
 def figure(output: NotebookNode, mime: str) -> str:
     """Return the `<figure>` of an image output; its alt text was checked before."""
     about, data = output.metadata.get(mime, {}), output.data[mime]
-    payload = b64encode(data.encode()).decode() if mime == "image/svg+xml" else "".join(data.split())
+    payload = (
+        b64encode(data.encode()).decode() if mime == "image/svg+xml" else "".join(data.split())
+    )
     width = about.get("width") or _printed_width(payload)
     size = f' width="{round(width)}"' if width else ""
     alt = escape(about["alt"])
@@ -102,9 +111,10 @@ def figure(output: NotebookNode, mime: str) -> str:
 
 
 def _printed_width(payload: str) -> float | None:
-    """Return a PNG's width in CSS pixels by its own resolution: letters are then equally large in all figures."""
+    """Return a PNG's width in CSS pixels by its resolution: letters are then of one size."""
     start = b64decode(payload[:400])
-    at = start.find(b"pHYs")  # pixels per metre, after IHDR, whose first number is the width (PNG, 11.2.2, 11.3.4.3)
+    # Pixels per metre, after IHDR, whose first number is the width (PNG, 11.2.2, 11.3.4.3).
+    at = start.find(b"pHYs")
     if not start.startswith(b"\x89PNG") or at < 0:
         return None
     per_metre = int.from_bytes(start[at + 4 : at + 8])
@@ -140,31 +150,44 @@ def _check_alt(cell: NotebookNode, where: str) -> None:
         mime = next((mime for mime in SHOWN_FIRST if mime in data), "")
         silent = mime in IMAGES and not output.metadata.get(mime, {}).get("alt", "").strip()
         if silent or (mime in ("text/html", "text/markdown") and SILENT_IMAGE.search(data[mime])):
-            raise UserError(f"{where}: an image without alt text; display it with metadata that has 'alt'")
+            raise UserError(
+                f"{where}: an image without alt text; display it with metadata that has 'alt'"
+            )
 
 
 def _check_offline(html: str, notebook: str) -> None:
     """Refuse whatever a browser would fetch on its own; a link that a reader may follow stays."""
     for tag in BeautifulSoup(html, "html.parser").find_all(True):
-        names = ("src", "srcset", "poster", "data") + (() if tag.name == "a" else ("href", "xlink:href"))
-        asked = [tag[name] for name in names if tag.get(name) and not tag[name].startswith(("data:", "#"))]
+        names = ("src", "srcset", "poster", "data") + (
+            () if tag.name == "a" else ("href", "xlink:href")
+        )
+        asked = [
+            tag[name]
+            for name in names
+            if tag.get(name) and not tag[name].startswith(("data:", "#"))
+        ]
         style = tag.get_text() if tag.name == "style" else tag.get("style", "")
         asked += re.findall(r"@import[^;]*|url\(\s*['\"]?(?!data:)[^)]*", style)
         if asked:
-            raise UserError(f"{notebook}: <{tag.name}> asks for '{asked[0][:80]}'; embed it or leave it out")
+            raise UserError(
+                f"{notebook}: <{tag.name}> asks for '{asked[0][:80]}'; embed it or leave it out"
+            )
 
 
 def convert_notebook(executed: Path, page: Page) -> str:
     """Return the HTML of `executed`.
 
-    UserError: unreadable notebook, image without alt text, unknown LaTeX, anything another host is asked for.
+    UserError: unreadable notebook, image without alt text, unknown LaTeX, anything another host is
+    asked for.
     """
     try:
         notebook = nbformat.read(executed, as_version=4)
     except Exception as error:  # JSON, schema and encoding errors share no base class
         raise UserError(f"{shown(executed)}: not a readable notebook; execute it again") from error
     for number, cell in enumerate(notebook.cells, start=1):
-        cell.metadata["number"] = number  # nbconvert works on a copy without the cells that are left out
+        cell.metadata["number"] = (
+            number  # nbconvert works on a copy without the cells that are left out
+        )
 
     def where(cell: NotebookNode) -> str:
         prompt = f" (In [{cell.execution_count}])" if cell.get("execution_count") else ""
@@ -175,7 +198,9 @@ def convert_notebook(executed: Path, page: Page) -> str:
         _check_alt(cell, where(cell))
     config = Config({"NbConvertBase": {"display_data_priority": SHOWN_FIRST}})
     basedirs = [str(TEMPLATE.parent)]
-    exporter = PageExporter(config=config, extra_template_basedirs=basedirs, template_name=TEMPLATE.name)
+    exporter = PageExporter(
+        config=config, extra_template_basedirs=basedirs, template_name=TEMPLATE.name
+    )
     exporter.exclude_input = not page.code
     resources = {"page": page, "where": where, "folder": str(executed.parent)}
     html, _ = exporter.from_notebook_node(notebook, resources)

@@ -1,4 +1,4 @@
-"""Reading `params/RUN.yaml`: bases merged, overrides applied, every value checked before anything runs."""
+"""Reading `params/RUN.yaml`: bases merged, overrides applied, all checked before anything runs."""
 
 import ast
 import hashlib
@@ -16,21 +16,22 @@ from lib.settings import COMMON, SECTIONS, build, check, own_fields
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
 FILE_KEYS = ("base",)
-PAGE_ONLY = (
-    "06_report."  # values of this section change a page and no result, so they lead to no directory of their own
-)
+# Values of this section change a page and no result, so they lead to no directory of their own.
+PAGE_ONLY = "06_report."
 ABLATIONS = "ablations"  # folder below params/ of runs that only serve a study
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would keep the last) and numbers that are not what they seem."""
+    """SafeLoader that refuses keys given twice (YAML keeps the last) and numbers that mislead."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     keys = [key.value for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is given twice", node.start_mark
+            )
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
@@ -57,7 +58,8 @@ class RunParameters:
 
     file: str  # stem of the parameter file
     name: str  # directory under results/
-    values: dict[str, dict[str, Any]] = field(default_factory=dict)  # notebook -> its parameters, plain types
+    # Notebook -> its parameters, plain types.
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: str = ""  # checksum of the dataset, once it is known
 
     def settings(self, notebook: str) -> Any:
@@ -66,36 +68,44 @@ class RunParameters:
 
 
 def notebooks() -> list[str]:
-    """Return the names of the bundle's notebooks in the order they run (two digits, underscore, words)."""
+    """Return the notebooks' names in the order they run (two digits, underscore, words)."""
     return sorted(path.stem for path in paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
 def parameter_cell(notebook: str) -> dict[str, Any]:
     """Return the names and default values of the notebook's one cell tagged ``parameters``.
 
-    Read with `ast`, so nothing is executed. Raises UserError where the cell is missing, doubled, or holds
-    anything but assignments of literals.
+    Read with `ast`, so nothing is executed. Raises UserError where the cell is missing, doubled, or
+    holds anything but assignments of literals.
     """
     path = paths.NOTEBOOKS / f"{notebook}.ipynb"
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{paths.shown(path)}: not a readable notebook ({error}); restore it with git") from error
+        raise UserError(
+            f"{paths.shown(path)}: not a readable notebook ({error}); restore it with git"
+        ) from error
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
-        raise UserError(f"{paths.shown(path)}: {len(tagged)} cells tagged 'parameters'; it needs exactly one")
+        raise UserError(
+            f"{paths.shown(path)}: {len(tagged)} cells tagged 'parameters'; it needs exactly one"
+        )
     defaults = {}
     try:
         for statement in ast.parse("".join(tagged[0]["source"])).body:
-            target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+            target = (
+                statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+            )
             defaults[target.id] = ast.literal_eval(statement.value)
     except (AttributeError, SyntaxError, ValueError) as error:
-        raise UserError(f"{paths.shown(path)}: the parameters cell may hold literals only ({error})") from error
+        raise UserError(
+            f"{paths.shown(path)}: the parameters cell may hold literals only ({error})"
+        ) from error
     return defaults
 
 
 def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunParameters:
-    """Read and check ``params/RUN.yaml`` with `overrides` (``"03_train.epochs=2 seed=7"``) and a seed.
+    """Read, check ``params/RUN.yaml`` with `overrides` (``"03_train.epochs=2 seed=7"``) and a seed.
 
     Raises UserError, one line, for anything that is wrong with the file or the overrides.
     """
@@ -112,16 +122,20 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     named = {key: value for key, value in changes.items() if not key.startswith(PAGE_ONLY)}
     name = directory_name(run, named)
     if name != run and name in runs():
-        raise UserError(f"SET: its results would go to results/{name}, which belongs to {_file(name)}")
+        raise UserError(
+            f"SET: its results would go to results/{name}, which belongs to {_file(name)}"
+        )
     values = {notebook: _notebook_values(notebook, tree, name, where) for notebook in notebooks()}
     if tree.get("dataset", "cifar10") != "cifar10" and run not in OFFLINE_RUNS:
-        raise UserError(f"{where}: dataset = {tree['dataset']!r}: only {' and '.join(OFFLINE_RUNS)} "
-                        "may run on other data; write dataset: cifar10")  # fmt: skip
+        raise UserError(
+            f"{where}: dataset = {tree['dataset']!r}: only {' and '.join(OFFLINE_RUNS)} "
+            "may run on other data; write dataset: cifar10"
+        )
     return RunParameters(run, name, values)
 
 
 def directory_name(run: str, changes: dict[str, Any]) -> str:
-    """Return the results directory for `run` with `changes`: readable, safe in a path, another for other changes."""
+    """Return `run`'s results directory with `changes`: readable, path-safe, another for others."""
     parts, lossy = [run], False
     for key, value in sorted(changes.items()):
         text = ".".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -142,7 +156,7 @@ def base_of(run: str) -> str | None:
 
 
 def purpose(run: str) -> str:
-    """Return what params/RUN.yaml says of itself in its first line, after the name; "" where it says nothing."""
+    """Return what params/RUN.yaml says of itself in its first line, after the name, or ""."""
     _read(run, ())
     first = (paths.ROOT / _file(run)).read_text(encoding="utf-8").splitlines()[0]
     found = re.match(rf"#\s*{re.escape(run)}:\s*(.*)", first)
@@ -159,14 +173,20 @@ def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _deep(under: dict, over: dict) -> dict:
-    both = {key: _deep(under[key], over[key]) for key in under.keys() & over.keys() if isinstance(under[key], dict)
-            and isinstance(over[key], dict)}  # fmt: skip
+    both = {
+        key: _deep(under[key], over[key])
+        for key in under.keys() & over.keys()
+        if isinstance(under[key], dict) and isinstance(over[key], dict)
+    }
     return {**under, **over, **both}
 
 
 def runs() -> list[str]:
     """Return the names of all parameter files, those of params/ablations too."""
-    return sorted(path.stem for path in (*paths.PARAMS.glob("*.yaml"), *(paths.PARAMS / ABLATIONS).glob("*.yaml")))
+    return sorted(
+        path.stem
+        for path in (*paths.PARAMS.glob("*.yaml"), *(paths.PARAMS / ABLATIONS).glob("*.yaml"))
+    )
 
 
 def _file(run: str) -> str:
@@ -185,9 +205,13 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(f"{where}:{line} not valid YAML ({_problem(error)}); mend that line") from error
+        raise UserError(
+            f"{where}:{line} not valid YAML ({_problem(error)}); mend that line"
+        ) from error
     if not isinstance(tree, dict):
-        raise UserError(f"{where}: must hold 'key: value' lines; see params/quick.yaml for the form")
+        raise UserError(
+            f"{where}: must hold 'key: value' lines; see params/quick.yaml for the form"
+        )
     _check_keys(tree, where)
     return tree
 
@@ -205,7 +229,7 @@ def _no_such_run(run: str, chain: tuple[str, ...]) -> str:
 
 
 def _check_keys(tree: dict[str, Any], where: str) -> None:
-    """Refuse unknown keys and wrong values of one file, so that the line names the very file they stand in."""
+    """Refuse unknown keys and wrong values of one file: the line then names this very file."""
     sections = notebooks()
     for key, value in tree.items():
         if key in sections:
@@ -219,28 +243,40 @@ def _check_keys(tree: dict[str, Any], where: str) -> None:
 
 def _check_section(notebook: str, section: Any, where: str) -> None:
     if not isinstance(section, dict):
-        raise UserError(f"{where}: a section holds 'key: value' lines; write {notebook}: {{}} for none")
+        raise UserError(
+            f"{where}: a section holds 'key: value' lines; write {notebook}: {{}} for none"
+        )
     known = own_fields(SECTIONS[notebook]) if notebook in SECTIONS else {}
     allowed = sorted(set(parameter_cell(notebook)) - set(COMMON) - {"run"})
     for key, value in section.items():
         if key not in allowed or (known and key not in known):
-            hint = "; give it at the top level, it is common" if key in COMMON else nearest(str(key), allowed)
+            hint = (
+                "; give it at the top level, it is common"
+                if key in COMMON
+                else nearest(str(key), allowed)
+            )
             raise UserError(f"{where}.{key} = {value!r}: unknown key{hint}")
         if known:
             check(value, known[key], f"{where}.{key}")
 
 
 def _notebook_values(notebook: str, tree: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    """Return the checked parameters of one notebook: those its own parameters cell declares, all of them."""
+    """Return one notebook's checked parameters: all that its own parameters cell declares."""
     defaults = parameter_cell(notebook)
     if notebook not in tree:
-        raise UserError(f"{where}: missing section '{notebook}'; add a line '{notebook}: {{}}' to take its defaults")
+        raise UserError(
+            f"{where}: missing section '{notebook}'; add a line '{notebook}: {{}}' to take its "
+            "defaults"
+        )
     common, section = {key: tree[key] for key in COMMON if key in tree}, tree[notebook]
     given = {key: value for key, value in {**common, **section}.items() if key in defaults}
     if notebook not in SECTIONS:
         return _like_defaults(defaults, {**given, "run": name}, f"{where}: {notebook}")
     made = build(SECTIONS[notebook], {**given, "run": name}, f"{where}: {notebook}")
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(made).items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(made).items()
+    }
 
 
 def _like_defaults(defaults: dict, given: dict, where: str) -> dict[str, Any]:
@@ -248,20 +284,24 @@ def _like_defaults(defaults: dict, given: dict, where: str) -> dict[str, Any]:
     for key, value in given.items():
         kind = type(defaults.get(key, value))
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise UserError(f"{where}.{key} = {value!r}: must be {kind.__name__}, as in its parameters cell")
+            raise UserError(
+                f"{where}.{key} = {value!r}: must be {kind.__name__}, as in its parameters cell"
+            )
     return {**defaults, **{key: value for key, value in given.items() if key in defaults}}
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
-    """Return the checked values of a text as SET= takes it, by key; UserError, one line, for what is wrong with it."""
+    """Return the checked values of a SET= text, by key; UserError, one line, for what is wrong."""
     try:
         pairs = [part.partition("=") for part in shlex.split(text)]
     except ValueError as error:
         raise UserError(f'SET={text}: {error}; write SET="03_train.epochs=2 seed=7"') from error
     for key, equals, value in pairs:
         if not equals or not value or not key.rpartition(".")[2]:
-            raise UserError(f"SET={text}: '{key}{equals}{value}' is not key=value; "
-                            'write SET="03_train.epochs=2 seed=7"')  # fmt: skip
+            raise UserError(
+                f"SET={text}: '{key}{equals}{value}' is not key=value; "
+                'write SET="03_train.epochs=2 seed=7"'
+            )
     changes = {key: _scalar(value, f"SET={key}") for key, _, value in pairs}
     for key, value in changes.items():
         _check_override(key, value)
@@ -291,4 +331,6 @@ def _scalar(text: str, where: str) -> Any:
 
 def _problem(error: Exception) -> str:
     """Return what a YAML error says, on one line."""
-    return " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
+    return " ".join(
+        str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split()
+    )

@@ -1,4 +1,4 @@
-"""Where things are. Every other module asks here, so a notebook works from any working directory."""
+"""Where things are. Every other module asks here: a notebook works from any working directory."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,13 @@ PARAMS = ROOT / "params"
 DATA = ROOT / "data"
 RESULTS = ROOT / "results"
 LOCK_FILE = ROOT / "requirements.txt"
-STAGE_VARIABLE = "BUNDLE_STAGE"  # set by the headless runner: where a notebook's new files wait for success
+# Set by the headless runner: where a notebook's new files wait for success.
+STAGE_VARIABLE = "BUNDLE_STAGE"
+# Set by the headless runner: train again although a finished training is there.
+RETRAIN_VARIABLE = "BUNDLE_RETRAIN"
 
-RETRAIN_VARIABLE = "BUNDLE_RETRAIN"  # set by the headless runner: train again although a finished training is there
-
-STAND_INS = {"training/weights.pt": "training/logits.npz"}  # what serves where a run's file is absent
+# What serves where a run's file is absent.
+STAND_INS = {"training/weights.pt": "training/logits.npz"}
 
 
 def results(run: str) -> Path:
@@ -22,13 +24,13 @@ def results(run: str) -> Path:
 
 
 def artefact(folder: Path, name: str) -> Path:
-    """Return the path of a run's file `name`, or of what stands in for it where that alone is there."""
+    """Return the path of a run's file `name`, or of its stand-in where that alone is there."""
     path, stand_in = folder / name, folder / STAND_INS.get(name, name)
     return stand_in if stand_in.exists() and not path.exists() else path
 
 
 def outputs(run: str) -> Path:
-    """Return the directory a notebook writes to: the runner's stage when headless, else results/RUN itself."""
+    """Return where a notebook writes to: the runner's stage when headless, else results/RUN."""
     stage = os.environ.get(STAGE_VARIABLE)
     folder = Path(stage) if stage else results(run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +43,6 @@ def retrain_asked() -> bool:
 
 
 def shown(path: Path) -> str:
-    """Return `path` relative to the bundle where it lies inside it: for messages, never for identity."""
+    """Return `path` relative to the bundle where it lies in it: for messages, not identity."""
     path = Path(path).resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,6 +1,7 @@
 """The figures. Each function returns a matplotlib Figure; `show` displays and saves it.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers, with markers or line styles that survive greyscale.
+Colours are Okabe and Ito's, told apart by colour-blind readers, with markers or line styles that
+survive greyscale.
 """
 
 import functools
@@ -24,12 +25,14 @@ from lib.blocks import WHITENING_CHANNELS
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
 CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
 PHOTOGRAPHS = "dataset-images"  # in an SVG, the mark of a figure that shows images of the dataset
+# fmt: off
 STYLE = {
     "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
-    "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "bundle", "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-}  # fmt: skip
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#e4e4e4", "axes.axisbelow": True, "legend.frameon": False,
+    "svg.hashsalt": "bundle", "pdf.fonttype": 42, "svg.fonttype": "none",
+}
+# fmt: on
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -50,14 +53,14 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 
 
 def show(drawn: Figure, path: Path, alt: str, notice: str = "") -> None:
-    """Display a figure with its alternative text; save `path`.pdf and .svg; print the notice on it."""
+    """Display a figure with its alternative text; save `path`.pdf and .svg, the notice on it."""
     from IPython.display import display
 
     if notice:
         drawn.suptitle(notice, fontsize=8, color=RED, x=0.995, ha="right")
     with mpl.rc_context(STYLE):
-        for suffix, metadata in ((".pdf", {"CreationDate": None}), (".svg", {"Date": None, "Description": alt})):
-            drawn.savefig(path.with_suffix(suffix), metadata=metadata)
+        drawn.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="png", dpi=160)
     width = round(drawn.get_size_inches()[0] * 100)
@@ -69,23 +72,30 @@ def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[n
     """Return one white RGB canvas with images (3, H, W), uint8 or float in [0, 1], in rows."""
     height, width = rows[0][0].shape[-2:]
     columns = max(map(len, rows))
-    canvas = np.full((len(rows) * (height + gap + above), columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    shape = (len(rows) * (height + gap + above), columns * (width + gap) - gap, 3)
+    canvas = np.full(shape, 255, dtype=np.uint8)
     for number, images in enumerate(rows):
         top = number * (height + gap + above) + above
         for column, image in enumerate(images):
             array = image.detach().cpu().permute(1, 2, 0).numpy()
-            levels = array if array.dtype == np.uint8 else (array.clip(0, 1) * 255).round().astype(np.uint8)
-            canvas[top : top + height, column * (width + gap) : column * (width + gap) + width] = levels
+            if array.dtype != np.uint8:
+                array = (array.clip(0, 1) * 255).round().astype(np.uint8)
+            left = column * (width + gap)
+            canvas[top : top + height, left : left + width] = array
     return canvas
 
 
 @styled
 def image_grid(
-    rows: Sequence[Sequence[Tensor]], row_titles: Sequence[str] = (), titles: Sequence[Sequence[str]] = (), size=0.75
+    rows: Sequence[Sequence[Tensor]],
+    row_titles: Sequence[str] = (),
+    titles: Sequence[Sequence[str]] = (),
+    size=0.75,
 ) -> Figure:
     """Return images (3, H, W) in rows, `size` inches wide each.
 
-    `row_titles` stand to the left of the rows; `titles` gives for each row the texts above its images.
+    `row_titles` stand to the left of the rows; `titles` gives for each row the texts above its
+    images.
     """
     side, gap = rows[0][0].shape[-1], 3
     lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
@@ -99,9 +109,11 @@ def image_grid(
     for number, row in enumerate(rows):
         top = number * (side + gap + above) + above
         if len(row_titles):
-            axis.text(-side / 8, top + side / 2, row_titles[number], ha="right", va="center", fontsize=9)
+            look = {"ha": "right", "va": "center", "fontsize": 9}
+            axis.text(-side / 8, top + side / 2, row_titles[number], **look)
+        look = {"ha": "center", "va": "bottom", "fontsize": 7.5}
         for column, text in enumerate(titles[number][: len(row)] if len(titles) else ()):
-            axis.text(column * (side + gap) + side / 2, top - 1.5, text, ha="center", va="bottom", fontsize=7.5)
+            axis.text(column * (side + gap) + side / 2, top - 1.5, text, **look)
     return drawn
 
 
@@ -109,7 +121,8 @@ def image_grid(
 def class_balance(counts: pd.DataFrame) -> Figure:
     """Return bars of images per class (index), one group a column of `counts`."""
     drawn, axis = figure(8, 3)
-    long = counts.rename_axis("class").reset_index().melt("class", var_name="part", value_name="images")
+    wide = counts.rename_axis("class").reset_index()
+    long = wide.melt("class", var_name="part", value_name="images")
     sns.barplot(long, x="class", y="images", hue="part", palette=[BLUE, ORANGE, GREEN], ax=axis)
     axis.set(title="Images per class", xlabel="", ylabel="images")
     axis.tick_params(axis="x", rotation=30 if counts.index.str.len().max() > 3 else 0)
@@ -124,9 +137,8 @@ def pixel_histograms(pixels: Tensor) -> Figure:
     for channel, ((name, colour), style) in enumerate(zip(CHANNELS, ("-", "--", ":"), strict=True)):
         counts = np.bincount(pixels[:, channel].numpy().ravel(), minlength=256)
         axis.plot(np.arange(256), counts / counts.sum() * 100, style, color=colour, label=name)
-    axis.set(
-        title="Distribution of pixel levels", xlabel="level (0 to 255)", ylabel="share of pixels (%)", xlim=(0, 255)
-    )
+    axis.set(title="Distribution of pixel levels", xlabel="level (0 to 255)", xlim=(0, 255))
+    axis.set_ylabel("share of pixels (%)")
     axis.set_ylim(bottom=0)
     axis.legend(title="channel", ncols=3)
     return drawn
@@ -151,46 +163,38 @@ def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int
         kind = f"{network.block} block{'s' * (count != 1)}".replace("preactivation", "preact.")
         text = f"{count} {kind}\nstride {stride}\n{width} × {side} × {side}"
         boxes.append((f"stage {number}", text, "#bcd7ee", counts[f"stage {number}"]))
-    boxes.append(
-        (
-            "head",
-            f"{network.pooling} over {side}×{side}\nlinear {network.widths[-1]} → {classes}",
-            "#dbe9f6",
-            counts["classifier"],
-        )
-    )
+    text = f"{network.pooling} over {side}×{side}\nlinear {network.widths[-1]} → {classes}"
+    boxes.append(("head", text, "#dbe9f6", counts["classifier"]))
     drawn, axis = figure(1.24 * len(boxes), 2.1)
     axis.set(xlim=(0, len(boxes)), ylim=(0, 1))
     axis.set_axis_off()
     for place, (title, text, colour, count) in enumerate(boxes):
-        axis.add_patch(
-            FancyBboxPatch(
-                (place + 0.08, 0.22), 0.84, 0.66, boxstyle="round,pad=0,rounding_size=0.05", fc=colour, ec=GREY
-            )
-        )
+        look = {"boxstyle": "round,pad=0,rounding_size=0.05", "fc": colour, "ec": GREY}
+        axis.add_patch(FancyBboxPatch((place + 0.08, 0.22), 0.84, 0.66, **look))
         axis.text(place + 0.5, 0.78, title, ha="center", va="center", fontweight="bold")
         axis.text(place + 0.5, 0.48, text, ha="center", va="center", fontsize=7)
         label = f"{count:,}\nparameters" if count != "" else ""
         axis.text(place + 0.5, 0.08, label, ha="center", va="center", fontsize=7, color=GREY)
         if place:
-            axis.annotate(
-                "", (place + 0.08, 0.55), (place - 0.08, 0.55), arrowprops={"arrowstyle": "-|>", "color": GREY}
-            )
+            look = {"arrowstyle": "-|>", "color": GREY}
+            axis.annotate("", (place + 0.08, 0.55), (place - 0.08, 0.55), arrowprops=look)
     return drawn
 
 
 @styled
 def learning_rates(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]], printed: dict[int, float] | None = None
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
+    printed: dict[int, float] | None = None,
 ) -> Figure:
-    """Return learning-rate curves, name -> (epochs, rates); `printed` marks single reported values."""
+    """Return learning-rate curves, name -> (epochs, rates); `printed` marks reported values."""
     drawn, axis = figure(8, 3)
     for (name, (epochs, rates)), colour, style in zip(
         curves.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False
     ):
         axis.plot(epochs, rates, style, color=colour, label=name)
     if printed:
-        axis.plot(list(printed), list(printed.values()), "x", color=RED, markersize=5, label="printed by the reference")
+        look = {"color": RED, "markersize": 5, "label": "printed by the reference"}
+        axis.plot(list(printed), list(printed.values()), "x", **look)
     axis.set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
     axis.set_ylim(bottom=0)
     axis.legend()
@@ -201,20 +205,16 @@ def learning_rates(
 def training_curves(history: pd.DataFrame) -> Figure:
     """Return loss, accuracy and learning rate over the epochs of a training's history."""
     drawn, axes = figure(9.4, 3.0, 1, 3)
-    panels = (("loss", "Loss", "cross entropy (nats)", 1), ("accuracy", "Accuracy", "accuracy (%)", 100))
+    panels = (
+        ("loss", "Loss", "cross entropy (nats)", 1),
+        ("accuracy", "Accuracy", "accuracy (%)", 100),
+    )
     for axis, (key, title, label, scale) in zip(axes, panels, strict=False):
-        axis.plot(
-            history["epoch"],
-            history[f"train_{key}"] * scale,
-            "o-",
-            color=BLUE,
-            markersize=3,
-            label="training (augmented)",
-        )
+        look = {"color": BLUE, "markersize": 3, "label": "training (augmented)"}
+        axis.plot(history["epoch"], history[f"train_{key}"] * scale, "o-", **look)
         if f"holdout_{key}" in history:
-            axis.plot(
-                history["epoch"], history[f"holdout_{key}"] * scale, "s--", color=RED, markersize=3, label="hold-out"
-            )
+            look = {"color": RED, "markersize": 3, "label": "hold-out"}
+            axis.plot(history["epoch"], history[f"holdout_{key}"] * scale, "s--", **look)
         axis.set(title=title, xlabel="epoch", ylabel=label)
         axis.legend()
     axes[2].plot(history["epoch"], history["learning_rate"], "o-", color=GREEN, markersize=3)
@@ -226,34 +226,40 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 def arrow(true: str, predicted: str, last: str = "") -> str:
     """Return a title for a mistaken image, in two lines where the names are long."""
-    return f"{true} →{chr(10) if len(true + predicted) > 8 else ' '}{predicted}" + (f"\n{last}" if last else "")
+    gap = "\n" if len(true + predicted) > 8 else " "
+    return f"{true} →{gap}{predicted}" + (f"\n{last}" if last else "")
 
 
 @styled
 def intervals(
-    table: pd.DataFrame, title: str, label: str = "accuracy (%), 95% Wilson interval", reported: float | None = None
+    table: pd.DataFrame,
+    title: str,
+    label: str = "accuracy (%), 95% Wilson interval",
+    reported: float | None = None,
 ) -> Figure:
-    """Return a point with its interval per row: columns accuracy, low, high (fractions); index the names."""
+    """Return a point and interval per row: columns accuracy, low, high (fractions), index names."""
     drawn, axis = figure(8, 0.38 * len(table) + 1.1)
     places = np.arange(len(table))[::-1]
     middle = table["accuracy"] * 100
     spread = np.array([(middle - table["low"] * 100), (table["high"] * 100 - middle)]).clip(0)
     axis.errorbar(middle, places, xerr=spread, fmt="o", color=BLUE, ecolor=GREY, capsize=3)
+    look = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
     for place, value in zip(places, middle, strict=True):
-        axis.annotate(f"{value:.2f}", (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        axis.annotate(f"{value:.2f}", (value, place), (0, 6), **look)
     if reported is not None:
         axis.axvline(reported * 100, color=RED, linestyle="--", linewidth=1)
-        axis.text(
-            reported * 100, len(table) - 0.3, f"reported {reported:.2%} ", color=RED, ha="right", va="top", fontsize=8
-        )
+        look = {"color": RED, "ha": "right", "va": "top", "fontsize": 8}
+        axis.text(reported * 100, len(table) - 0.3, f"reported {reported:.2%} ", **look)
     axis.set_yticks(places, table.index)
     axis.set(title=title, xlabel=label, ylim=(-0.6, len(table) - 0.2))
     return drawn
 
 
 @styled
-def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: str = "counts") -> Figure:
-    """Return a heat map; `form`: counts, rows (each row in % of its true class) or errors (diagonal blank)."""
+def confusion_matrix(
+    matrix: NDArray, classes: Sequence[str], title: str, form: str = "counts"
+) -> Figure:
+    """Return a heat map; `form`: counts, rows (% of the true class) or errors (diagonal blank)."""
     values = matrix.astype(float)
     if form == "rows":
         values = 100 * values / values.sum(1, keepdims=True).clip(1)
@@ -261,10 +267,9 @@ def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: 
     drawn, axis = figure(7, 6)
     unit = {"counts": "images", "rows": "% of the true class", "errors": "images"}[form]
     digits = ".1f" if form == "rows" else ".0f"
-    sns.heatmap(
-        values, mask=hidden, annot=True, fmt=digits, cmap="cividis", square=True, xticklabels=classes,
-        yticklabels=classes, annot_kws={"fontsize": 8}, cbar_kws={"label": unit}, ax=axis,
-    )  # fmt: skip
+    look = {"cmap": "cividis", "square": True, "xticklabels": classes, "yticklabels": classes}
+    look |= {"annot": True, "fmt": digits, "annot_kws": {"fontsize": 8}}
+    sns.heatmap(values, mask=hidden, cbar_kws={"label": unit}, ax=axis, **look)
     axis.grid(False)
     axis.set(title=title, xlabel="predicted class", ylabel="true class")
     axis.tick_params(axis="x", rotation=45 if max(map(len, classes)) > 3 else 0)
@@ -272,12 +277,16 @@ def confusion_matrix(matrix: NDArray, classes: Sequence[str], title: str, form: 
     return drawn
 
 
-ROLES = {"base": ("base", BLUE, "o"), "variant": ("variant", RED, "s"), "audit": ("audit", GREY, "D")}
+ROLES = {
+    "base": ("base", BLUE, "o"),
+    "variant": ("variant", RED, "s"),
+    "audit": ("audit", GREY, "D"),
+}
 
 
 @styled
 def study(table: pd.DataFrame, title: str, label: str) -> Figure:
-    """Return a study's runs, one a row from the top: a dot a seed, the mean with its interval, the base's mean.
+    """Return a study's runs, one a row from the top: dots for seeds, mean, interval, base's mean.
 
     Args:
         table: as from lib.compare.summary; accuracies are fractions.
@@ -287,33 +296,39 @@ def study(table: pd.DataFrame, title: str, label: str) -> Figure:
     places, names = np.arange(len(table))[::-1], []
     for place, (name, row) in zip(places, table.iterrows(), strict=True):
         base = row["base"] if row["base"] in table.index else ""
-        role = "audit" if row["audit"] else "variant" if base and name not in set(table["base"]) else "base"
+        role = "variant" if base and name not in set(table["base"]) else "base"
+        role = "audit" if row["audit"] else role
         compared = base and row["difference"] == row["difference"]  # not NaN
         _study_row(axis, place, row, role, 100 * table.loc[base, "accuracy"] if compared else None)
         names.append(f"{name}\nagainst {base}" if base else str(name))
     axis.set_yticks(places, [name.replace("_", " ") for name in names])
     axis.set(xlabel=label, ylim=(-0.6, len(table) - 0.4))
     axis.grid(False, axis="y")
-    entries = dict(sorted(zip(*axis.get_legend_handles_labels()[::-1], strict=True), key=_study_order))
-    axis.legend(entries.values(), entries, ncols=len(entries), loc="lower left", bbox_to_anchor=(-0.01, 1),
-                borderaxespad=0.1, handletextpad=0.4, columnspacing=1.4, fontsize=8.5)  # fmt: skip
+    found = zip(*axis.get_legend_handles_labels()[::-1], strict=True)
+    entries = dict(sorted(found, key=_study_order))
+    look = {"borderaxespad": 0.1, "handletextpad": 0.4, "columnspacing": 1.4, "fontsize": 8.5}
+    look |= {"ncols": len(entries), "loc": "lower left", "bbox_to_anchor": (-0.01, 1)}
+    axis.legend(entries.values(), entries, **look)
     axis.set_title(title, pad=26)
     return drawn
 
 
 def _study_row(axis: Any, place: float, row: pd.Series, role: str, base: float | None) -> None:
-    """Draw one run of a study; `base` is the mean accuracy of the run it is compared with, in percent."""
+    """Draw one run of a study; `base` is the mean accuracy of the run compared with, in percent."""
     words, colour, marker = ROLES[role]
     seeds, middle = 100 * np.array(row["accuracies"]), 100 * row["accuracy"]
     spread = [[middle - 100 * row["low"]], [100 * row["high"] - middle]]
     axis.errorbar(middle, place, xerr=np.clip(spread, 0, None), fmt="none", ecolor=GREY, capsize=3)
-    axis.plot([middle, middle], [place - 0.17, place + 0.17], "-", color="black", linewidth=1.8, label="mean")
-    fill = "white" if role == "audit" else colour
-    look = {"marker": marker, "color": colour, "markerfacecolor": fill, "markersize": 6, "linestyle": "none"}
+    look = {"color": "black", "linewidth": 1.8, "label": "mean"}
+    axis.plot([middle, middle], [place - 0.17, place + 0.17], "-", **look)
+    look = {"marker": marker, "color": colour, "markersize": 6, "linestyle": "none"}
+    look["markerfacecolor"] = "white" if role == "audit" else colour
     axis.plot(seeds, [place] * len(seeds), **look, label=f"{words}, one seed")
-    axis.annotate(f"{middle:.2f}", (middle, place), (0, 11), textcoords="offset points", ha="center", fontsize=8)
+    look = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+    axis.annotate(f"{middle:.2f}", (middle, place), (0, 11), **look)
     if base is not None:
-        axis.plot([base, base], [place - 0.36, place + 0.36], ":", color=GREY, linewidth=1.6, label="mean of its base")
+        look = {"color": GREY, "linewidth": 1.6, "label": "mean of its base"}
+        axis.plot([base, base], [place - 0.36, place + 0.36], ":", **look)
 
 
 def _study_order(entry: tuple[str, Any]) -> int:

@@ -18,11 +18,11 @@ from lib.settings import SHIFTS
 
 BATCH_SIZES = {"cpu": 500, "cuda": 5000}
 VIEW_BLUR_SIGMA = 1.0  # pixels, as the reference's
-VIEW_BLUR_REACH = 4  # pixels to each side: scipy.ndimage.gaussian_filter, which the reference used, cuts at 4 sigma
+VIEW_BLUR_REACH = 4  # pixels to each side: the reference's scipy.ndimage.gaussian_filter cuts there
 
 
 def pad_center_crop(images: Tensor, padding: int = 4) -> Tensor:
-    """Pad by `padding` zeros and cut the centre of the original size: by construction the image itself."""
+    """Pad by `padding` zeros and cut the centre of the original size: this is the image itself."""
     height, width = images.shape[2:]
     return pad(images, padding)[:, :, padding : padding + height, padding : padding + width]
 
@@ -34,10 +34,10 @@ def spatial_blur(images: Tensor) -> Tensor:
 
 
 def mixed_blur(images: Tensor) -> Tensor:
-    """Gaussian blur, sigma 1, over height, width AND channel: what the reference's code did; it mixes colours.
+    """Gaussian blur, sigma 1, over height, width AND channel: as the reference; it mixes colours.
 
-    As scipy.ndimage.gaussian_filter on a whole image array: sampled kernel, cut at 4 sigma, borders mirrored
-    with the edge repeated (its mode "reflect"), on the channel axis of three as well.
+    As scipy.ndimage.gaussian_filter on a whole image array: sampled kernel, cut at 4 sigma, borders
+    mirrored with the edge repeated (its mode "reflect"), on the channel axis of three as well.
     """
     offsets = torch.arange(-VIEW_BLUR_REACH, VIEW_BLUR_REACH + 1)
     weights = torch.exp(-0.5 * (offsets / VIEW_BLUR_SIGMA) ** 2)
@@ -46,25 +46,23 @@ def mixed_blur(images: Tensor) -> Tensor:
         size = images.shape[axis]
         source = (torch.arange(size)[:, None] + offsets) % (2 * size)
         source = torch.where(source < size, source, 2 * size - 1 - source)
-        matrix = torch.zeros(size, size).scatter_add_(1, source, weights.expand(size, -1).contiguous())
+        matrix = torch.zeros(size, size).scatter_add_(
+            1, source, weights.expand(size, -1).contiguous()
+        )
         images = torch.tensordot(images, matrix.to(images), dims=([axis], [1])).movedim(-1, axis)
     return images
 
 
 def shifted(images: Tensor, rows: int, columns: int) -> Tensor:
-    """Move the content by `rows` down and `columns` to the right (negative: up, left); the border is reflected."""
+    """Move the content `rows` down, `columns` right (negative: up, left); reflect the border."""
     reach = max(abs(rows), abs(columns))
     height, width = images.shape[2:]
     top, left = reach - rows, reach - columns
     return pad(images, reach, "reflect")[:, :, top : top + height, left : left + width]
 
 
-SCORE_FORMS = {
-    "accuracy": "{:.2%}",
-    "low": "{:.2%}",
-    "high": "{:.2%}",
-    "p": metrics.p_value,
-}  # of the tables of `compare`
+# Of the tables of `compare`.
+SCORE_FORMS = {"accuracy": "{:.2%}", "low": "{:.2%}", "high": "{:.2%}", "p": metrics.p_value}
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "original": lambda images: images,
     "horizontal_flip": lambda images: images.flip(3),
@@ -77,20 +75,25 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "shift_up_left_flip": lambda images: shifted(images, -1, -1).flip(3),
     "shift_down_right_flip": lambda images: shifted(images, 1, 1).flip(3),
 }
+_BESIDE_BLUR = ("original", "horizontal_flip", "vertical_flip", "pad_center_crop")
 COMBINATIONS: dict[str, tuple[str, ...]] = {
     "original": ("original",),
     "flip": ("original", "horizontal_flip"),
     "shifts": ("original", "horizontal_flip", *SHIFTS),
-    "report": ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur_mixed"),
-    "report_spatial": ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur"),
+    "report": (*_BESIDE_BLUR, "gaussian_blur_mixed"),
+    "report_spatial": (*_BESIDE_BLUR, "gaussian_blur"),
 }
 
 
 @torch.inference_mode()
 def logits(
-    model: torch.nn.Module, pixels: Tensor, statistics: Statistics, view: str = "original",
-    precision: str = "fp32", batch_size: int = 0,
-) -> Tensor:  # fmt: skip
+    model: torch.nn.Module,
+    pixels: Tensor,
+    statistics: Statistics,
+    view: str = "original",
+    precision: str = "fp32",
+    batch_size: int = 0,
+) -> Tensor:
     """Return the network's logits, float32 (N, classes) on the model's device.
 
     Args:
@@ -111,7 +114,7 @@ def logits(
 
 
 def distinct_views(pixels: Tensor, views: Sequence[str]) -> dict[str, str]:
-    """Return view -> the first of `views` that gives the very same images, found by comparing all of `pixels`."""
+    """Return view -> the first of `views` that gives the same images, by comparing all `pixels`."""
     same: dict[str, str] = {}
     for view in views:
         seen = dict.fromkeys(same.values())
@@ -120,12 +123,14 @@ def distinct_views(pixels: Tensor, views: Sequence[str]) -> dict[str, str]:
 
 
 def _equal_on(pixels: Tensor, first: str, second: str) -> bool:
-    """Whether two views agree on every image; most that do not differ in the first batch already."""
+    """Whether two views agree on every image; most that do not differ in the first batch."""
     batches = (batch.float() / 255 for batch in pixels.split(500))
     return all(torch.equal(VIEWS[first](images), VIEWS[second](images)) for images in batches)
 
 
-def view_logits(model, images: Images, views: Sequence[str], statistics, precision, batch_size) -> dict[str, Tensor]:
+def view_logits(
+    model, images: Images, views: Sequence[str], statistics, precision, batch_size
+) -> dict[str, Tensor]:
     """Return the logits of each view on the CPU; a view that equals another is computed once."""
     pixels = images.pixels.to(next(model.parameters()).device)
     same = distinct_views(pixels, views)
@@ -137,7 +142,7 @@ def view_logits(model, images: Images, views: Sequence[str], statistics, precisi
 
 
 def combine(by_view: dict[str, Tensor], combination: str) -> Tensor:
-    """Return the mean of the softmax probabilities over the views of a combination, (N, classes)."""
+    """Return the mean of the softmax over the views of a combination, (N, classes)."""
     return torch.stack([by_view[view].softmax(1) for view in COMBINATIONS[combination]]).mean(0)
 
 
@@ -147,10 +152,10 @@ def available(views: Sequence[str]) -> list[str]:
 
 
 def compare(predictions: dict[str, Tensor], labels: Tensor) -> pd.DataFrame:
-    """Return accuracy with its interval for each set of predictions (N,), and its paired test against the first.
+    """Return each (N,) predictions' accuracy with interval, and its paired test against the first.
 
-    One row a name; columns accuracy, low, high (fractions), gained, lost (images that became right, wrong) and p
-    (McNemar); the first row is not compared with itself.
+    One row a name; columns accuracy, low, high (fractions), gained, lost (images that became right,
+    wrong) and p (McNemar); the first row is not compared with itself.
     """
     rows = {}
     for name, predicted in predictions.items():
@@ -163,27 +168,41 @@ def compare(predictions: dict[str, Tensor], labels: Tensor) -> pd.DataFrame:
 
 
 def choose(together: pd.DataFrame, combination: str) -> str:
-    """Return the combination to use: the one named, or for "auto" the best in `together`, the simpler where equal.
+    """Return the combination to use: as named, or for "auto" the best in `together`, then simplest.
 
     Raises UserError for "auto" without hold-out images to choose on.
     """
     if combination != "auto":
         return combination
     if together.empty:
-        raise UserError("04_predict_tta.combination = 'auto': there is no hold-out to choose on; name a combination")
+        raise UserError(
+            "04_predict_tta.combination = 'auto': there is no hold-out to choose on; name a "
+            "combination"
+        )
     sizes = together.index.map(lambda name: len(COMBINATIONS[name]))
-    return together.assign(size=sizes).sort_values(["accuracy", "size"], ascending=[False, True]).index[0]
+    return (
+        together.assign(size=sizes)
+        .sort_values(["accuracy", "size"], ascending=[False, True])
+        .index[0]
+    )
 
 
 def submit(
-    model, shifted_set: str, combination: str, statistics: Statistics, precision: str, batch_size: int, path: Path
+    model,
+    shifted_set: str,
+    combination: str,
+    statistics: Statistics,
+    precision: str,
+    batch_size: int,
+    path: Path,
 ) -> pd.Series | None:
     """Predict the images of a pickle in the competition's format and write the submission file.
 
     Returns how often each class was predicted, or None where no set is named.
 
     Raises:
-        UserError: the pickle is missing, malformed or holds anything but arrays and plain containers.
+        UserError: the pickle is missing, malformed or holds anything but arrays and plain
+            containers.
     """
     if not shifted_set:
         return None
@@ -192,7 +211,9 @@ def submit(
     pixels, ids = read_shifted_set(Path(shifted_set))
     pixels = torch.from_numpy(pixels)
     images = Images(pixels, torch.zeros(len(pixels), dtype=torch.int64), torch.arange(len(pixels)))
-    by_view = view_logits(model, images, COMBINATIONS[combination], statistics, precision, batch_size)
+    by_view = view_logits(
+        model, images, COMBINATIONS[combination], statistics, precision, batch_size
+    )
     labels = combine(by_view, combination).argmax(1)
     write_submission(path, ids, labels.numpy())
     return pd.Series(labels.bincount(minlength=10).tolist(), name="images predicted of each class")

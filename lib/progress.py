@@ -1,4 +1,4 @@
-"""How training is shown while it runs: a line an epoch, a bar on a terminal, a table in JupyterLab."""
+"""How training is shown at work: a line an epoch, a bar on a terminal, a table in JupyterLab."""
 
 import sys
 import time
@@ -22,8 +22,11 @@ def clock(seconds: float) -> str:
 
 
 def epoch_line(row: dict[str, Any], epochs: int | None = None) -> str:
-    """Return one epoch of the history as a line of text, with the time left where `epochs` in all is known."""
-    parts = [f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else ""), f"loss {row['train_loss']:.3f}"]
+    """Return one epoch of the history as a line, with the time left where `epochs` is known."""
+    parts = [
+        f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else ""),
+        f"loss {row['train_loss']:.3f}",
+    ]
     if "holdout_accuracy" in row:
         parts.append(f"hold-out {row['holdout_accuracy']:.2%}")
     parts += [f"lr {row['learning_rate']:.4g}", f"{row['images_per_second']:,.0f} images/s"]
@@ -38,14 +41,16 @@ def print_epoch(row: dict[str, Any]) -> None:
 
 
 def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
-    """Return a callback that keeps one line of a notebook's output up to date, instead of a line an epoch."""
+    """Return a callback that updates one line of a notebook's output: no line an epoch."""
     from IPython.display import HTML, display
 
     handle = None
 
     def show(row: dict[str, Any]) -> None:
         nonlocal handle
-        line = HTML(f"<progress value='{row['epoch']}' max='{epochs}'></progress> {epoch_line(row, epochs)}")
+        line = HTML(
+            f"<progress value='{row['epoch']}' max='{epochs}'></progress> {epoch_line(row, epochs)}"
+        )
         handle = handle or display(line, display_id=True)
         handle.update(line)
 
@@ -55,11 +60,15 @@ def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
 class Follower:
     """Draws the progress of a training that another process does, from the files it leaves.
 
-    On a terminal a bar (rich), elsewhere one line an epoch. Call `poll` now and then, `close` at the end.
+    On a terminal a bar (rich), elsewhere one line an epoch. Call `poll` now and then, `close` at
+    the end.
     """
 
     def __init__(self, run_folder: Path, epochs: int, label: str):
-        self.folder, self.complete = state.partial_folder(run_folder), state.complete_folder(run_folder)
+        self.folder, self.complete = (
+            state.partial_folder(run_folder),
+            state.complete_folder(run_folder),
+        )
         self.epochs, self.label = epochs, label
         self.started, self.said, self.bar, self.task = time.time(), time.time(), None, None
         self.before, self.shown = len(state.read_history(self.folder)), None
@@ -67,7 +76,11 @@ class Follower:
 
     def poll(self) -> None:
         """Show what is new since the last call."""
-        fresh = (folder for folder in (self.folder, self.complete) if self._is_fresh(folder / "history.jsonl"))
+        fresh = (
+            folder
+            for folder in (self.folder, self.complete)
+            if self._is_fresh(folder / "history.jsonl")
+        )
         folder = next(fresh, None)
         if folder is None:
             return
@@ -92,25 +105,43 @@ class Follower:
             return False
 
     def _draw(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         beat = self._beat()
         if not beat:
             return
         if self.bar is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
-                       TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+            )
             self.bar = Progress(*columns, transient=True)
             self.bar.start()
             self.task = self.bar.add_task(self.label, total=self.epochs)
         done = beat["epoch"] - 1 + beat["step"] / beat["steps"]
-        self.bar.update(self.task, completed=done, description=f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}")
+        self.bar.update(
+            self.task,
+            completed=done,
+            description=f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}",
+        )
 
     def _say_step(self) -> None:
         """Where an epoch takes long and there is no bar, say where it is."""
         beat = self._beat()
         if beat:
-            self._say(f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}, step {beat['step']} of {beat['steps']}")
+            self._say(
+                f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}, step {beat['step']} of "
+                f"{beat['steps']}"
+            )
 
     def _beat(self) -> dict[str, Any]:
         """Return the last heartbeat of an epoch that is not over, or {}."""
@@ -122,7 +153,9 @@ class Follower:
 
     def _say(self, line: str) -> None:
         self.said = time.time()
-        (self.bar.console.print if self.bar else print)(line, **({} if self.bar else {"flush": True}))
+        (self.bar.console.print if self.bar else print)(
+            line, **({} if self.bar else {"flush": True})
+        )
 
     def close(self) -> None:
         """Show the rest and take the bar away."""

@@ -23,7 +23,8 @@ class Outline:
 
     title: str = ""
     description: str = ""
-    headings: list[tuple[int, str, str]] = field(default_factory=list)  # level, anchor, HTML of the text
+    # Level, anchor, HTML of the text.
+    headings: list[tuple[int, str, str]] = field(default_factory=list)
 
     def anchor(self, text: str) -> str:
         """Return an anchor for a heading that no earlier one has ("main" is the page's own)."""
@@ -69,7 +70,9 @@ class Renderer(IPythonRenderer):
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         """Write a link; one to a notebook of the bundle leads to its page."""
-        return super().link(text, re.sub(r"^(?:[\w./-]*/)?(\d\d_\w+)\.ipynb\b", r"\1.html", url), title)
+        return super().link(
+            text, re.sub(r"^(?:[\w./-]*/)?(\d\d_\w+)\.ipynb\b", r"\1.html", url), title
+        )
 
     def table(self, text: str) -> str:
         """Write a table in a box that scrolls by itself."""
@@ -90,12 +93,14 @@ class Renderer(IPythonRenderer):
 
 
 def mathml(latex: str, display: str) -> str:
-    """Return `latex` as MathML, "inline" or "block"; a ValueError names what cannot be converted."""
+    """Return `latex` as MathML, "inline" or "block"; ValueError names what is not convertible."""
     latex = " ".join(latex.split())
     try:
         converted = convert(latex, display=display)
     except Exception as error:  # the package raises some twenty classes without a common base
-        raise ValueError(f"mathematics '{latex}' cannot be converted ({type(error).__name__})") from error
+        raise ValueError(
+            f"mathematics '{latex}' cannot be converted ({type(error).__name__})"
+        ) from error
     if unknown := re.search(r"\\[A-Za-z]+", converted):
         raise ValueError(f"mathematics '{latex}' has the unknown command {unknown[0]}")
     converted = converted.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
@@ -104,9 +109,13 @@ def mathml(latex: str, display: str) -> str:
 
 
 def _operator(found: re.Match[str]) -> str:
-    """Return a relation or binary operator as `mo`: as the identifier the package makes it, it has no space."""
+    """Return a relation or binary operator as `mo`: as the package's identifier it has no space."""
     character = unescape(found[1]).replace("~", "∼")
-    return f"<mo>{character}</mo>" if category(character) == "Sm" and character not in "∞∂∇" else found[0]
+    return (
+        f"<mo>{character}</mo>"
+        if category(character) == "Sm" and character not in "∞∂∇"
+        else found[0]
+    )
 
 
 def _function(found: re.Match[str]) -> str:
@@ -135,7 +144,7 @@ def _cells(table: Tag) -> tuple[list[list[Tag]], list[list[Tag]]]:
 
 
 def _align(table: Tag) -> None:
-    """Give class `number` to the columns that hold nothing else, `short` to cells that are not to be broken.
+    """Give class `number` to the columns of nothing else, `short` to cells not to be broken.
 
     Columns are counted from the right: on the left a row header may span several rows.
     """
@@ -152,7 +161,9 @@ def _align(table: Tag) -> None:
         cells = [row[-place] for row in body if len(row) >= place and row[-place].name == "td"]
         texts = [cell.get_text().strip() for cell in cells]
         if any(texts) and all(NUMBER.fullmatch(text) for text in texts):
-            heads = [row[-place] for row in head if len(row) >= place and not row[-place].get("colspan")]
+            heads = [
+                row[-place] for row in head if len(row) >= place and not row[-place].get("colspan")
+            ]
             for cell in cells + heads:
                 _add_class(cell, "number")
 
@@ -162,7 +173,7 @@ def _add_class(cell: Tag, name: str) -> None:
 
 
 def _join_names(table: Tag) -> None:
-    """Move the names of the index, a header row of its own in pandas, into the blanks of the row above."""
+    """Move the names of the index, its own header row in pandas, into the row above's blanks."""
     head, _ = _cells(table)
     if len(head) < 2 or len(head[-1]) != len(head[-2]):
         return

@@ -7,11 +7,16 @@ from typing import Any
 
 from lib import paths
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib", "papermill", "nbconvert")
+# fmt: off
+PACKAGES = (
+    "torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib", "papermill",
+    "nbconvert",
+)
+# fmt: on
 
 
 def provenance() -> dict[str, Any]:
-    """Return where and from what this process runs: commit, whether the tree is dirty, versions, machine."""
+    """Return where and from what this process runs: commit, dirty or not, versions, machine."""
     return {
         **commit(),
         "python": platform.python_version(),
@@ -22,19 +27,19 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """Return the git commit and whether tracked files differ from it; "unknown" outside a repository."""
+    """Return the git commit and whether tracked files differ from it; "unknown" outside a clone."""
+    asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    options = {"cwd": paths.ROOT, "capture_output": True, "text": True, "check": True}
     try:
-        head, changes = (
-            subprocess.run(["git", *command], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
+        done = [subprocess.run(["git", *command], **options) for command in asked]
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "dirty": None}
+    head, changes = (one.stdout.strip() for one in done)
     return {"commit": head, "dirty": bool(changes)}
 
 
 def _version(package: str) -> str:
-    """Return a package's version, "" where it is not installed: training alone needs few of them."""
+    """Return a package's version, "" where it is not installed: training alone needs few."""
     try:
         return version(package)
     except PackageNotFoundError:

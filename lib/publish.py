@@ -33,11 +33,13 @@ def _commit(run: str) -> str:
     environment = read_metrics(run).get("environment")
     if not isinstance(environment, dict) or not environment.get("commit"):
         return ""
-    return str(environment["commit"])[:10] + (" with local changes" if environment.get("dirty") else "")
+    return str(environment["commit"])[:10] + (
+        " with local changes" if environment.get("dirty") else ""
+    )
 
 
 def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
-    """Return the digest of everything a page is made of: notebook, template, this code, what it is told."""
+    """Return the digest of all that makes a page: notebook, template, this code, its inputs."""
     digest = hashlib.sha256(json.dumps(page, sort_keys=True).encode())
     for source in [executed, *(HERE / name for name in CODE), *sorted(TEMPLATE.iterdir())]:
         digest.update(hashlib.sha256(source.read_bytes()).digest())
@@ -52,11 +54,11 @@ def render(
     notice: str = "",
     navigation: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Render a notebook of results/RUN to the self-contained `page`, unless that is up to date by content.
+    """Render a notebook of results/RUN to the self-contained `page`, unless its content is current.
 
-    `navigation` holds (label, relative link) of the run's pages in reading order, this one among them.
-    Without `code` no input is shown. UserError: an image without alt text, mathematics that cannot be
-    converted, anything the page would ask another host for.
+    `navigation` holds (label, relative link) of the run's pages in reading order, this one among
+    them. Without `code` no input is shown. UserError: an image without alt text, mathematics that
+    cannot be converted, anything the page would ask another host for.
     """
     executed, page = Path(executed), Path(page)
     if not executed.is_file():
@@ -75,7 +77,8 @@ def render(
     fingerprint = _fingerprint(executed, told)
     if page.is_file() and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
         return
-    from lib import pages  # late: nbconvert is slow to import and an unchanged page needs none of it
+    # Late: nbconvert is slow to import and an unchanged page needs none of it.
+    from lib import pages
 
     html = pages.convert_notebook(executed, pages.Page(**told, fingerprint=fingerprint))
     write_atomically(page, html.encode())
@@ -92,7 +95,9 @@ def _links(notebooks: list[Path]) -> list[tuple[str, str]]:
     links = [(label(path.stem), f"{path.stem}.html") for path in notebooks]
     if REPORT not in [path.stem for path in notebooks]:
         return links
-    links = [(f"{name} with code" if link == f"{REPORT}.html" else name, link) for name, link in links]
+    links = [
+        (f"{name} with code" if link == f"{REPORT}.html" else name, link) for name, link in links
+    ]
     return [("Report", "report.html"), *links]
 
 
@@ -100,7 +105,9 @@ def render_run(run: str) -> list[Path]:
     """Render every executed notebook of `run`, and its report without code; return all pages."""
     folder, notebooks = paths.results(run), executed_notebooks(run)
     if not notebooks:
-        raise UserError(f"{shown(folder)}: no executed notebook; run `make run-all RUN={run}` first")
+        raise UserError(
+            f"{shown(folder)}: no executed notebook; run `make run-all RUN={run}` first"
+        )
     notice, navigation = notice_of(read_metrics(run)), _links(notebooks)
     written = []
     for notebook in notebooks:
@@ -123,25 +130,32 @@ def find_chromium() -> str | None:
 
 def chromium_command(browser: str, profile: str, *options: str) -> list[str]:
     """Return the command of a headless browser that leaves the user's own profile alone."""
-    command = [browser, "--headless=new", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+    command = [browser, "--headless=new", "--disable-gpu", "--no-first-run"]
+    command.append(f"--user-data-dir={profile}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--no-sandbox")  # Chromium's sandbox refuses to run as root (containers, CI)
     return [*command, *options]
 
 
 def print_pdf(run: str) -> Path:
-    """Print results/RUN/report.html to report.pdf; UserError without the page, a browser, or on failure."""
+    """Print results/RUN/report.html to report.pdf; UserError without page, browser or success."""
     page = paths.results(run) / "report.html"
     pdf = page.with_suffix(".pdf")
     if not page.is_file():
         raise UserError(f"{shown(page)}: not rendered yet; run `make html RUN={run}` first")
     browser = find_chromium()
     if browser is None:
-        raise UserError(f"{shown(pdf)}: no Chromium or Chrome found; install one or set CHROMIUM to its path")
+        raise UserError(
+            f"{shown(pdf)}: no Chromium or Chrome found; install one or set CHROMIUM to its path"
+        )
     printed = pdf.with_name(".report.pdf.part")
     printed.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = (f"--print-to-pdf={printed.resolve()}", "--no-pdf-header-footer", page.resolve().as_uri())
+        options = (
+            f"--print-to-pdf={printed.resolve()}",
+            "--no-pdf-header-footer",
+            page.resolve().as_uri(),
+        )
         command = chromium_command(browser, profile, *options)
         try:
             subprocess.run(command, capture_output=True, timeout=PRINT_SECONDS, check=True)
@@ -156,7 +170,9 @@ def print_pdf(run: str) -> Path:
 
 def main() -> None:
     """Render one run, or the index over all of them, and print where it is."""
-    parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.publish", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("run", nargs="?", help="a directory of results/")
     parser.add_argument("--pdf", action="store_true", help="print the report to PDF as well")
     parser.add_argument("--index", action="store_true", help="write results/index.html")

@@ -1,7 +1,7 @@
-"""Write the tables of README.md from the metrics of the runs here: ``python -m lib.readme RUN [RUN ...]``.
+"""Write README.md's tables from the runs' metrics: ``python -m lib.readme RUN [RUN ...]``.
 
-The results of the runs named, the ingredients that released studies tried, and all runs on the whole of CIFAR-10 beside
-what others report, with their figure.
+The results of the runs named, the ingredients that released studies tried, and all runs on the
+whole of CIFAR-10 beside what others report, with their figure.
 """
 
 import argparse
@@ -19,14 +19,22 @@ BEGIN, END = "<!-- results: begin (make readme) -->", "<!-- results: end -->"
 BESIDE_BEGIN, BESIDE_END = "<!-- anchors: begin (make readme) -->", "<!-- anchors: end -->"
 TRIED_BEGIN, TRIED_END = "<!-- ingredients: begin (make readme) -->", "<!-- ingredients: end -->"
 FIGURE = "docs/anchors"
-COLUMNS = ("run", "data", "parameters", "test accuracy (95% interval)", "with averaged views", "training", "on")
+# fmt: off
+COLUMNS = (
+    "run", "data", "parameters", "test accuracy (95% interval)", "with averaged views", "training",
+    "on",
+)
+# fmt: on
 
 
 def row(run: str) -> list[str]:
-    """Return a run's cells of the table, where it was not done here its release's; UserError where there is neither."""
-    metrics = record.read_metrics(run) or read_json(paths.RESULTS / "released" / run / "metrics.json")
+    """Return a run's table cells, or its release's if not done here; UserError without either."""
+    released = paths.RESULTS / "released" / run / "metrics.json"
+    metrics = record.read_metrics(run) or read_json(released)
     if "test" not in metrics:
-        raise UserError(f"results/{run}/metrics.json: no test accuracy there; run make run-all RUN={run} first")
+        raise UserError(
+            f"results/{run}/metrics.json: no test accuracy there; run make run-all RUN={run} first"
+        )
     test, train, machine = metrics["test"], metrics["train"], metrics["environment"]
     device = "CPU" if machine["device"] == "cpu" else machine["device_name"]
     return [
@@ -37,7 +45,7 @@ def row(run: str) -> list[str]:
         f"{test['tta_accuracy']:.2%}" if record.averages_views(metrics) else "none chosen",
         f"{train['epochs']} epochs, {clock(train['seconds'])}",
         f"{device}, {machine['threads']} threads, {machine['precision']}",
-    ]  # fmt: skip
+    ]
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
@@ -52,31 +60,37 @@ def put(text: str, begin: str, end: str) -> None:
     before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
     _old, found, after = rest.partition(end)
     if not found:
-        raise UserError(f"README.md: the marks '{begin}' and '{end}' are missing; put them back around the table")
+        raise UserError(
+            f"README.md: the marks '{begin}' and '{end}' are missing; put them back around the "
+            "table"
+        )
     write_atomically(readme, f"{before}{begin}\n{text}\n{end}{after}".encode())
 
 
 def table(runs: list[str]) -> str:
-    """Return the Markdown table of these runs, the reference's reported figures as its first row."""
+    """Return the Markdown table of these runs, the reference's reported figures as first row."""
     reference = record.reference()
-    first = ["*the reference, as reported*", "CIFAR-10", f"{reference['parameters']:,}",
-             f"{reference['test_accuracy']:.2%}", "not stated", "200 epochs", ""]  # fmt: skip
+    first = ["*the reference, as reported*", "CIFAR-10", f"{reference['parameters']:,}"]
+    first += [f"{reference['test_accuracy']:.2%}", "not stated", "200 epochs", ""]
     return markdown([COLUMNS, first, *map(row, runs)])
 
 
 def ingredients() -> str:
-    """Return a table for each released study that served a choice: what was changed, and what that did."""
+    """Return a table for each released study that served a choice: the changes and their effect."""
     parts = []
     for path in sorted((paths.RESULTS / "released" / "studies").glob("*/study.json")):
         study = read_json(path)
         if study["plan"].get("judged_on") != "holdout":
             continue
-        rows = [[_change(row), f"{row['accuracy']:.2%} ({row['low']:.2%} to {row['high']:.2%})", _against(row)]
-                for row in sorted(study["summary"], key=lambda row: (bool(row["base"]), row["difference"] or 0.0))
-                ]  # fmt: skip
+        rows = [["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"]]
+        study["summary"].sort(key=lambda row: (bool(row["base"]), row["difference"] or 0.0))
+        for row in study["summary"]:
+            score = f"{row['accuracy']:.2%} ({row['low']:.2%} to {row['high']:.2%})"
+            rows.append([_change(row), score, _against(row)])
         folder = path.parent.relative_to(paths.ROOT)
-        told = f"**{study['plan']['title']}** ([page]({folder}/study.html); {notice_of(study['plan'], study['jobs'])})"
-        parts += [told, markdown([["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"], *rows])]
+        notice = notice_of(study["plan"], study["jobs"])
+        told = f"**{study['plan']['title']}** ([page]({folder}/study.html); {notice})"
+        parts += [told, markdown(rows)]
     return "\n\n".join(parts)
 
 
@@ -90,13 +104,14 @@ def _change(row: dict) -> str:
 def _against(row: dict) -> str:
     if row["difference"] is None:
         return ""
-    told = [] if row.get("least") is None else [f"{points(row['least'])} to {points(row['most'])}"]  # older pages: none
+    # Older pages: none.
+    told = [] if row.get("least") is None else [f"{points(row['least'])} to {points(row['most'])}"]
     told += [] if row["p"] is None else [in_words(row["p"])]
     return points(row["difference"]) + (f" ({', '.join(told)})" if told else "")
 
 
 def beside() -> str:
-    """Draw the figure of the bundle's runs beside others' and return it with table and note, as Markdown."""
+    """Draw the figure of our runs beside others' and return it, table and note as Markdown."""
     results = anchors.ours(anchors.runs()) + anchors.others()
     anchors_plot.save(results, paths.ROOT / FIGURE)
     found = anchors.table(results)
@@ -105,7 +120,9 @@ def beside() -> str:
         f'<picture><source media="(max-width: 760px)" srcset="{FIGURE}-narrow.svg">'
         f'<img src="{FIGURE}.svg" alt="{escape(anchors_plot.alt(results))}"></picture>'
     )
-    return "\n\n".join((markdown([list(found), *found.values.tolist()]), anchors.note(results), picture))
+    return "\n\n".join(
+        (markdown([list(found), *found.values.tolist()]), anchors.note(results), picture)
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What a notebook leaves behind: figures, LaTeX tables, metrics, and the provenance of each number."""
+"""What a notebook leaves behind: figures, LaTeX tables, metrics, and each number's provenance."""
 
 import json
 from collections.abc import Callable
@@ -38,32 +38,42 @@ class Notebook:
         return Markdown(f"Run **{self.run}**{warning}")
 
     def figure(self, figure, name: str, alt: str) -> None:
-        """Show a matplotlib figure with its alternative text and save it as PDF and SVG under figures/."""
+        """Show a figure (matplotlib) with alternative text; save PDF and SVG under figures/."""
         from lib.plots import show
 
         folder = self.folder / "figures"
         folder.mkdir(exist_ok=True)
         show(figure, folder / name, alt, self.notice)
 
-    def table(self, frame: pd.DataFrame, name: str, caption: str, forms: dict[str, str | Callable] | None = None):
+    def table(
+        self,
+        frame: pd.DataFrame,
+        name: str,
+        caption: str,
+        forms: dict[str, str | Callable] | None = None,
+    ):
         """Save a table as LaTeX (booktabs) under tables/ and return it for display.
 
-        `forms` gives format strings, or functions, by column; other numbers have four significant digits or, if whole,
-        thousands separated. A plain numbered index is left out.
+        `forms` gives format strings, or functions, by column; other numbers have four significant
+        digits or, if whole, thousands separated. A plain numbered index is left out.
         """
         folder = self.folder / "tables"
         folder.mkdir(exist_ok=True)
         text = as_text(frame, forms or {})
         note = f" ({self.notice})" if self.notice else ""
-        latex = _without_numbers(text.style.format(escape="latex").format_index(escape="latex", axis=1), text)
+        latex = _without_numbers(
+            text.style.format(escape="latex").format_index(escape="latex", axis=1), text
+        )
         if not isinstance(text.index, pd.RangeIndex):
             latex = latex.format_index(escape="latex")
-        source = latex.to_latex(hrules=True, caption=caption + note, label=f"tab:{name}", position_float="centering")
+        source = latex.to_latex(
+            hrules=True, caption=caption + note, label=f"tab:{name}", position_float="centering"
+        )
         write_atomically(folder / f"{name}.tex", source.encode())
         return _without_numbers(text.style, text)
 
     def metrics(self, values: dict[str, Any]) -> None:
-        """Write the notebook's part of the metrics, with where it ran; by hand also the merged metrics.json."""
+        """Write the notebook's metrics, with where it ran; by hand also the merged metrics.json."""
         part = {"run": self.run, **values, "provenance": {self.name: provenance()}}
         path = self.folder / f"metrics/{self.name}.json"
         path.parent.mkdir(exist_ok=True)
@@ -74,7 +84,7 @@ class Notebook:
 
 
 def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFrame:
-    """Return a table whose cells are text, formatted by column, and whose column names are words."""
+    """Return a table whose cells are text, formatted by column, its column names words."""
 
     def written(value: Any, form: str | Callable | None) -> str:
         if value is None or (isinstance(value, float) and value != value):
@@ -84,11 +94,15 @@ def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFra
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return f"{value:,}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    columns = {name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns}
+    columns = {
+        name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns
+    }
     text = pd.DataFrame(columns, index=frame.index)
     text = text.rename(columns=lambda name: str(name).replace("_", " "))
     return (
-        text if isinstance(text.index, pd.RangeIndex) else text.rename(index=lambda name: str(name).replace("_", " "))
+        text
+        if isinstance(text.index, pd.RangeIndex)
+        else text.rename(index=lambda name: str(name).replace("_", " "))
     )
 
 
@@ -97,11 +111,14 @@ def _without_numbers(style, frame: pd.DataFrame):
 
 
 def needed(run: str, file: str) -> Path:
-    """Return the path of an earlier notebook's artefact or stand-in; UserError naming the notebook where it is not."""
+    """Return an earlier notebook's artefact or stand-in; UserError names the notebook if none."""
     path = paths.artefact(paths.results(run), file)
     if not path.exists():
         writer = graph.writer_of(file) or "03_train"
-        raise UserError(f"results/{run}/{file} is missing: run notebook {writer} first (or: make run-all RUN={run})")
+        raise UserError(
+            f"results/{run}/{file} is missing: run notebook {writer} first (or: make run-all "
+            f"RUN={run})"
+        )
     return path
 
 
@@ -111,13 +128,13 @@ def read_metrics(run: str) -> dict[str, Any]:
 
 
 def averages_views(metrics: dict[str, Any]) -> bool:
-    """Whether the run averages views; where none was better on the hold-out it keeps the single one."""
+    """Whether the run averages views; where none was better on the hold-out it keeps one."""
     tta = metrics.get("tta")
     return not (isinstance(tta, dict) and tta.get("combination") == "original")
 
 
 def merge(folder: Path) -> dict[str, Any]:
-    """Merge metrics/NN.json in the notebooks' order into metrics.json, atomically, and return the result."""
+    """Merge metrics/NN.json in notebook order into metrics.json, atomically; return the result."""
     merged: dict[str, Any] = {}
     for path in sorted((folder / "metrics").glob("*.json")):
         part = read_json(path)
@@ -128,7 +145,7 @@ def merge(folder: Path) -> dict[str, Any]:
 
 
 def drop_dependents(name: str, folder: Path) -> None:
-    """Delete the metrics of the notebooks that depend on `name`, which ran again: they speak of what was before."""
+    """Delete the metrics of notebooks that depend on `name`, which ran again: they are outdated."""
     for node in graph.dependents(name):
         (folder / node.metrics).unlink(missing_ok=True)
 

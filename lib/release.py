@@ -1,11 +1,13 @@
-"""Release a finished run: ``python -m lib.release RUN [--weights] [--logits]`` writes results/released/RUN.
+"""Release a finished run: ``python -m lib.release RUN [--weights] [--logits]``.
 
-That folder is committed; what runs leave elsewhere is not, so running never makes a clone dirty.
+It writes results/released/RUN. That folder is committed; what runs leave elsewhere is not, so
+running never makes a clone dirty.
 
-With --weights they are rounded to float16, and everything that is released is measured again with the rounded ones: a
-run of its own, results/RUN-released, executes the notebooks on them. With --logits a run whose weights are not kept can
-still be predicted from and judged; beside the weights they spare a slow machine the prediction. With neither the
-release is a record: report, metrics, figures, history.
+With --weights they are rounded to float16, and everything that is released is measured again with
+the rounded ones: a run of its own, results/RUN-released, executes the notebooks on them. With
+--logits a run whose weights are not kept can still be predicted from and judged; beside the weights
+they spare a slow machine the prediction. With neither the release is a record: report, metrics,
+figures, history.
 """
 
 import argparse
@@ -45,7 +47,7 @@ REPORT = "06_report"
 
 
 def finished(parameters: RunParameters) -> tuple[train.Training, data.Dataset]:
-    """Return the finished run's training and its data; UserError where it is not one that can be released."""
+    """Return a finished run's training and data; UserError if it cannot be released."""
     run, again = parameters.name, f"make run-all RUN={parameters.file} first"
     metrics, training = record.read_metrics(run), shipped.load(paths.results(run))
     if training is None or not {"train", "test", "report"} <= metrics.keys():
@@ -53,23 +55,31 @@ def finished(parameters: RunParameters) -> tuple[train.Training, data.Dataset]:
     if metrics["train"]["weights_sha256"] != training.summary["weights_sha256"]:
         raise UserError(f"results/{run}: its metrics are not those of its training; {again}")
     if training.summary.get("released"):
-        raise UserError(f"results/{run}: its training was itself taken from a release; RETRAIN=1 makes one to release")
+        raise UserError(
+            f"results/{run}: its training was itself taken from a release; RETRAIN=1 makes one to "
+            "release"
+        )
     settings = parameters.settings("03_train")
     dataset = data.load(settings.dataset, settings.train_images, settings.holdout)
     if not shipped.fits(training.summary, settings, dataset):
-        raise UserError(f"results/{run}: made with other parameters or data than are asked for; {again}")
+        raise UserError(
+            f"results/{run}: made with other parameters or data than are asked for; {again}"
+        )
     return training, dataset
 
 
 def rounding(before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
-    """Return what rounding did, from predictions (N,) before and after it: images, both accuracies, changed."""
+    """Return what rounding did by predictions (N,) before, after: images, accuracies, changed."""
     accuracies = [(one == labels).double().mean().item() for one in (before, after)]
-    return {"images": len(labels), "before": accuracies[0], "after": accuracies[1],
-            "changed": int((before != after).sum())}  # fmt: skip
+    changed = int((before != after).sum())
+    accuracy = dict(zip(("before", "after"), accuracies, strict=True))
+    return {"images": len(labels), **accuracy, "changed": changed}
 
 
-def round_weights(parameters: RunParameters, training: train.Training, dataset: data.Dataset, stage: Path) -> None:
-    """Write the rounded weights with state and history into `stage`; the state says what the rounding did."""
+def round_weights(
+    parameters: RunParameters, training: train.Training, dataset: data.Dataset, stage: Path
+) -> None:
+    """Write rounded weights with state and history into `stage`; the state says what it did."""
     source = complete_folder(paths.results(parameters.name))
     saved = torch.load(source / "weights.pt", map_location="cpu", weights_only=True)
     packed = weights.pack({**saved, "model": weights.rounded(saved["model"])})
@@ -77,27 +87,36 @@ def round_weights(parameters: RunParameters, training: train.Training, dataset: 
     network, _statistics, _classes = weights.read_network(stage / weights.FILE)
     asked = parameters.settings("04_predict_tta")
     test = data.subset(dataset.test, asked.test_images)
-    machine = compute.prepare(asked)
-    precision, statistics = compute.precision_of(asked, machine), dataset.normalisation(training.normalisation)
+    machine, statistics = compute.prepare(asked), dataset.normalisation(training.normalisation)
+    precision = compute.precision_of(asked, machine)
     before, after = (
-        predict.logits(model.to(machine), test.pixels, statistics, "original", precision, asked.batch_size).argmax(1)
+        predict.logits(
+            model.to(machine), test.pixels, statistics, "original", precision, asked.batch_size
+        ).argmax(1)
         for model in (training.model, network)
     )
     change = rounding(before.cpu(), after.cpu(), test.labels)
-    told = {"weights_sha256": training.summary["weights_sha256"],
-            "rounding": {"to": "float16", "device": machine.type, "precision": precision, **change}}  # fmt: skip
+    told = {
+        "weights_sha256": training.summary["weights_sha256"],
+        "rounding": {"to": "float16", "device": machine.type, "precision": precision, **change},
+    }
     digest = state.weights_digest(network.cpu())
-    write_json(stage / "state.json", {**training.summary, "weights_sha256": digest, "released": told})
+    summary = {**training.summary, "weights_sha256": digest, "released": told}
+    write_json(stage / "state.json", summary)
     write_atomically(stage / "history.jsonl", (source / "history.jsonl").read_bytes())
 
 
 def measure_again(parameters: RunParameters, rounded: Path) -> str:
-    """Execute the notebooks on the rounded weights, in a run folder of its own, and return its name."""
+    """Execute the notebooks on the rounded weights, in a run of its own, and return its name."""
     name = f"{parameters.name}-released"
     if (paths.PARAMS / f"{name}.yaml").exists():
-        raise UserError(f"params/{name}.yaml: results/{name} is where a release is measured; rename that run")
+        raise UserError(
+            f"params/{name}.yaml: results/{name} is where a release is measured; rename that run"
+        )
     folder = paths.results(name)
-    there, wanted = (state.read_json(one / "state.json") for one in (complete_folder(folder), rounded))
+    there, wanted = (
+        state.read_json(one / "state.json") for one in (complete_folder(folder), rounded)
+    )
     if there != wanted or not (complete_folder(folder) / "weights.pt").is_file():
         with locked(folder, name):
             shipped.place(rounded, complete_folder(folder), weights.unpack(rounded / weights.FILE))
@@ -107,19 +126,24 @@ def measure_again(parameters: RunParameters, rounded: Path) -> str:
     return name
 
 
-def keep_logits(parameters: RunParameters, training: train.Training, dataset: data.Dataset, stage: Path) -> None:
-    """Write a training's logits into `stage`: those that came with it in place of weights, or computed from these."""
+def keep_logits(
+    parameters: RunParameters, training: train.Training, dataset: data.Dataset, stage: Path
+) -> None:
+    """Write the logits into `stage`: those that came in place of weights, or from these."""
     there = complete_folder(paths.results(parameters.name)) / shipped.LOGITS
     if training.model is None:
         write_atomically(stage / shipped.LOGITS, there.read_bytes())
     else:
-        logits.write(stage / shipped.LOGITS, training, dataset, parameters.settings("04_predict_tta"))
+        logits.write(
+            stage / shipped.LOGITS, training, dataset, parameters.settings("04_predict_tta")
+        )
 
 
 def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
-    """Write results/released/RUN whole, or leave it as it was; `what` may hold "weights" and "logits".
+    """Write results/released/RUN whole, or leave it as it was; `what`: "weights", "logits".
 
-    Raises UserError for a run that cannot be released so, Failed where a notebook fails on the rounded weights.
+    Raises UserError for a run that cannot be released so, Failed where a notebook fails on the
+    rounded weights.
     """
     stage, target = paths.RESULTS / f".releasing-{parameters.name}", shipped.folder(parameters.name)
     training, dataset = finished(parameters)
@@ -134,7 +158,11 @@ def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
 
 
 def fill(
-    stage: Path, parameters: RunParameters, training: train.Training, dataset: data.Dataset, what: Collection[str]
+    stage: Path,
+    parameters: RunParameters,
+    training: train.Training,
+    dataset: data.Dataset,
+    what: Collection[str],
 ) -> None:
     """Put everything that is released into `stage`, which has an empty folder `training`."""
     run = measured = parameters.name
@@ -144,9 +172,14 @@ def fill(
         measured = measure_again(parameters, stage / "training")
         training = shipped.load(paths.results(measured))
     else:
-        source, told = complete_folder(paths.results(run)), {"weights_sha256": training.summary["weights_sha256"]}
+        source, told = (
+            complete_folder(paths.results(run)),
+            {"weights_sha256": training.summary["weights_sha256"]},
+        )
         write_json(stage / "training" / "state.json", {**training.summary, "released": told})
-        write_atomically(stage / "training" / "history.jsonl", (source / "history.jsonl").read_bytes())
+        write_atomically(
+            stage / "training" / "history.jsonl", (source / "history.jsonl").read_bytes()
+        )
     if "logits" in what:
         keep_logits(parameters, training, dataset, stage / "training")
     show(paths.results(measured), stage)
@@ -154,9 +187,10 @@ def fill(
 
 
 def show(source: Path, stage: Path) -> None:
-    """Put a run's metrics, figures and report into `stage`; the report without links to pages that stay behind.
+    """Put a run's metrics, figures and report into `stage`, without links to pages not there.
 
-    Figures that show images of the dataset stay behind, too: it may be used, but is not ours to give away.
+    Figures that show images of the dataset stay behind, too: it may be used, but is not ours to
+    give away.
     """
     write_atomically(stage / "metrics.json", (source / "metrics.json").read_bytes())
     (stage / "figures").mkdir()
@@ -173,12 +207,20 @@ def show(source: Path, stage: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Release a run from the command line; 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m lib.release", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.release", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("run", help="name of a file in params/, without .yaml")
     parser.add_argument("--set", default="", help="the overrides the run was made with")
     parser.add_argument("--seed", default="", help="the seed the run was made with")
-    parser.add_argument("--weights", action="store_true", help="with the weights, rounded to float16")
-    parser.add_argument("--logits", action="store_true", help="with the logits, in place of the weights or beside them")
+    parser.add_argument(
+        "--weights", action="store_true", help="with the weights, rounded to float16"
+    )
+    parser.add_argument(
+        "--logits",
+        action="store_true",
+        help="with the logits, in place of the weights or beside them",
+    )
     asked = parser.parse_args(arguments)
     what = [name for name in ("weights", "logits") if getattr(asked, name)]
     parameters = execute.with_dataset(load(asked.run, asked.set, asked.seed))
@@ -189,10 +231,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted: {paths.shown(shipped.folder(parameters.name))} is as it was", file=sys.stderr)
+        print(
+            f"interrupted: {paths.shown(shipped.folder(parameters.name))} is as it was",
+            file=sys.stderr,
+        )
         return 130
     size = sum(path.stat().st_size for path in done.rglob("*") if path.is_file())
-    print(f"{paths.shown(done)}: {size / 2**20:.1f} MiB, to be committed; begin with its model_card.md")
+    print(
+        f"{paths.shown(done)}: {size / 2**20:.1f} MiB, to be committed; begin with its "
+        "model_card.md"
+    )
     return 0
 
 

@@ -12,7 +12,7 @@ class CutError(Exception):
 
 
 def ask(url: str, offset: int, timeout_s: float) -> HTTPResponse | None:
-    """Return the server's answer, None where it has nothing from byte `offset` on (416); raises CutError.
+    """Return the server's answer, None where nothing follows byte `offset` (416); raises CutError.
 
     In a thread, since no time-out of urllib's covers a name server that does not answer.
     """
@@ -35,13 +35,14 @@ def ask(url: str, offset: int, timeout_s: float) -> HTTPResponse | None:
 
 def _ask(request: urllib.request.Request, timeout_s: float, answers: queue.SimpleQueue) -> None:
     try:
-        answers.put(urllib.request.build_opener().open(request, timeout=timeout_s))  # reads the proxies anew
+        # Reads the proxies anew.
+        answers.put(urllib.request.build_opener().open(request, timeout=timeout_s))
     except Exception as error:
         answers.put(error)
 
 
 def read(answer: HTTPResponse) -> bytes:
-    """Return what has arrived (up to 256 KiB), so that a slow server is noticed; raises CutError."""
+    """Return what has arrived (up to 256 KiB): a slow server is noticed; raises CutError."""
     try:
         return answer.read1(1 << 18)
     except (OSError, HTTPException) as error:

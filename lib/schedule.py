@@ -18,9 +18,10 @@ def learning_rate(
 ) -> float:
     """Return the learning rate at `time` (in epochs, 0 to `epochs`).
 
-    constant: `peak`. step: `peak` times `gamma` for each milestone reached. cosine: peak (1 + cos(pi t / T)) / 2
-    (Loshchilov & Hutter, SGDR, ICLR 2017, equation 5, without restarts). one_cycle: linearly to 0. The first
-    `warmup` epochs rise linearly from 0; cosine and one_cycle then use what is left of the time.
+    constant: `peak`. step: `peak` times `gamma` for each milestone reached. cosine: peak (1 +
+    cos(pi t / T)) / 2 (Loshchilov & Hutter, SGDR, ICLR 2017, equation 5, without restarts).
+    one_cycle: linearly to 0. The first `warmup` epochs rise linearly from 0; cosine and one_cycle
+    then use what is left of the time.
     """
     if time < warmup:
         return peak * time / warmup
@@ -38,7 +39,7 @@ def learning_rate(
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one optimiser: `recipe` is settings whose epochs, rates and so on are its own."""
+    """Training with one optimiser: `recipe` is settings with its own epochs, rates etc."""
 
     number: int
     first_epoch: int  # of the whole training, from 0
@@ -54,12 +55,19 @@ class Phase:
         recipe, local = self.recipe, time - self.first_epoch
         if recipe.schedule_by == "epoch":
             local = math.floor(local + 1e-9)
-        return learning_rate(recipe.schedule, local, recipe.epochs, recipe.learning_rate, recipe.warmup_epochs,
-                             recipe.milestones, recipe.gamma)  # fmt: skip
+        return learning_rate(
+            recipe.schedule,
+            local,
+            recipe.epochs,
+            recipe.learning_rate,
+            recipe.warmup_epochs,
+            recipe.milestones,
+            recipe.gamma,
+        )
 
 
 def phases(settings: Train) -> list[Phase]:
-    """Return the one or two phases of a training; the values named phase2_* replace their namesakes in the second."""
+    """Return a training's one or two phases; phase2_* values replace namesakes in the second."""
     first = Phase(1, 0, settings)
     if not settings.phase2_epochs:
         return [first]

@@ -1,4 +1,4 @@
-"""The parameters: one frozen dataclass a notebook owns their names, types, ranges and documentation.
+"""The parameters: a frozen dataclass a notebook owns names, types, ranges and documentation.
 
 ``params/RUN.yaml`` gives common values at its top level and one section per notebook; the fields a
 section class defines itself belong to its section, the inherited ones are common.
@@ -11,9 +11,13 @@ from typing import Any, get_args, get_origin
 from lib.errors import UserError
 
 
-def option(default: Any, doc: str, low: float | None = None, high: float | None = None, choices=()) -> Any:
+def option(
+    default: Any, doc: str, low: float | None = None, high: float | None = None, choices=()
+) -> Any:
     """A dataclass field with its documentation and the inclusive range or the choices it allows."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)})
+    return field(
+        default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)}
+    )
 
 
 DATASETS = ("auto", "cifar10", "digits")
@@ -26,11 +30,20 @@ INITIALISATIONS = ("default", "dirac")
 OPTIMISERS = ("sgd", "muon")
 NORMALISATIONS = ("pixel", "image")
 FLIP_MODES = ("random", "alternating")
-VIEWS = ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
+VIEWS = (
+    "original",
+    "horizontal_flip",
+    "vertical_flip",
+    "pad_center_crop",
+    "gaussian_blur",
+    "gaussian_blur_mixed",
+)
 SHIFTS = ("shift_up_left", "shift_down_right", "shift_up_left_flip", "shift_down_right_flip")
 COMBINATIONS = ("auto", "original", "flip", "shifts", "report", "report_spatial")
 
 
+# One row for each parameter.
+# fmt: off
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What every notebook takes."""
@@ -42,8 +55,10 @@ class Run:
 class Compute(Run):
     """Where and how the arithmetic is done; part of a run's identity."""
 
-    device: str = option("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
-    precision: str = option("auto", "auto is bf16 where native, else fp32", choices=("auto", "fp32", "bf16"))
+    device: str = option(
+        "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
+    precision: str = option(
+        "auto", "auto is bf16 where native, else fp32", choices=("auto", "fp32", "bf16"))
     threads: int = option(2, "CPU threads; another number gives other bits", 1, 256)
 
 
@@ -52,7 +67,8 @@ class Data(Run):
     """Which images."""
 
     seed: int = option(42, "seed of everything but the split, which has its own", 0, 2**31 - 1)
-    dataset: str = option("cifar10", "auto (only quick, smoke) falls back to handwritten digits", choices=DATASETS)
+    dataset: str = option(
+        "cifar10", "auto (only quick, smoke) falls back to handwritten digits", choices=DATASETS)
     train_images: int = option(0, "training images used, stratified; 0 takes all", 0, 50_000)
     holdout: int = option(5000, "CIFAR-10 images kept out of training; 0 trains on all", 0, 25_000)
 
@@ -62,19 +78,24 @@ class Network(Run):
     """The residual network: one value a stage."""
 
     blocks: tuple[int, ...] = option((4, 4, 4, 3), "residual blocks of each stage", 1, 64)
-    # From fewer than 8 channels a strided 1x1 convolution's gradient is wrong or fatal on CPUs with AVX2 alone: oneDNN,
-    # as PyTorch 2.11 brings it (3.10.2), writes beyond its memory (uxlfoundation/oneDNN, issue 6035).
+    # From fewer than 8 channels a strided 1x1 convolution's gradient is wrong or fatal on CPUs with
+    # AVX2 alone: oneDNN, as PyTorch 2.11 brings it (3.10.2), writes beyond its memory
+    # (uxlfoundation/oneDNN, issue 6035).
     widths: tuple[int, ...] = option((32, 64, 128, 256), "channels of each stage", 8, 2048)
     strides: tuple[int, ...] = option((1, 2, 2, 2), "stride of each stage's first block", 1, 2)
     block: str = option("basic", "kind of residual block", choices=BLOCKS)
-    stem: str = option("convolution", "a learned 3x3, or a fixed 2x2 that whitens patches", choices=STEMS)
+    stem: str = option(
+        "convolution", "a learned 3x3, or a fixed 2x2 that whitens patches", choices=STEMS)
     activation: str = option("relu", "after each batch norm", choices=ACTIVATIONS)
     pooling: str = option("mean", "over the last feature map", choices=POOLINGS)
-    initialisation: str = option("default", "dirac lets 3x3 convolutions pass channels on", choices=INITIALISATIONS)
+    initialisation: str = option(
+        "default", "dirac lets 3x3 convolutions pass channels on", choices=INITIALISATIONS)
     norm_scale: bool = option(True, "batch norm learns a scale beside its shift")
-    norm_momentum: float = option(0.1, "weight of the newest batch in batch norm's statistics", 0.001, 1)
+    norm_momentum: float = option(
+        0.1, "weight of the newest batch in batch norm's statistics", 0.001, 1)
     logit_scale: float = option(1.0, "factor on the logits", 0.001, 100)
-    comparison: bool = option(False, "true lifts the limit of 5,000,000 parameters, for a comparison only")
+    comparison: bool = option(
+        False, "true lifts the limit of 5,000,000 parameters, for a comparison only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +104,8 @@ class ExploreData(Data):
 
     images_per_class: int = option(10, "columns of the image grid", 1, 20)
     crop_padding: int = option(4, "pixels of zero padding before the random crop", 0, 16)
-    blur_sigma: tuple[float, ...] = option((0.1, 1.5), "lowest and highest standard deviation, pixels", 0.01, 10)
+    blur_sigma: tuple[float, ...] = option(
+        (0.1, 1.5), "lowest and highest standard deviation, pixels", 0.01, 10)
     cutmix_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
 
 
@@ -96,45 +118,54 @@ class BuildModel(Network, Data):
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Network, Data, Compute):
-    """Notebook 03_train. A second phase starts from the first one's weights with a fresh optimiser."""
+    """Notebook 03_train. Phase 2 starts from the first one's weights with a fresh optimiser."""
 
     epochs: int = option(100, "passes over the training images", 1, 5000)
     batch_size: int = option(128, "images a step", 2, 8192)
     learning_rate: float = option(0.1, "peak learning rate", 1e-6, 10)
     momentum: float = option(0.9, "of SGD", 0, 0.999)
     nesterov: bool = option(False, "Nesterov's form of the momentum")
-    optimiser: str = option("sgd", "muon takes orthogonal steps for convolutions, SGD for the rest", choices=OPTIMISERS)
+    optimiser: str = option(
+        "sgd", "muon takes orthogonal steps for convolutions, SGD for the rest", choices=OPTIMISERS)
     muon_learning_rate: float = option(0.24, "peak learning rate of Muon", 1e-6, 10)
     muon_momentum: float = option(0.6, "of Muon", 0, 0.999)
-    shift_rate: float = option(1.0, "factor on the learning rate of shifts (batch norm's, the stem's)", 0.01, 1000)
+    shift_rate: float = option(
+        1.0, "factor on the learning rate of shifts (batch norm's, the stem's)", 0.01, 1000)
     weight_decay: float = option(5e-4, "L2 penalty", 0, 0.1)
     decay_all: bool = option(True, "false spares batch norm and biases the weight decay")
     schedule: str = option("cosine", "learning rate over the epochs", choices=SCHEDULES)
     schedule_by: str = option("epoch", "when it changes", choices=("step", "epoch"))
-    milestones: tuple[int, ...] = option((), "epochs after which the step schedule multiplies by gamma", 1, 5000)
+    milestones: tuple[int, ...] = option(
+        (), "epochs after which the step schedule multiplies by gamma", 1, 5000)
     gamma: float = option(0.1, "factor of the step schedule", 1e-4, 1)
     warmup_epochs: float = option(0.0, "linear warm-up from 0, or the rise of one_cycle", 0, 1000)
     normalisation: str = option(
-        "pixel", "divides by the std of all pixels, or by the mean of the images' own", choices=NORMALISATIONS
-    )
+        "pixel", "divides by the std of all pixels, or by the mean of the images' own",
+        choices=NORMALISATIONS)
     crop_padding: int = option(4, "pixels of padding before the random crop", 0, 16)
     crop_mode: str = option("zero", "what the padding holds", choices=("zero", "reflect"))
     horizontal_flip: float = option(0.5, "probability", 0, 1)
-    flip_mode: str = option("random", "alternating mirrors each image every other epoch", choices=FLIP_MODES)
+    flip_mode: str = option(
+        "random", "alternating mirrors each image every other epoch", choices=FLIP_MODES)
     vertical_flip: float = option(0.0, "probability", 0, 1)
     trivial_augment: float = option(0.0, "probability of TrivialAugment", 0, 1)
     blur: float = option(0.0, "probability of the Gaussian blur", 0, 1)
     blur_kernel: int = option(3, "width of the blur kernel, pixels (odd)", 3, 31)
-    blur_sigma: tuple[float, ...] = option((0.1, 1.5), "lowest and highest standard deviation, pixels", 0.01, 10)
+    blur_sigma: tuple[float, ...] = option(
+        (0.1, 1.5), "lowest and highest standard deviation, pixels", 0.01, 10)
     erasing: float = option(0.0, "probability of random erasing", 0, 1)
-    erasing_scale: tuple[float, ...] = option((0.02, 0.2), "erased share of the image, lowest and highest", 0.001, 1)
+    erasing_scale: tuple[float, ...] = option(
+        (0.02, 0.2), "erased share of the image, lowest and highest", 0.001, 1)
     cutmix: float = option(0.5, "probability that an image is mixed by CutMix", 0, 1)
     cutmix_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
-    mixup: float = option(0.0, "probability that an image is mixed by mixup instead, in both phases", 0, 1)
+    mixup: float = option(
+        0.0, "probability that an image is mixed by mixup instead, in both phases", 0, 1)
     mixup_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
     label_smoothing: float = option(0.0, "share of the label spread over all classes", 0, 0.9)
-    ema: float = option(0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
-    sam: float = option(0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
+    ema: float = option(
+        0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
+    sam: float = option(
+        0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
     sam_adaptive: bool = option(False, "the radius is measured in proportion to each weight")
     teacher: str = option("", "finished run whose predictions are learned too; empty: none")
     teacher_weight: float = option(0.9, "share of the teacher's predictions in the loss", 0, 1)
@@ -147,27 +178,31 @@ class Train(Network, Data, Compute):
     phase2_erasing: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_cutmix: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_normalisation: str = option("pixel", "normalisation of phase 2", choices=NORMALISATIONS)
-    holdout_images: int = option(0, "hold-out images looked at after each epoch; 0 takes all", 0, 25_000)
-    audit: bool = option(False, "true follows the test accuracy, to show what choosing by it does; never a headline")
+    holdout_images: int = option(
+        0, "hold-out images looked at after each epoch; 0 takes all", 0, 25_000)
+    audit: bool = option(
+        False, "true follows the test accuracy, to show what choosing by it does; never a headline")
     compile: bool = option(True, "on a GPU: torch.compile with CUDA graphs")
-    deterministic: bool = option(True, "on a GPU: the same bits every time, slower; a CPU always gives them")
+    deterministic: bool = option(
+        True, "on a GPU: the same bits every time, slower; a CPU always gives them")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictTta(Compute):
     """Notebook 04_predict_tta."""
 
-    views: tuple[str, ...] = option(VIEWS, "views whose accuracy on the hold-out is shown", choices=(*VIEWS, *SHIFTS))
-    combination: str = option(
-        "auto", "views averaged on the test set; auto: the best on the hold-out", choices=COMBINATIONS
-    )
+    views: tuple[str, ...] = option(
+        VIEWS, "views whose accuracy on the hold-out is shown", choices=(*VIEWS, *SHIFTS))
+    combination: str = option("auto",
+        "views averaged on the test set; auto: the best on the hold-out", choices=COMBINATIONS)
     holdout_images: int = option(0, "hold-out images used; 0 takes all", 0, 25_000)
     test_images: int = option(0, "test images used, stratified; 0 takes all", 0, 10_000)
     batch_size: int = option(0, "images a forward pass; 0: 500 on a CPU, 5,000 on a GPU", 0, 20_000)
     beside: str = option(
-        "", "another normalisation of the test images, shown beside the training's", choices=("", *NORMALISATIONS)
-    )
-    saved_logits: bool = option(True, "a release's saved logits stand for its network, as far as they go")
+        "", "another normalisation of the test images, shown beside the training's", choices=("",
+        *NORMALISATIONS))
+    saved_logits: bool = option(
+        True, "a release's saved logits stand for its network, as far as they go")
     shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
 
 
@@ -184,34 +219,53 @@ class Report(Run):
     """Notebook 06_report."""
 
     author: str = option("", "name under the title; empty: none")
+# fmt: on
 
 
 SECTIONS: dict[str, type[Run]] = {
-    "01_explore_data": ExploreData, "02_build_model": BuildModel, "03_train": Train,
-    "04_predict_tta": PredictTta, "05_confusion": Confusion, "06_report": Report,
-}  # fmt: skip
-COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part) if item.name != "run"}
+    "01_explore_data": ExploreData,
+    "02_build_model": BuildModel,
+    "03_train": Train,
+    "04_predict_tta": PredictTta,
+    "05_confusion": Confusion,
+    "06_report": Report,
+}
+COMMON = {
+    item.name: item
+    for part in (Data, Network, Compute)
+    for item in fields(part)
+    if item.name != "run"
+}
 
 
 def own_fields(section: type[Run]) -> dict[str, Any]:
     """Return the dataclass fields that belong to the section itself, not to the common values."""
-    return {item.name: item for item in fields(section) if item.name not in COMMON and item.name != "run"}
+    return {
+        item.name: item
+        for item in fields(section)
+        if item.name not in COMMON and item.name != "run"
+    }
 
 
 def build(section: type[Run], values: dict[str, Any], where: str) -> Any:
     """Make the frozen dataclass from plain values, every one checked.
 
-    Raises UserError (one line: `where`, key, value, remedy) for a wrong type or a value out of range.
+    Raises UserError (one line: `where`, key, value, remedy) for a wrong type or a value out of
+    range.
     """
     known = {item.name: item for item in fields(section)}
-    checked = {key: check(value, known[key], f"{where}: {key}") for key, value in values.items() if key in known}
+    checked = {
+        key: check(value, known[key], f"{where}: {key}")
+        for key, value in values.items()
+        if key in known
+    }
     made = section(**checked)
     _check_together(made, where)
     return made
 
 
 def check(value: Any, item: Any, where: str) -> Any:
-    """Return `value` as the type of the dataclass field `item`; raise UserError where it does not fit."""
+    """Return `value` as the type of the dataclass field `item`; UserError where it does not fit."""
     if get_origin(item.type) is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f"{where} = {value!r}: write a list, such as {list(item.default)}")
@@ -222,7 +276,9 @@ def check(value: Any, item: Any, where: str) -> Any:
 def _check_one(value: Any, kind: type, limits: Any, where: str) -> Any:
     value = _of_kind(value, kind, where)
     if limits["choices"] and value not in limits["choices"]:
-        raise UserError(f"{where} = {value!r}: must be one of {', '.join(map(str, limits['choices']))}")
+        raise UserError(
+            f"{where} = {value!r}: must be one of {', '.join(map(str, limits['choices']))}"
+        )
     low, high = limits["low"], limits["high"]
     if low is not None and not low <= value <= high:
         raise UserError(f"{where} = {value!r}: must lie between {low} and {high}")
@@ -240,7 +296,12 @@ def _of_kind(value: Any, kind: type, where: str) -> Any:
             return number
     elif type(value) is kind:
         return value
-    needed = {int: "a whole number", float: "a number", bool: "true or false", str: "text (quote it)"}[kind]
+    needed = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text (quote it)",
+    }[kind]
     names = {
         str: "text",
         bool: "true or false",
@@ -255,8 +316,13 @@ def _of_kind(value: Any, kind: type, where: str) -> Any:
 
 def _check_together(made: Any, where: str) -> None:
     """The conditions that no single value can break."""
-    if isinstance(made, Network) and len({len(made.blocks), len(made.widths), len(made.strides)}) != 1:
-        raise UserError(f"{where}: blocks, widths and strides need one value a stage each, as many of each")
+    if (
+        isinstance(made, Network)
+        and len({len(made.blocks), len(made.widths), len(made.strides)}) != 1
+    ):
+        raise UserError(
+            f"{where}: blocks, widths and strides need one value a stage each, as many of each"
+        )
     if isinstance(made, Network) and not made.blocks:
         raise UserError(f"{where}: blocks = []: name at least one stage")
     if isinstance(made, Train):
@@ -274,6 +340,10 @@ def _check_together(made: Any, where: str) -> None:
 def _check_recipe(made: Train, where: str) -> None:
     for key, share in (("cutmix", made.cutmix), ("phase2_cutmix", made.phase2_cutmix)):
         if share + made.mixup > 1:
-            raise UserError(f"{where}: {key} = {share:g} and mixup = {made.mixup:g}: together at most 1")
+            raise UserError(
+                f"{where}: {key} = {share:g} and mixup = {made.mixup:g}: together at most 1"
+            )
     if made.flip_mode == "alternating" and made.horizontal_flip != 0.5:
-        raise UserError(f"{where}: horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5")
+        raise UserError(
+            f"{where}: horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5"
+        )

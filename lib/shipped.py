@@ -1,8 +1,9 @@
 """How a run takes a released training instead of training itself.
 
-``results/released/RUN/training/`` holds state.json and history.jsonl as ``results/RUN/training/`` does, and with them
-weights.safetensors (lib.weights) or logits.npz (lib.logits) for a training whose weights are not kept, or both, or
-neither: then it is only a record. What is taken becomes the run's own finished training, with the release's state.json.
+``results/released/RUN/training/`` holds state.json and history.jsonl as ``results/RUN/training/``
+does, and with them weights.safetensors (lib.weights) or logits.npz (lib.logits) for a training
+whose weights are not kept, or both, or neither: then it is only a record. What is taken becomes the
+run's own finished training, with the release's state.json.
 """
 
 import calendar
@@ -32,7 +33,7 @@ def folder(run: str) -> Path:
 
 
 def architecture(summary: dict[str, Any]) -> ResNet:
-    """Return the network that a training's state.json describes, untrained: to count and to measure its layers."""
+    """Return the network that a training's state.json describes, untrained: to count, measure."""
     return ResNet(**configuration(build(Train, summary["parameters"], "state.json"), CLASSES))
 
 
@@ -41,7 +42,8 @@ def fits(summary: dict[str, Any], settings: Train, dataset: Dataset) -> bool:
     return (
         bool(summary)
         and train.same_parameters(summary["parameters"], train.parameters_of(settings))
-        and (summary["data"]["name"], summary["data"]["checksum"]) == (dataset.name, dataset.checksum)
+        and (summary["data"]["name"], summary["data"]["checksum"])
+        == (dataset.name, dataset.checksum)
     )
 
 
@@ -57,25 +59,35 @@ def load(run_folder: Path) -> train.Training | None:
 
 
 def with_network(run: str, what_for: str) -> None:
-    """Raise UserError where the finished training of `run` has no weights, which `what_for` needs."""
+    """Raise UserError where `run`'s finished training has no weights, which `what_for` needs."""
     training = load(paths.results(run))
     if training and training.model is None:
-        raise UserError(f"{what_for}: results/{run}/training has logits but no weights; "
-                        f"make run-all RUN={run} RETRAIN=1 UNTIL=03_train")  # fmt: skip
+        raise UserError(
+            f"{what_for}: results/{run}/training has logits but no weights; "
+            f"make run-all RUN={run} RETRAIN=1 UNTIL=03_train"
+        )
 
 
 def train_or_take(
-    settings: Train, dataset: Dataset, run_folder: Path, on_epoch: Callable[[dict], None] | None = None,
+    settings: Train,
+    dataset: Dataset,
+    run_folder: Path,
+    on_epoch: Callable[[dict], None] | None = None,
     retrain: bool = False,
-) -> train.Training:  # fmt: skip
-    """Train as `train.train` does, unless a released training of the same parameters and data is there to be taken.
+) -> train.Training:
+    """Train as `train.train` does, unless a release of the same parameters and data can be taken.
 
-    A training under way goes on, and one that was done here stays; `retrain` trains whatever is there.
+    A training under way goes on, and one that was done here stays; `retrain` trains whatever is
+    there.
     """
     if not retrain and not (state.partial_folder(run_folder) / state.CHECKPOINT).is_file():
         take(settings, dataset, run_folder)
         here = load(run_folder)
-        if here and fits(here.summary, settings, dataset) and (here.model is None or here.summary.get("released")):
+        if (
+            here
+            and fits(here.summary, settings, dataset)
+            and (here.model is None or here.summary.get("released"))
+        ):
             return here
     if settings.teacher:
         with_network(settings.teacher, f"03_train.teacher = {settings.teacher!r}")
@@ -83,7 +95,7 @@ def train_or_take(
 
 
 def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
-    """Make the release the run's finished training where it fits, and none is there or only an older release."""
+    """Take the release as the run's training where it fits and none or an older one is there."""
     source, target = folder(run_folder.name) / "training", state.complete_folder(run_folder)
     released, here = (state.read_json(one / "state.json") for one in (source, target))
     usable = (source / weights.FILE).is_file() or (source / LOGITS).is_file()
@@ -97,7 +109,7 @@ def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
 
 
 def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
-    """Put a training into a run's folder: state, history and any logits of `source`, and `saved` as weights.pt."""
+    """Fill a run's training folder: `source`'s state, history, logits; `saved` as weights.pt."""
     fresh = target.with_name("training.taken")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -105,14 +117,18 @@ def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
     for name in ("state.json", "history.jsonl", *kept):
         state.write_atomically(fresh / name, (source / name).read_bytes())
     summary = state.read_json(fresh / "state.json")
-    # Whoever draws a training's progress takes a history written now for one that is being made now.
+    # Whoever draws a training's progress takes a history written now for one that is being made
+    # now.
     finished = calendar.timegm(time.strptime(summary["finished"], "%Y-%m-%dT%H:%M:%SZ"))
     os.utime(fresh / "history.jsonl", (finished, finished))
     if saved:
         model = ResNet(**saved["network"])
         model.load_state_dict(saved["model"])
         if state.weights_digest(model) != summary["weights_sha256"]:
-            raise UserError(f"{paths.shown(source)}: weights and state.json are not of one release; restore with git")
+            raise UserError(
+                f"{paths.shown(source)}: weights and state.json are not of one release; restore "
+                "with git"
+            )
         buffer = io.BytesIO()
         torch.save(saved, buffer)
         state.write_atomically(fresh / "weights.pt", buffer.getvalue())
@@ -136,10 +152,18 @@ def exchange(fresh: Path, target: Path) -> None:
 
 
 def newer(run_folder: Path, settings: Train) -> list[str]:
-    """Return why 03_train has to run again: its training was taken from a release, which was replaced since."""
+    """Return why 03_train must run again: its training is of a release that was replaced since."""
     path = folder(run_folder.name) / "training" / "state.json"
-    here, released = state.read_json(state.complete_folder(run_folder) / "state.json"), state.read_json(path)
-    if not here.get("released") or not released or here == released or here["data"] != released["data"]:
+    here, released = (
+        state.read_json(state.complete_folder(run_folder) / "state.json"),
+        state.read_json(path),
+    )
+    if (
+        not here.get("released")
+        or not released
+        or here == released
+        or here["data"] != released["data"]
+    ):
         return []
     same = train.same_parameters(released["parameters"], train.parameters_of(settings))
     return [f"{paths.shown(path.parent)} was released anew"] if same else []

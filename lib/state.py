@@ -1,8 +1,9 @@
-"""The training state on disk: the contract between training, here or elsewhere, and everything after it.
+"""The training state on disk: the contract between training, wherever, and all after it.
 
-``results/RUN/training/`` is complete: weights.pt, history.jsonl and state.json (identity, hashes, time).
-``results/RUN/training.partial/`` is on its way: checkpoint.bin, the one before it, history.jsonl. It becomes the
-former only when the last epoch is done, so that an earlier complete state stays until then.
+``results/RUN/training/`` is complete: weights.pt, history.jsonl and state.json (identity, hashes,
+time). ``results/RUN/training.partial/`` is on its way: checkpoint.bin, the one before it,
+history.jsonl. It becomes the former only when the last epoch is done, so that an earlier complete
+state stays until then.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ def partial_folder(run_folder: Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that at every moment, also after a power cut, the old or the new one is whole."""
+    """Write a file so that always, also after a power cut, the old or the new one is whole."""
     temporary = path.with_name(path.name + ".writing")
     with temporary.open("wb") as file:
         file.write(data)
@@ -49,17 +50,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`, {} where there is no file; UserError where it is damaged."""
+    """Return the JSON object in `path`, {} where there is no file; UserError if it is damaged."""
     if not path.is_file():
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{paths.shown(path)}: damaged ({error}); delete it and run again") from error
+        raise UserError(
+            f"{paths.shown(path)}: damaged ({error}); delete it and run again"
+        ) from error
 
 
 def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
-    """Write the checkpoint, its SHA-256 before it, and keep the one that was there as the previous."""
+    """Write the checkpoint, its SHA-256 before it, and keep the one there as the previous."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getvalue()
@@ -69,7 +72,7 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path, say=print) -> dict[str, Any] | None:
-    """Return the newest undamaged checkpoint (tensors on the CPU), None where there is none; name damaged ones."""
+    """Return the newest undamaged checkpoint (on the CPU), None without one; name damaged ones."""
     for name in (CHECKPOINT, PREVIOUS):
         path = folder / name
         if not path.is_file():
@@ -82,12 +85,16 @@ def load_checkpoint(folder: Path, say=print) -> dict[str, Any] | None:
     return None
 
 
-def refuse_other(found: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int) -> NoReturn:
+def refuse_other(
+    found: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int
+) -> NoReturn:
     """Raise UserError that spells out how an unfinished training differs from the one wanted."""
     parts = [phrase for key in wanted for phrase in differences(found.get(key) or {}, wanted[key])]
     shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
-    raise UserError(f"{paths.shown(folder)}: epoch {epoch} of an unfinished training that differs ({shown}); "
-                    "undo the change to go on with it, or RETRAIN=1 to start afresh")  # fmt: skip
+    raise UserError(
+        f"{paths.shown(folder)}: epoch {epoch} of an unfinished training that differs ({shown}); "
+        "undo the change to go on with it, or RETRAIN=1 to start afresh"
+    )
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -101,9 +108,10 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -> None:
-    """Turn the partial state into the complete one: weights and summary written, then the folders exchanged.
+    """Turn the partial state into the complete one: weights and summary, then an exchange.
 
-    The last checkpoint goes only afterwards, so that a training stopped here is finished by the next call.
+    The last checkpoint goes only afterwards, so that a training stopped here is finished by the
+    next call.
     """
     partial, complete = partial_folder(run_folder), complete_folder(run_folder)
     buffer = io.BytesIO()
@@ -121,7 +129,7 @@ def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of history.jsonl, one an epoch; a line cut off while it is written is left out."""
+    """Return the rows of history.jsonl, one an epoch; a line cut off in writing is left out."""
     path = folder / "history.jsonl"
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:

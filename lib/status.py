@@ -1,4 +1,4 @@
-"""Whether a notebook's result is up to date, judged by content: file times mean nothing after a clone."""
+"""Whether a notebook's result is up to date, by content: a clone's file times mean nothing."""
 
 import json
 from pathlib import Path
@@ -31,13 +31,23 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
         failed = (folder / "failed" / f"{node.name}.ipynb").exists()
         return ["failed at the last try"] if failed else ["not run yet"]
     found, now = [], fingerprint_of(node, parameters, folder)
-    for key, label in (("notebook", "the notebook"), ("packages", "requirements.txt"), ("data", "the data")):
+    for key, label in (
+        ("notebook", "the notebook"),
+        ("packages", "requirements.txt"),
+        ("data", "the data"),
+    ):
         if saved["before"][key] != now[key]:
             found.append(f"{label} changed")
     for key in ("parameters", "code", "inputs", "files"):
-        found += [f"{phrase} changed" if "->" not in phrase else phrase
-                  for phrase in differences(saved["before"][key], now[key])]  # fmt: skip
-    lost = (name for name, digest in saved["outputs"].items() if of_file(paths.artefact(folder, name)) != digest)
+        found += [
+            f"{phrase} changed" if "->" not in phrase else phrase
+            for phrase in differences(saved["before"][key], now[key])
+        ]
+    lost = (
+        name
+        for name, digest in saved["outputs"].items()
+        if of_file(paths.artefact(folder, name)) != digest
+    )
     found += [f"{name} is gone (an earlier notebook ran again) or was changed" for name in lost]
     if "training/state.json" in node.writes:
         found += shipped.newer(folder, parameters.settings(node.name))
@@ -45,21 +55,24 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
 
 
 def remember(node: Node, folder: Path, before: dict[str, Any], outputs: list[str]) -> None:
-    """Record that a notebook's result is complete: what it was made from and the hashes of its files."""
+    """Record that a notebook's result is complete: what it was made from, its files' hashes."""
     names = [*outputs, *(name for name in node.writes if name not in outputs)]
-    content = {"before": before, "outputs": {name: of_file(paths.artefact(folder, name)) for name in names}}
+    content = {
+        "before": before,
+        "outputs": {name: of_file(paths.artefact(folder, name)) for name in names},
+    }
     path = _record(node, folder)
     path.parent.mkdir(exist_ok=True)
     write_json(path, content)
 
 
 def forget(node: Node, folder: Path) -> None:
-    """Take the record away, before the result is replaced: a crash in between leaves it to be run again."""
+    """Take the record away before the result is replaced: after a crash it is run again."""
     _record(node, folder).unlink(missing_ok=True)
 
 
 def unfinished(output: Path, code: int) -> str:
-    """Return what speaks against success in exit status and executed notebook, "" where nothing does.
+    """Return what speaks against success in exit status and executed notebook, or "".
 
     Papermill's own word is not taken for it: after a killed kernel the metadata says "completed".
     """
@@ -79,12 +92,16 @@ def never_started(output: Path) -> bool:
 
 
 def cell_states(executed: Path) -> list[str]:
-    """Return the state (pending, broken, completed) of each code cell that is not empty, [] for a cut-off file.
+    """Return each filled code cell's state (pending, broken, completed), [] for a cut-off file.
 
-    When the kernel dies, Papermill calls all cells completed; those it never began have no start time, and the
-    one it died in mostly has no execution count.
+    When the kernel dies, Papermill calls all cells completed; those it never began have no start
+    time, and the one it died in mostly has no execution count.
     """
-    code = [cell for cell in read_cells(executed) if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    code = [
+        cell
+        for cell in read_cells(executed)
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+    ]
     return [cell_state(cell) for cell in code]
 
 
@@ -123,7 +140,7 @@ def _record(node: Node, folder: Path) -> Path:
 
 
 def _shared(node: Node) -> dict[str, str]:
-    """Return the hashes of the bundle's files that a notebook reads; a name with a star stands for all that match."""
+    """Return the hashes of the bundle's files a notebook reads; a name with a star is a pattern."""
     found = {}
     for name in node.shared:
         files = sorted(paths.ROOT.glob(name)) if "*" in name else [paths.ROOT / name]
@@ -133,5 +150,8 @@ def _shared(node: Node) -> dict[str, str]:
 
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
     """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
-    return {key: of_file(Path(value)) for key, value in values.items()
-            if key.endswith(("_set", "_file")) and value}  # fmt: skip
+    return {
+        key: of_file(Path(value))
+        for key, value in values.items()
+        if key.endswith(("_set", "_file")) and value
+    }

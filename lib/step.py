@@ -1,4 +1,4 @@
-"""One epoch of training and what it is made of: batches, loss, optimiser, step. Nothing here waits for a GPU."""
+"""One epoch of training: batches, loss, optimiser, step. Nothing here waits for a GPU."""
 
 import hashlib
 import time
@@ -22,7 +22,10 @@ GROUP_IMAGES = 2048  # augmented at once: an operation on one batch is too small
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step is given: images float32 (N, 3, 32, 32) channels last; labels, partners int64 (N,); lam (N,)."""
+    """What a step is given.
+
+    images float32 (N, 3, 32, 32) channels last; labels, partners int64 (N,); lam (N,).
+    """
 
     images: Tensor
     labels: Tensor
@@ -34,7 +37,7 @@ class Batch:
 
 
 def generator_of(seed: int, purpose: int | str, device: torch.device | str = "cpu") -> Generator:
-    """Return the generator of everything random in an epoch (its number), or for another purpose, from `seed`.
+    """Return `seed`'s generator of all random in an epoch (its number), or for another purpose.
 
     From (seed, epoch) alone: going on with a training needs no generator's state.
     """
@@ -42,22 +45,26 @@ def generator_of(seed: int, purpose: int | str, device: torch.device | str = "cp
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
 
 
-def mixed_cross_entropy(logits: Tensor, labels: Tensor, partners: Tensor, lam: Tensor, smoothing: float) -> Tensor:
+def mixed_cross_entropy(
+    logits: Tensor, labels: Tensor, partners: Tensor, lam: Tensor, smoothing: float
+) -> Tensor:
     """Return the mean over the batch of lam CE(labels) + (1 - lam) CE(partners).
 
-    The loss of Yun et al., CutMix (ICCV 2019), with a lambda of its own for each image; logits (N, classes)
-    float32, labels and partners int64 (N,), lam (N,) in [0, 1].
+    The loss of Yun et al., CutMix (ICCV 2019), with a lambda of its own for each image; logits (N,
+    classes) float32, labels and partners int64 (N,), lam (N,) in [0, 1].
     """
     own, other = (
-        F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing) for target in (labels, partners)
+        F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+        for target in (labels, partners)
     )
     return (lam * own + (1 - lam) * other).mean()
 
 
 def distillation(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """Return T^2 KL(softmax(taught / T) || softmax(logits / T)), the mean over the batch; both (N, classes) float32.
+    """Return T^2 KL(softmax(taught / T) || softmax(logits / T)), the batch's mean.
 
-    Hinton et al., Distilling the Knowledge in a Neural Network (2015), section 2: T^2 keeps the gradients' size.
+    Both are (N, classes) float32. Hinton et al., Distilling the Knowledge in a Neural Network
+    (2015), section 2: T^2 keeps the gradients' size.
     """
     own, other = (F.log_softmax(one / temperature, 1) for one in (logits, taught))
     return F.kl_div(own, other, reduction="batchmean", log_target=True) * temperature**2
@@ -66,11 +73,12 @@ def distillation(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
 def loss_function(
     model: nn.Module, precision: str, compiled: bool = False, teacher: nn.Module | None = None
 ) -> Callable[[Batch, Train], tuple]:
-    """Return the function from a batch and its recipe to the loss and the share of (mixed) labels predicted.
+    """Return the function from batch and recipe to loss and share of (mixed) labels predicted.
 
-    Both are 0-d tensors on the model's device. With `compiled`, full batches go through torch.compile; an epoch's
-    smaller last one does not, since a second compilation would cost more than it saves. A `teacher` (in evaluation
-    mode, on the same device) is shown the very same images.
+    Both are 0-d tensors on the model's device. With `compiled`, full batches go through
+    torch.compile; an epoch's smaller last one does not, since a second compilation would cost more
+    than it saves. A `teacher` (in evaluation mode, on the same device) is shown the very same
+    images.
     """
     device = next(model.parameters()).device
 
@@ -91,9 +99,14 @@ def loss_function(
     def of_batch(batch: Batch, recipe: Train):
         chosen = fast if len(batch) == recipe.batch_size else forward
         return chosen(
-            batch.images, batch.labels, batch.partners, batch.lam, recipe.label_smoothing, recipe.teacher_weight,
+            batch.images,
+            batch.labels,
+            batch.partners,
+            batch.lam,
+            recipe.label_smoothing,
+            recipe.teacher_weight,
             recipe.temperature,
-        )  # fmt: skip
+        )
 
     return of_batch
 
@@ -112,38 +125,54 @@ def train_step(model, loss_of, optimiser, batch: Batch, recipe: Train) -> Tensor
 
 
 def alternating_flips(count: int, epoch: int, seed: int, device: torch.device | str) -> Tensor:
-    """Return for each image whether `epoch` shows it mirrored, bool (count,): a coin at first, then in turn.
+    """Return for each image whether `epoch` shows it mirrored, bool (count,): a coin, then in turn.
 
-    Over any two epochs every image is seen both ways, as Jordan, 94% on CIFAR-10 in 3.29 seconds (2024), section 3.6.
+    Over any two epochs every image is seen both ways, as Jordan, 94% on CIFAR-10 in 3.29 seconds
+    (2024), section 3.6.
     """
     first = torch.rand(count, device=device, generator=generator_of(seed, "flip", device)) < 0.5
     return first ^ bool(epoch % 2)
 
 
-def prepared_batches(images: Images, recipe: Train, epoch: int, statistics: Statistics, seed: int) -> Iterator[Batch]:
-    """Yield one epoch: the images (on the training device) once each in random order, augmented, batch by batch.
+def prepared_batches(
+    images: Images, recipe: Train, epoch: int, statistics: Statistics, seed: int
+) -> Iterator[Batch]:
+    """Yield an epoch: each image (on its device) once, in random order, augmented, in batches.
 
-    Augmented in groups of whole batches, some GROUP_IMAGES each; partners for mixing come from the same group.
+    Augmented in groups of whole batches, some GROUP_IMAGES each; partners for mixing come from the
+    same group.
     """
     device = images.labels.device
     generator, host = generator_of(seed, epoch, device), generator_of(seed, f"{epoch}/host")
-    flips = alternating_flips(len(images), epoch, seed, device) if recipe.flip_mode == "alternating" else None
+    flips = (
+        alternating_flips(len(images), epoch, seed, device)
+        if recipe.flip_mode == "alternating"
+        else None
+    )
     order = torch.randperm(len(images), device=device, generator=generator)
     for positions in order.split(max(1, GROUP_IMAGES // recipe.batch_size) * recipe.batch_size):
         group = images.take(positions)
         mirrored = None if flips is None else flips[positions]
         pixels, partners, lam = train_batch(
             group.pixels, group.labels, recipe, statistics, generator, host, mirrored
-        )  # fmt: skip
+        )
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         parts = (part.split(recipe.batch_size) for part in (pixels, group.labels, partners, lam))
         yield from map(Batch, *parts)
 
 
 def train_epoch(
-    model, optimiser, images: Images, phase: Phase, epoch: int, statistics, seed: int, loss_of,
-    average: Average | None = None, beat=lambda step, steps, images: None,
-) -> dict[str, float]:  # fmt: skip
+    model,
+    optimiser,
+    images: Images,
+    phase: Phase,
+    epoch: int,
+    statistics,
+    seed: int,
+    loss_of,
+    average: Average | None = None,
+    beat=lambda step, steps, images: None,
+) -> dict[str, float]:
     """Train one epoch and return its row of the history, without the hold-out.
 
     Args:
@@ -164,6 +193,13 @@ def train_epoch(
         beat(step + 1, steps, min((step + 1) * size, len(images)))
     loss, accuracy = (sums / len(images)).tolist()
     seconds = time.perf_counter() - started
-    return {"epoch": epoch + 1, "phase": phase.number, "learning_rate": rate,
-            "next_learning_rate": phase.rate(epoch + 1), "train_loss": loss, "train_accuracy": accuracy,
-            "seconds": seconds, "images_per_second": len(images) / seconds}  # fmt: skip
+    return {
+        "epoch": epoch + 1,
+        "phase": phase.number,
+        "learning_rate": rate,
+        "next_learning_rate": phase.rate(epoch + 1),
+        "train_loss": loss,
+        "train_accuracy": accuracy,
+        "seconds": seconds,
+        "images_per_second": len(images) / seconds,
+    }

@@ -1,7 +1,8 @@
 """A study: the runs and seeds of a plan, each trained, predicted and recorded without notebooks.
 
-``python -m lib.study jobs PLAN`` lists them, ``job PLAN RUN@SEED`` does one, ``collect PLAN`` writes the study's page.
-`make study` gives the jobs to make as targets, so that its -j decides how many work at a time.
+``python -m lib.study jobs PLAN`` lists them, ``job PLAN RUN@SEED`` does one, ``collect PLAN``
+writes the study's page. `make study` gives the jobs to make as targets, so that its -j decides how
+many work at a time.
 """
 
 import argparse
@@ -21,11 +22,14 @@ from lib.state import complete_folder, read_json, write_json
 RESULT = "study.json"  # in results/RUN: what a job found
 
 
-def do_job(parameters: params.RunParameters, judged_on: str = "test", say=print, wait_s: float = 0.0) -> None:
-    """Train, or go on, predict and record; what is there already, of these parameters, is not done again.
+def do_job(
+    parameters: params.RunParameters, judged_on: str = "test", say=print, wait_s: float = 0.0
+) -> None:
+    """Train, or go on, predict and record; what is there, of these parameters, is not redone.
 
-    A job that was done elsewhere needs its study.json alone, neither its weights nor its training. Where another
-    process is at it, Failed is raised after `wait_s` seconds: a node that was given up may still be writing.
+    A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
+    Where another process is at it, Failed is raised after `wait_s` seconds: a node that was given
+    up may still be writing.
     """
     folder, settings = paths.results(parameters.name), parameters.settings("03_train")
     dataset = data.load(settings.dataset, settings.train_images, settings.holdout)
@@ -37,7 +41,10 @@ def do_job(parameters: params.RunParameters, judged_on: str = "test", say=print,
             say(f"{changed}; it is trained again, and stays until that is done", flush=True)
         shipped.with_network(parameters.name, "make study")
         training = train.train(
-            settings, dataset, folder, lambda row: say(f"{parameters.name}: {progress.epoch_line(row)}", flush=True)
+            settings,
+            dataset,
+            folder,
+            lambda row: say(f"{parameters.name}: {progress.epoch_line(row)}", flush=True),
         )
         found, logits = outcome.of_study(training, dataset, parameters, judged_on)
         np.savez_compressed(folder / "study.npz", **logits)
@@ -46,7 +53,7 @@ def do_job(parameters: params.RunParameters, judged_on: str = "test", say=print,
 
 
 def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -> bool:
-    """Whether the job in `folder` was done with these parameters and images and, where it is here, this training."""
+    """Whether the job in `folder` was done with these parameters, images and any training here."""
     found, trained = read_json(folder / RESULT), read_json(complete_folder(folder) / "state.json")
     return (
         bool(found)
@@ -58,20 +65,26 @@ def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -
 
 
 def outdated(folder: Path, settings: Train) -> str:
-    """Return which parameters a job's findings do not share with its parameter file now, "" where none or no findings.
+    """Return the parameters in which a job's findings differ from its file now, "" for none.
 
     One line, for whoever waits for them or for the page that leaves them out.
     """
     found = read_json(folder / RESULT)
     if not found:
         return ""
-    then, now = (train.with_defaults(one) for one in (found["settings"], train.parameters_of(settings)))
+    then, now = (
+        train.with_defaults(one) for one in (found["settings"], train.parameters_of(settings))
+    )
     changed = fingerprint.differences(then, now)
-    return f"{paths.shown(folder)}: done with other parameters ({', '.join(changed[:4])})" if changed else ""
+    return (
+        f"{paths.shown(folder)}: done with other parameters ({', '.join(changed[:4])})"
+        if changed
+        else ""
+    )
 
 
 def collect(plan: Plan) -> dict[str, Any]:
-    """Return every job's findings, in the plan's order, with the plan itself; jobs not done yet are named."""
+    """Return every job's findings, in the plan's order, and the plan; jobs not done are named."""
     found, missing = [], []
     for job in plan.jobs():
         parameters = find_job(plan, job)
@@ -81,10 +94,12 @@ def collect(plan: Plan) -> dict[str, Any]:
         else:
             missing.append(job)
             if changed := outdated(folder, parameters.settings("03_train")):
-                print(f"{changed}; left out: make study PLAN={plan.name} does it again", file=sys.stderr)
-    told = {"name": plan.name, "title": plan.title, "runs": list(plan.runs), "seeds": list(plan.seeds),
-            "epochs": plan.epochs, "train_images": plan.train_images, "full": plan.full,
-            "set": plan.set, "judged_on": plan.judged_on}  # fmt: skip
+                remedy = f"make study PLAN={plan.name} does it again"
+                print(f"{changed}; left out: {remedy}", file=sys.stderr)
+    told = {"name": plan.name, "title": plan.title}
+    told |= {"runs": list(plan.runs), "seeds": list(plan.seeds)}
+    for key in ("epochs", "train_images", "full", "set", "judged_on"):
+        told[key] = getattr(plan, key)
     return {"plan": told, "jobs": found, "missing": missing}
 
 
@@ -95,12 +110,18 @@ def folder_of(plan: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """List, do or collect the jobs of a plan; 0 done, 1 failed, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m lib.study", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.study", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("action", choices=("jobs", "job", "collect"))
     parser.add_argument("plan", help="name of a file in params/studies/, without .yaml")
     parser.add_argument("job", nargs="?", default="", help="RUN@SEED")
-    parser.add_argument("--tiny", action="store_true", help="an epoch or two of few images, to try it")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process at the same job")
+    parser.add_argument(
+        "--tiny", action="store_true", help="an epoch or two of few images, to try it"
+    )
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="S", help="for another process at the same job"
+    )
     asked = parser.parse_args(arguments)
     plan = read_plan(asked.plan, asked.tiny)
     if asked.action == "jobs":

@@ -1,4 +1,4 @@
-"""A study's page: results/studies/PLAN/study.html, with its numbers as JSON and LaTeX and its figure as SVG and PDF."""
+"""A study's page: results/studies/PLAN/study.html, its numbers (JSON, LaTeX), figure (SVG, PDF)."""
 
 import base64
 import io
@@ -18,7 +18,8 @@ from lib.metrics import p_value
 from lib.progress import clock
 from lib.study_words import CAUTION, decimals, described, judged, mixed, notice_of, opening
 
-FILTERS = ("percent", "points", "decimals", "images", "p_of", "words", "count", "machine")  # of study_words
+# Of study_words.
+FILTERS = ("percent", "points", "decimals", "images", "p_of", "words", "count", "machine")
 Job = Mapping[str, Any]
 NOTICE_WIDTH = 110  # characters of a line above the figure
 MANY_RUNS = 3  # with more, the views are shown for the bases only
@@ -26,7 +27,7 @@ AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
 
 
 def write_page(collected: dict[str, Any]) -> Path:
-    """Write study.html, study.json and, where a job is done, study.svg, study.pdf and study.tex; return the page.
+    """Write study.html, study.json and, with a job done, study.svg, .pdf, .tex; return the page.
 
     Args:
         collected: plan, jobs and missing, as from lib.study.collect.
@@ -37,22 +38,24 @@ def write_page(collected: dict[str, Any]) -> Path:
     table, notice = compare.summary(jobs, predictions_of, plan["runs"]), notice_of(plan, jobs)
     state.write_json(folder / "study.json", {**collected, "summary": summarised(table)})
     if jobs:
-        figure = plots.study(_bases_first(table), f"{judged(plan).capitalize()} accuracy of each run", AXIS)
-        picture = save(figure, folder / "study", described(table, judged(plan)), notice.removesuffix(f"; {CAUTION}"))
+        title = f"{judged(plan).capitalize()} accuracy of each run"
+        figure = plots.study(_bases_first(table), title, AXIS)
+        alt, printed = described(table, judged(plan)), notice.removesuffix(f"; {CAUTION}")
+        picture = save(figure, folder / "study", alt, printed)
         state.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
     else:  # those of an earlier state would speak of jobs that are no more
         picture = ""
         for suffix in (".svg", ".pdf", ".tex"):
             (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
     page = folder / "study.html"
-    told = {**collected, "bundle": BUNDLE, "notice": notice, "picture": picture, "alt": described(table, judged(plan)),
-            "judged": judged(plan)}  # fmt: skip
+    told = {**collected, "bundle": BUNDLE, "notice": notice, "picture": picture}
+    told |= {"alt": described(table, judged(plan)), "judged": judged(plan)}
     state.write_atomically(page, _rendered(**told, **_sections(plan, jobs, table)).encode())
     return page
 
 
 def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
-    """Return the predictions, labels and index of a job's test images, None where they are not on this machine."""
+    """Return a job's predictions, labels and index of test images, None where they are not here."""
     path = paths.results(job["run"]) / "study.npz"
     if not path.is_file():
         return None
@@ -90,14 +93,16 @@ def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame)
 
 
 def _bases_first(table: pd.DataFrame) -> pd.DataFrame:
-    first = np.array([name in set(table["base"]) or not base for name, base in table["base"].items()], dtype=bool)
+    named = set(table["base"])
+    first = np.array([not base or run in named for run, base in table["base"].items()], dtype=bool)
     return pd.concat([table[first], table[~first]])
 
 
 def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
-    """Write `path`.svg and .pdf with the notice on them; return the figure as a data URI, its text as outlines."""
+    """Write `path`.svg and .pdf with the notice; return a data URI with the text as outlines."""
     if notice:
-        figure.suptitle(textwrap.fill(notice, NOTICE_WIDTH), fontsize=8, color=plots.RED, x=0.995, ha="right")
+        text = textwrap.fill(notice, NOTICE_WIDTH)
+        figure.suptitle(text, fontsize=8, color=plots.RED, x=0.995, ha="right")
     with mpl.rc_context(plots.STYLE):
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
@@ -110,24 +115,35 @@ def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
 def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
     """Return the main table as LaTeX (booktabs); signs and relations stand in math mode."""
     forms = {
-        "run": lambda name: name.replace("_", " "), "seeds": len, "accuracy, %": in_percent, "sd": in_percent,
-        "points to base": lambda value: f"${value:+.2f}$", "p": lambda value: f"${p_value(value)}$",
-    }  # fmt: skip
-    shown = table.reset_index().rename(columns={"accuracy": "accuracy, %", "difference": "points to base"})
-    shown["95% interval"] = [f"{in_percent(row.low)} to {in_percent(row.high)}" for row in table.itertuples()]
+        "run": lambda name: name.replace("_", " "),
+        "seeds": len,
+        "accuracy, %": in_percent,
+        "sd": in_percent,
+        "points to base": lambda value: f"${value:+.2f}$",
+        "p": lambda value: f"${p_value(value)}$",
+    }
+    names = {"accuracy": "accuracy, %", "difference": "points to base"}
+    shown = table.reset_index().rename(columns=names)
+    shown["95% interval"] = [
+        f"{in_percent(row.low)} to {in_percent(row.high)}" for row in table.itertuples()
+    ]
     shown["base"] = [base.replace("_", " ") or compare.NONE for base in table["base"]]
     shown["their interval"] = [
         f"${row.least:+.2f}$ to ${row.most:+.2f}$" if row.least == row.least else compare.NONE
         for row in table.itertuples()
     ]
-    columns = ["run", "seeds", "accuracy, %", "sd", "95% interval", "base", "points to base", "their interval", "p",
-               "test"]  # fmt: skip
+    columns = ["run", "seeds", "accuracy, %", "sd", "95% interval"]
+    columns += ["base", "points to base", "their interval", "p", "test"]
     text = record.as_text(shown[columns], forms)
-    style = text.style.hide(axis="index").format(escape="latex-math").format_index(escape="latex", axis=1)
-    caption = f"{plan['title']}: {judged(plan)} accuracy over seeds, sd in points" + (f" ({notice})" if notice else "")
+    style = text.style.hide(axis="index").format(escape="latex-math")
+    style = style.format_index(escape="latex", axis=1)
+    caption = f"{plan['title']}: {judged(plan)} accuracy over seeds, sd in points"
+    caption += f" ({notice})" if notice else ""
     for character in "&%#_":
         caption = caption.replace(character, rf"\{character}")
-    return style.to_latex(hrules=True, caption=caption, label="tab:study", position_float="centering")
+    return style.to_latex(
+        hrules=True, caption=caption, label="tab:study", position_float="centering"
+    )
 
 
 def in_percent(value: float) -> str:
@@ -141,9 +157,9 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def summarised(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the main table's numbers for study.json: each run beside its base; None for what is not a number."""
-    kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval", "base", "difference", "least", "most", "test",
-            "p"]  # fmt: skip
+    """Return the main table's numbers for study.json, each run beside its base; None for NaN."""
+    kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval"]
+    kept += ["base", "difference", "least", "most", "test", "p"]
     return [
         {key: None if value != value else value for key, value in row.items()}
         for row in rows(table.reset_index()[kept])

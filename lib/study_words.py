@@ -1,4 +1,4 @@
-"""What a study's page says in sentences and how it writes numbers. Everything is computed from the jobs."""
+"""What a study's page says in sentences, how it writes numbers. All is computed from the jobs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,10 +17,11 @@ CAUTION = "it decides no claim: which way a difference points can turn with the 
 
 
 def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
-    """Return what a reader must know of every number: other data than CIFAR-10, and at what fraction of its length."""
+    """Return what a reader must know of all numbers: other data than CIFAR-10, share of length."""
     whole = TRAINING_IMAGES if judged(plan) == "test" else TRAINING_IMAGES - HOLDOUT
     part = f"{plan['train_images']:,} of {whole:,} training images"
-    told = f"a subset of CIFAR-10: {plan['train_images']:,} of {TRAINING_IMAGES:,} training images"  # said by `part`
+    # `told` is said by `part` already.
+    told = f"a subset of CIFAR-10: {plan['train_images']:,} of {TRAINING_IMAGES:,} training images"
     parts = list(dict.fromkeys(job["notice"] for job in jobs if job["notice"] not in ("", told)))
     if not plan["full"]:
         scaled = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []
@@ -48,19 +49,27 @@ def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -
     compared = table[(table["base"] == "") & ~table["audit"]]
     reach = [f"{name} reaches {score_of(row)}" for name, row in compared.iterrows()]
     sentences = [
-        f"{done} {'training' if whole == 1 else 'trainings'} {verb} done: {count(len(table), 'run')}, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {words(seeds)}. Accuracy is that of the weights a training ended "
-        f"with, on a single view of {words(f'{one:,}' for one in tested)} {judged(plan)} images"
-        + ("." if judged(plan) == "test" else ", kept out of training for choices; the test set was not looked at."),
+        f"{done} {'training' if whole == 1 else 'trainings'} {verb} done: "
+        f"{count(len(table), 'run')}, {'seed' if len(seeds) == 1 else 'seeds'} {words(seeds)}. "
+        "Accuracy is that of the weights a training ended with, on a single view of "
+        f"{words(f'{one:,}' for one in tested)} {judged(plan)} images"
+        + (
+            "."
+            if judged(plan) == "test"
+            else ", kept out of training for choices; the test set was not looked at."
+        ),
         f"{words(reach)}." if reach else "",
         _differences(table[~table["audit"] & table["p"].notna()]),
     ]
     if followed := list(table.index[table["audit"] & table["p"].notna()]):
         verb = "is" if len(followed) == 1 else "are"
-        sentences.append(f"{words(followed)} followed the test set and {verb} not among these differences.")
+        said = f"followed the test set and {verb} not among these differences."
+        sentences.append(f"{words(followed)} {said}")
     if (table["seeds"].map(len) == 1).any():
-        sentences.append("Where a run has one seed, interval and test speak of that one network on these "
-                         f"{judged(plan)} images: two seeds of the same recipe may differ as clearly.")  # fmt: skip
+        sentences.append(
+            "Where a run has one seed, interval and test speak of that one network on these "
+            f"{judged(plan)} images: two seeds of the same recipe may differ as clearly."
+        )
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -70,14 +79,19 @@ def _differences(tested: pd.DataFrame) -> str:
         return "No run can be tested against its base yet."
     clear = tested[tested["p"] < SIGNIFICANT]
     found = [
-        f"{words(f'{name} {points(value)}' for name, value in part['difference'].items())} points against {base}"
+        f"{words(f'{name} {points(value)}' for name, value in part['difference'].items())} points "
+        f"against {base}"
         for base, part in clear.groupby("base", sort=False)
     ]
     whole = count(len(tested), "difference")
-    number = f"All {whole}" if 1 < len(clear) == len(tested) else f"{len(clear) or 'None'} of {whole}"
+    every = 1 < len(clear) == len(tested)
+    number = f"All {whole}" if every else f"{len(clear) or 'None'} of {whole}"
     listed = f": {'; '.join(found)}" if found else ""
     verb = "has" if len(clear) <= 1 else "have"
-    return f"{number} to a base {verb} p below {SIGNIFICANT:g}{listed}. p is not corrected for the number of tests."
+    return (
+        f"{number} to a base {verb} p below {SIGNIFICANT:g}{listed}. p is not corrected for the "
+        "number of tests."
+    )
 
 
 def mixed(jobs: Sequence[Job]) -> list[str]:
@@ -86,10 +100,15 @@ def mixed(jobs: Sequence[Job]) -> list[str]:
     machines = _by(jobs, lambda job: machine(job["environment"]))
     told = []
     if len(data) > 1:
-        told.append(f"The trainings used different data, so that their accuracies are not comparable: {_listed(data)}.")
+        told.append(
+            "The trainings used different data, so that their accuracies are not comparable: "
+            f"{_listed(data)}."
+        )
     if len(machines) > 1:
-        told.append("The trainings ran on different devices, where the same seed gives other weights: "
-                    f"{_listed(machines)}.")  # fmt: skip
+        told.append(
+            "The trainings ran on different devices, where the same seed gives other weights: "
+            f"{_listed(machines)}."
+        )
     return told
 
 
@@ -105,7 +124,7 @@ def _listed(groups: Mapping[str, list[str]]) -> str:
 
 
 def machine(environment: Mapping[str, Any]) -> str:
-    """Return where a training computed: device, its name, a CPU's capability, precision, threads."""
+    """Return where training computed: device, its name, a CPU's capability, precision, threads."""
     keys = ["device", "device_name", "precision"]
     if environment.get("device") == "cpu":
         keys.insert(2, "cpu_capability")
@@ -132,7 +151,7 @@ def percent(value: float) -> str:
 
 
 def points(value: float) -> str:
-    """Return a difference in percentage points with its sign, none for what rounds to 0, an en dash for NaN."""
+    """Return a difference in points with its sign, none if it rounds to 0, an en dash for NaN."""
     if value != value:
         return compare.NONE
     text = f"{value:+.2f}"

@@ -1,6 +1,7 @@
 """Training: the loop over the epochs, and what goes to disk after every one.
 
-``python -m lib.train RUN`` trains params/RUN.yaml without a notebook and leaves the same state as 03_train.
+``python -m lib.train RUN`` trains params/RUN.yaml without a notebook and leaves the same state as
+03_train.
 """
 
 import argparse
@@ -29,16 +30,22 @@ from lib.step import loss_function, train_epoch
 
 HEARTBEAT_SECONDS = 1.0
 # The code that decides the weights; what train imports besides only finds, shows or writes.
-CODE = ("augment", "average", "blocks", "compute", "data", "model", "optimise", "schedule", "settings", "state", "step",
-        "train", "trivial")  # fmt: skip
+# fmt: off
+CODE = (
+    "augment", "average", "blocks", "compute", "data", "model", "optimise", "schedule", "settings",
+    "state", "step", "train", "trivial",
+)
+# fmt: on
 # Parameters of where the training computes; they stand in the identity under "compute".
 COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
-WHITENING_IMAGES = 5000  # from which a whitening stem's filters are made: 4.8 million patches for 12 directions
+WHITENING_IMAGES = (
+    5000  # from which a whitening stem's filters are made: 4.8 million patches for 12 directions
+)
 
 
 @dataclass
 class Training:
-    """A finished training: the network with its last epoch's weights, and what state.json says of it."""
+    """A finished training: the network with its last epoch's weights, and its state.json."""
 
     model: ResNet
     history: list[dict[str, Any]]
@@ -46,9 +53,11 @@ class Training:
 
     @property
     def normalisation(self) -> str:
-        """What the images of the last phase were normalised by, and so must be those it is tested on."""
+        """What the images of the last phase were normalised by, and so must be the test's."""
         parameters = self.summary["parameters"]
-        return parameters["phase2_normalisation" if parameters["phase2_epochs"] else "normalisation"]
+        return parameters[
+            "phase2_normalisation" if parameters["phase2_epochs"] else "normalisation"
+        ]
 
     def stale(self) -> list[str]:
         """Return the code files that changed since, [] where none did."""
@@ -62,9 +71,15 @@ def describe(phase: Phase) -> dict[str, str]:
     decay += ", convolutions excepted" if recipe.optimiser == "muon" else ""
     cutmix = f"p {recipe.cutmix:g}, alpha {recipe.cutmix_alpha:g}" if recipe.cutmix else "none"
     mixup = f"p {recipe.mixup:g}, alpha {recipe.mixup_alpha:g}" if recipe.mixup else "none"
-    mirrored = "every other epoch" if recipe.flip_mode == "alternating" else f"p {recipe.horizontal_flip:g}"
+    mirrored = (
+        "every other epoch"
+        if recipe.flip_mode == "alternating"
+        else f"p {recipe.horizontal_flip:g}"
+    )
     low, high = recipe.blur_sigma
-    blur = f"p {recipe.blur:g}, {recipe.blur_kernel}x{recipe.blur_kernel}, sigma {low:g} to {high:g}"
+    blur = (
+        f"p {recipe.blur:g}, {recipe.blur_kernel}x{recipe.blur_kernel}, sigma {low:g} to {high:g}"
+    )
     return {
         "epochs": str(recipe.epochs),
         "batch size": str(recipe.batch_size),
@@ -86,7 +101,8 @@ def describe(phase: Phase) -> dict[str, str]:
         "sharpness-aware": f"radius {recipe.sam:g}" + (", adaptive" if recipe.sam_adaptive else "")
         if recipe.sam
         else "no",
-        "teacher": f"{recipe.teacher}, share {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
+        "teacher": f"{recipe.teacher}, share {recipe.teacher_weight:g}, temperature "
+        f"{recipe.temperature:g}"
         if recipe.teacher
         else "none",
     }
@@ -96,15 +112,24 @@ def _optimiser_in_words(recipe: Train) -> str:
     sgd = f"SGD, momentum {recipe.momentum:g}" + (", Nesterov" if recipe.nesterov else "")
     if recipe.optimiser == "sgd":
         return sgd
-    return f"Muon, {recipe.muon_learning_rate:g}, momentum {recipe.muon_momentum:g}, for convolutions; else {sgd}"
+    return (
+        f"Muon, {recipe.muon_learning_rate:g}, momentum {recipe.muon_momentum:g}, for "
+        f"convolutions; else {sgd}"
+    )
 
 
 def history_table(history: pd.DataFrame) -> pd.DataFrame:
     """Return a history (one row an epoch) with the columns worth reading, named in words."""
-    words = {"epoch": "epoch", "train_loss": "training loss", "train_accuracy": "training accuracy",
-             "holdout_loss": "hold-out loss", "holdout_accuracy": "hold-out accuracy",
-             "test_accuracy": "test accuracy (audit)",
-             "learning_rate": "learning rate", "images_per_second": "images/s"}  # fmt: skip
+    words = {
+        "epoch": "epoch",
+        "train_loss": "training loss",
+        "train_accuracy": "training accuracy",
+        "holdout_loss": "hold-out loss",
+        "holdout_accuracy": "hold-out accuracy",
+        "test_accuracy": "test accuracy (audit)",
+        "learning_rate": "learning rate",
+        "images_per_second": "images/s",
+    }
     return history[[name for name in words if name in history]].rename(columns=words)
 
 
@@ -119,13 +144,16 @@ def evaluate(model, images: Images, statistics, precision: str) -> dict[str, flo
 
 
 def parameters_of(settings: Train) -> dict[str, Any]:
-    """Return the parameters that decide what is trained, as plain values; where it computes is left out."""
-    return {key: value for key, value in json.loads(json.dumps(asdict(settings))).items()
-            if key not in ("run", "dataset", *COMPUTE)}  # fmt: skip
+    """Return the parameters that decide what is trained, not where, as plain values."""
+    return {
+        key: value
+        for key, value in json.loads(json.dumps(asdict(settings))).items()
+        if key not in ("run", "dataset", *COMPUTE)
+    }
 
 
 def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a training's parameters with those that were added since, at their defaults, which change nothing."""
+    """Return a training's parameters with those added since, at defaults, which change nothing."""
     return json.loads(json.dumps({one.name: one.default for one in fields(Train)})) | parameters
 
 
@@ -135,9 +163,13 @@ def same_parameters(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def identity_of(
-    settings: Train, dataset: Dataset, device: torch.device, precision: str, teacher: Training | None = None
+    settings: Train,
+    dataset: Dataset,
+    device: torch.device,
+    precision: str,
+    teacher: Training | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return what a training is a function of: parameters, data (a teacher's weights too), code, where it computes."""
+    """Return what a training is a function of: parameters, data (and teacher), code, machine."""
     taught = {"teacher": teacher.summary["weights_sha256"]} if teacher else {}
     return {
         "parameters": parameters_of(settings),
@@ -148,22 +180,27 @@ def identity_of(
 
 
 def train(
-    settings: Train, dataset: Dataset, run_folder: Path, on_epoch: Callable[[dict], None] | None = None,
-    retrain: bool = False, say=print,
-) -> Training:  # fmt: skip
-    """Train, or go on with an unfinished training, or load the finished one of the same parameters and data.
+    settings: Train,
+    dataset: Dataset,
+    run_folder: Path,
+    on_epoch: Callable[[dict], None] | None = None,
+    retrain: bool = False,
+    say=print,
+) -> Training:
+    """Train, go on with an unfinished training or load a finished one, of equal parameters, data.
 
     Args:
         settings: all that decides the result; dataset: what `data.load` gave for it.
         run_folder: results/RUN; the state is written below it after every epoch.
         on_epoch: called with each new row of the history.
-        retrain: start afresh whatever lies there (a finished state stays until the new one is complete).
+        retrain: start afresh whatever lies there (a finished state stays until the new one is
+            complete).
 
     Raises:
         UserError: an unfinished training of other parameters, data, code or machine lies there.
 
-    An unfinished training of the very same identity is always gone on with, also under `retrain`: it ends with
-    the bits that starting afresh would give.
+    An unfinished training of the very same identity is always gone on with, also under `retrain`:
+    it ends with the bits that starting afresh would give.
     """
     device = compute.prepare(settings)
     precision = compute.precision_of(settings, device)
@@ -174,7 +211,9 @@ def train(
     if not retrain and not under_way and (finished := load_finished(run_folder, identity)):
         return finished
     if saved and not under_way and not retrain:
-        state.refuse_other(saved["identity"], identity, state.partial_folder(run_folder), saved["epoch"])
+        state.refuse_other(
+            saved["identity"], identity, state.partial_folder(run_folder), saved["epoch"]
+        )
     loop = _Loop(settings, dataset, run_folder, device, precision, identity, teacher)
     loop.begin(saved if under_way else None)
     while loop.epoch < total_epochs(settings):
@@ -186,48 +225,64 @@ def train(
 
 
 def load_finished(run_folder: Path, identity: dict[str, dict] | None = None) -> Training | None:
-    """Return the finished training of a run, None where there is none (of these parameters and this data)."""
+    """Return the finished training of a run, None without one (of these parameters, this data)."""
     folder = state.complete_folder(run_folder)
     summary = state.read_json(folder / "state.json")
     if not summary:
         return None
     if identity and not (
-        same_parameters(summary["parameters"], identity["parameters"]) and summary["data"] == identity["data"]
+        same_parameters(summary["parameters"], identity["parameters"])
+        and summary["data"] == identity["data"]
     ):
         return None
     saved = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
     model = ResNet(**saved["network"])
     model.load_state_dict(saved["model"])
-    return Training(model.to(memory_format=torch.channels_last), state.read_history(folder), summary)
+    return Training(
+        model.to(memory_format=torch.channels_last), state.read_history(folder), summary
+    )
 
 
 def dataset_of(summary: dict[str, Any]) -> Dataset:
-    """Load the dataset that a training (its state.json) used; UserError where what lies here is other data."""
+    """Load the dataset that a training (its state.json) used; UserError if other data lies here."""
     parameters, wanted = summary["parameters"], summary["data"]
     dataset = load(wanted["name"], parameters["train_images"], parameters["holdout"])
     if dataset.checksum != wanted["checksum"]:
-        raise UserError(f"the {wanted['name']} files here are not those the training used: run 03_train again")
+        raise UserError(
+            f"the {wanted['name']} files here are not those the training used: run 03_train again"
+        )
     return dataset
 
 
 def teacher_of(settings: Train, dataset: Dataset) -> Training | None:
     """Return the finished training that `settings` name as the teacher, None where they name none.
 
-    Raises UserError where it is not finished, knows other classes, or is used to another normalisation.
+    Raises UserError where it is not finished, knows other classes, or is used to another
+    normalisation.
     """
     if not settings.teacher:
         return None
     where = f"03_train.teacher = {settings.teacher!r}"
     teacher = load_finished(paths.results(settings.teacher))
     if teacher is None:
-        raise UserError(f"{where}: no finished training in results/{settings.teacher}; "
-                        f"make run-all RUN={settings.teacher} UNTIL=03_train, first")  # fmt: skip
+        raise UserError(
+            f"{where}: no finished training in results/{settings.teacher}; "
+            f"make run-all RUN={settings.teacher} UNTIL=03_train, first"
+        )
     if teacher.summary["data"]["name"] != dataset.name:
-        raise UserError(f"{where}: it was trained on {teacher.summary['data']['name']}, not {dataset.name}")
+        raise UserError(
+            f"{where}: it was trained on {teacher.summary['data']['name']}, not {dataset.name}"
+        )
     if {teacher.normalisation} != {phase.recipe.normalisation for phase in phases(settings)}:
-        raise UserError(f"{where}: it is used to the normalisation '{teacher.normalisation}'; train with that one")
+        raise UserError(
+            f"{where}: it is used to the normalisation '{teacher.normalisation}'; train with that "
+            "one"
+        )
     if teacher.summary["parameters"]["holdout"] < settings.holdout:
-        raise UserError(f"{where}: it was trained on the images held out here; give it holdout: {settings.holdout}")
+        raise UserError(
+            f"{where}: it was trained on the images held out here; give it holdout: "
+            f"{settings.holdout}"
+        )
     return teacher
 
 
@@ -244,7 +299,9 @@ class _Loop:
         self._whiten()
         self.average = Average(self.model, settings.ema) if settings.ema else None
         taught = teacher and teacher.model.to(device).eval().requires_grad_(False)
-        self.loss_of = loss_function(self.model, precision, compute.compiles(settings, device), taught)
+        self.loss_of = loss_function(
+            self.model, precision, compute.compiles(settings, device), taught
+        )
         self.optimiser, self.optimiser_phase, self.last_beat = None, 0, 0.0
         self.holdout = subset(dataset.holdout, settings.holdout_images).to(device)
         self.meter = energy.meter(device)
@@ -258,7 +315,11 @@ class _Loop:
         self.folder.mkdir(parents=True, exist_ok=True)
         if saved:
             self.model.load_state_dict(saved["model"])
-            self.epoch, self.history, self.seconds = saved["epoch"], saved["history"], saved["seconds"]
+            self.epoch, self.history, self.seconds = (
+                saved["epoch"],
+                saved["history"],
+                saved["seconds"],
+            )
             self._renew_optimiser(self.phases[saved["phase"] - 1])
             self.optimiser.load_state_dict(saved["optimiser"])
             if self.average:
@@ -271,11 +332,22 @@ class _Loop:
         if self.optimiser_phase != phase.number:
             self._renew_optimiser(phase)
         self.meter.start()
-        started, statistics = time.perf_counter(), self.dataset.normalisation(phase.recipe.normalisation)
+        started, statistics = (
+            time.perf_counter(),
+            self.dataset.normalisation(phase.recipe.normalisation),
+        )
         row = train_epoch(
-            self.model, self.optimiser, self.images, phase, self.epoch, statistics, self.settings.seed,
-            self.loss_of, self.average, self._beat,
-        )  # fmt: skip
+            self.model,
+            self.optimiser,
+            self.images,
+            phase,
+            self.epoch,
+            statistics,
+            self.settings.seed,
+            self.loss_of,
+            self.average,
+            self._beat,
+        )
         row |= evaluate(self.result, self.holdout, statistics, self.precision)
         if self.test:
             row["test_accuracy"] = self._audit()
@@ -284,9 +356,16 @@ class _Loop:
         if (joules := self.meter.joules()) is not None:
             row["joules"] = joules
         self.history.append(row)
-        content = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "epoch": self.epoch,
-                   "average": self.average.state_dict() if self.average else None, "phase": phase.number,
-                   "history": self.history, "seconds": self.seconds, "identity": self.identity}  # fmt: skip
+        content = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "epoch": self.epoch,
+            "average": self.average.state_dict() if self.average else None,
+            "phase": phase.number,
+            "history": self.history,
+            "seconds": self.seconds,
+            "identity": self.identity,
+        }
         state.save_checkpoint(self.folder, content)
         self._write_history()
         return row
@@ -300,47 +379,69 @@ class _Loop:
         """Write weights and summary and make the state the run's complete one."""
         statistics = self.dataset.normalisation(self.phases[-1].recipe.normalisation)
         network = configuration(self.settings, len(self.dataset.classes))
-        weights = {"model": self.result.state_dict(), "network": network, "parameters": self.identity["parameters"],
-                   "data": self.identity["data"], "classes": list(self.dataset.classes),
-                   "statistics": asdict(statistics)}  # fmt: skip
+        weights = {
+            "model": self.result.state_dict(),
+            "network": network,
+            "parameters": self.identity["parameters"],
+            "data": self.identity["data"],
+            "classes": list(self.dataset.classes),
+            "statistics": asdict(statistics),
+        }
         trained = len(self.images) * self.epoch
         epoch_seconds = sum(row["seconds"] for row in self.history)
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        summary = {**self.identity, "epochs": self.epoch, "images": len(self.images), "seconds": self.seconds,
-                   "images_per_second": trained / epoch_seconds, "weights_sha256": state.weights_digest(self.result),
-                   "finished": finished, "environment": provenance()}  # fmt: skip
+        summary = {
+            **self.identity,
+            "epochs": self.epoch,
+            "images": len(self.images),
+            "seconds": self.seconds,
+            "images_per_second": trained / epoch_seconds,
+            "weights_sha256": state.weights_digest(self.result),
+            "finished": finished,
+            "environment": provenance(),
+        }
         state.finish(self.run_folder, weights, summary)
 
     def _whiten(self) -> None:
-        """Fix a whitening stem's filters by the first training images, normalised as the first phase does it."""
+        """Fix a whitening stem's filters by the first training images, normalised as in phase 1."""
         first = self.dataset.train.pixels[:WHITENING_IMAGES].float() / 255
         self.model.whiten(normalise(first, self.dataset.normalisation(self.settings.normalisation)))
 
     def _audit(self) -> float:
-        """Return the test accuracy, the images normalised as in the first phase: so the reference measured it."""
+        """Return the test accuracy, normalised as in phase 1: as the reference measured it."""
         statistics = self.dataset.normalisation(self.settings.normalisation)
         return evaluate(self.result, self.test, statistics, self.precision)["holdout_accuracy"]
 
     def _renew_optimiser(self, phase: Phase) -> None:
-        self.optimiser, self.optimiser_phase = make_optimiser(self.model, phase.recipe), phase.number
+        self.optimiser, self.optimiser_phase = (
+            make_optimiser(self.model, phase.recipe),
+            phase.number,
+        )
 
     def _write_history(self) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         state.write_atomically(self.folder / "history.jsonl", lines.encode())
 
     def _beat(self, step: int, steps: int, images: int) -> None:
-        """Leave a heartbeat for whoever draws the progress, and read the energy, at most once a second."""
+        """Leave a heartbeat for who draws progress, and read energy, at most once a second."""
         now = time.monotonic()
         if now - self.last_beat > HEARTBEAT_SECONDS:
             self.last_beat = now
             self.meter.look()
-            beat = {"epoch": self.epoch + 1, "epochs": total_epochs(self.settings), "step": step, "steps": steps}
+            beat = {
+                "epoch": self.epoch + 1,
+                "epochs": total_epochs(self.settings),
+                "step": step,
+                "steps": steps,
+            }
             state.write_json(self.folder / "progress.json", beat | {"images": images})
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train a run from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m lib.train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.train", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("run", help="name of a file in params/, without .yaml")
     parser.add_argument("--set", default="", help='overrides, such as "03_train.epochs=2"')
     parser.add_argument("--seed", help="results go to results/RUN-seedN")
@@ -350,8 +451,13 @@ def main(arguments: list[str] | None = None) -> int:
     settings = run.settings("03_train")
     name, _ = fetch.resolve(settings.dataset)
     dataset = load(name, settings.train_images, settings.holdout)
-    training = train(settings, dataset, paths.results(run.name), progress.print_epoch, asked.retrain)
-    print(f"{paths.shown(paths.results(run.name))}/training: complete, {training.summary['epochs']} epochs")
+    training = train(
+        settings, dataset, paths.results(run.name), progress.print_epoch, asked.retrain
+    )
+    print(
+        f"{paths.shown(paths.results(run.name))}/training: complete, {training.summary['epochs']} "
+        "epochs"
+    )
     return 0
 
 

@@ -1,9 +1,9 @@
-"""TrivialAugmentWide over a batch: torchvision's operations and magnitudes, vectorised per operation.
+"""TrivialAugmentWide over a batch: torchvision's operations and magnitudes, vectorised for each.
 
-Müller & Hutter, TrivialAugment, ICCV 2021: one operation and one magnitude per image, each drawn uniformly.
-The values are those of torchvision.transforms.TrivialAugmentWide (31 bins, nearest neighbour, black outside).
-Draws are made on the CPU, since the sizes of the groups must be known there and asking a GPU would wait for it;
-after that nothing reads back from the device.
+Müller & Hutter, TrivialAugment, ICCV 2021: one operation and one magnitude per image, each drawn
+uniformly. The values are those of torchvision.transforms.TrivialAugmentWide (31 bins, nearest
+neighbour, black outside). Draws are made on the CPU, since the sizes of the groups must be known
+there and asking a GPU would wait for it; after that nothing reads back from the device.
 """
 
 from typing import NamedTuple
@@ -34,14 +34,14 @@ IDENTITY, *GEOMETRY = range(6)  # positions in SPACE
 
 
 class Plan(NamedTuple):
-    """What happens to each image, on the CPU: position in SPACE int64 (N,), magnitude with its sign float32 (N,)."""
+    """Each image's fate (on the CPU): place in SPACE int64 (N,), signed magnitude float32 (N,)."""
 
     operation: Tensor
     magnitude: Tensor
 
 
 def draw(count: int, probability: float, generator: Generator) -> Plan:
-    """Draw for each of `count` images an operation, a bin and a sign; without `probability`, the identity.
+    """Draw for each of `count` images operation, bin, sign; identity without `probability`.
 
     `generator` is one of the CPU; how many numbers it gives depends on `count` only.
     """
@@ -58,7 +58,8 @@ def draw(count: int, probability: float, generator: Generator) -> Plan:
 
 
 def _move(values: Tensor, images: Tensor) -> Tensor:
-    # The copy of pageable memory may make the host wait for the GPU, that of pinned memory never does.
+    # The copy of pageable memory may make the host wait for the GPU, that of pinned memory never
+    # does.
     values = values.pin_memory() if images.is_cuda else values
     return values.to(images.device, non_blocking=True)
 
@@ -68,7 +69,8 @@ def _identity(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _matrices(plan: Plan, height: int, width: int) -> Tensor:
-    # (n, 2, 3) float32, from the target's to the source's pixels around the image's centre; shears keep the corner.
+    # (n, 2, 3) float32, from the target's to the source's pixels around the image's centre; shears
+    # keep the corner.
     magnitude = plan.magnitude.double()
     parts = (torch.where(plan.operation == operation, magnitude, 0.0) for operation in GEOMETRY)
     shear_x, shear_y, shift_x, shift_y, degrees = parts
@@ -89,7 +91,8 @@ def _geometry(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _blend(images: Tensor, other: Tensor, plan: Plan) -> Tensor:
-    ratio = 1 + plan.magnitude.double()  # torchvision's Python floats are rounded to float32 after 1 - ratio only
+    # Torchvision's Python floats are rounded to float32 after 1 - ratio only.
+    ratio = 1 + plan.magnitude.double()
     own, rest = _move(torch.stack([ratio, 1 - ratio]).float()[..., None, None, None], images)
     return (own * images + rest * other).clamp(0, 255).to(torch.uint8)
 
@@ -107,12 +110,14 @@ def _contrast(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _sharpness(images: Tensor, plan: Plan) -> Tensor:
-    # Not a convolution as torchvision's (ones around a 5), which may use TF32: these sums are exact, and thirteenths
-    # lie too far from a half for rounding to differ.
+    # Not a convolution as torchvision's (ones around a 5), which may use TF32: these sums are
+    # exact, and thirteenths lie too far from a half for rounding to differ.
     pixels = images.float()
     inner = (..., slice(1, -1), slice(1, -1))
     smooth = pixels.clone()
-    smooth[inner] = ((F.avg_pool2d(pixels, 3, 1, divisor_override=1) + 4 * pixels[inner]) / 13).round()
+    smooth[inner] = (
+        (F.avg_pool2d(pixels, 3, 1, divisor_override=1) + 4 * pixels[inner]) / 13
+    ).round()
     return _blend(images, smooth, plan)
 
 
@@ -122,52 +127,66 @@ def _posterize(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _solarize(images: Tensor, plan: Plan) -> Tensor:
-    return torch.where(images >= _move(plan.magnitude[:, None, None, None], images), 255 - images, images)
+    return torch.where(
+        images >= _move(plan.magnitude[:, None, None, None], images), 255 - images, images
+    )
 
 
 def _autocontrast(images: Tensor, plan: Plan) -> Tensor:
-    # Not torchvision.transforms.v2's, which divides by (high - low) / 255 and so differs from its first version.
+    # Not torchvision.transforms.v2's, which divides by (high - low) / 255 and so differs from its
+    # first version.
     low, high = (extreme((2, 3), keepdim=True).float() for extreme in (images.amin, images.amax))
     stretched = (images - low) * (255 / (high - low).clamp(min=1))
     return torch.where(low == high, images, stretched.clamp(0, 255).to(torch.uint8))
 
 
 def _equalize(images: Tensor, plan: Plan) -> Tensor:
-    # Sorted: counting with scatter_add_, as torchvision.transforms.v2 does, becomes index_put_ under deterministic
-    # algorithms on CUDA, which in some versions of PyTorch reads the range of its index back.
+    # Sorted: counting with scatter_add_, as torchvision.transforms.v2 does, becomes index_put_
+    # under deterministic algorithms on CUDA, which in some versions of PyTorch reads the range of
+    # its index back.
     pixels = images.flatten(2)
     levels = torch.arange(256, dtype=torch.uint8, device=images.device).repeat(*pixels.shape[:2], 1)
-    below = torch.searchsorted(pixels.sort(2).values, levels)  # how many pixels are darker than each level
+    # How many pixels are darker than each level.
+    below = torch.searchsorted(pixels.sort(2).values, levels)
     step = below.gather(2, pixels.amax(2, keepdim=True).long()) // 255
     table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255).to(torch.uint8)
     return torch.where(step == 0, pixels, table.gather(2, pixels.long())).view_as(images)
 
 
-KERNELS = (_identity, _geometry, _brightness, _color, _contrast, _sharpness, _posterize, _solarize, _autocontrast,
-           _equalize)  # fmt: skip
+# fmt: off
+KERNELS = (
+    _identity, _geometry, _brightness, _color, _contrast, _sharpness, _posterize, _solarize,
+    _autocontrast, _equalize,
+)
+# fmt: on
 
 
 def apply(images: Tensor, plan: Plan) -> Tensor:
-    """Carry out `plan` on uint8 images (N, 3, H, W), H and W at least 3, on any device; returns a new batch.
+    """Carry out `plan` on uint8 images (N, 3, H, W), H, W at least 3, any device; a new batch.
 
-    Bit-identical with torchvision image by image: at 32 x 32 no position falls within 5e-5 pixels of the border
-    between two pixels, where rounding could decide, but for some at 45 and 135 degrees that lie exactly on it.
+    Bit-identical with torchvision image by image: at 32 x 32 no position falls within 5e-5 pixels
+    of the border between two pixels, where rounding could decide, but for some at 45 and 135
+    degrees that lie exactly on it.
 
-    Images are put in the order of their operations, so that each operation is one call on a slice; the five of
-    geometry are one, with a matrix per image. For 2,048 images (one CPU core) a call of torchvision's per operation
-    and magnitude took 2.7 times as long, with 90 times as many kernels, and a call per image 5.6 times as long.
+    Images are put in the order of their operations, so that each operation is one call on a slice;
+    the five of geometry are one, with a matrix per image. For 2,048 images (one CPU core) a call of
+    torchvision's per operation and magnitude took 2.7 times as long, with 90 times as many kernels,
+    and a call per image 5.6 times as long.
     """
     order = plan.operation.argsort(stable=True)
     identity, *counts = plan.operation.bincount(minlength=len(SPACE)).tolist()
     sizes = [identity, sum(counts[: len(GEOMETRY)]), *counts[len(GEOMETRY) :]]
     groups = images.index_select(0, _move(order, images)).split(sizes)
     plans = zip(*(part[order].split(sizes) for part in plan), strict=True)
-    changed = [kernel(group, Plan(*part)) for kernel, group, part in zip(KERNELS, groups, plans, strict=True)]
+    changed = [
+        kernel(group, Plan(*part))
+        for kernel, group, part in zip(KERNELS, groups, plans, strict=True)
+    ]
     return torch.cat(changed).index_select(0, _move(order.argsort(), images))
 
 
 def trivial_augment(images: Tensor, probability: float, generator: Generator) -> Tensor:
-    """Augment each image with `probability` (one in 14 of these by the identity), else leave it; a new batch.
+    """Augment each image with `probability` (one in 14 by the identity); a new batch.
 
     images: as for `apply`; generator: one of the CPU, also for images on a GPU (see `draw`).
     """

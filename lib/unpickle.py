@@ -1,4 +1,4 @@
-"""The competition's two files: its pickle of images without labels, and the CSV of labels that is handed in."""
+"""The competition's two files: its pickle of unlabelled images and the CSV of labels handed in."""
 
 import csv
 from collections.abc import Sequence
@@ -13,21 +13,25 @@ from lib.inert import Array, RefusedError, load, text, to_numpy
 
 MAX_BYTES = 1 << 30  # some 350,000 images, 35 times the competition's set
 MAX_ID = 200  # characters: one long id would widen every entry of the ids' array
-FORMAT = "a dict with b'data' (uint8, (N, 32, 32, 3) or (N, 3072)) and b'ids' (N whole numbers or texts)"
+FORMAT = (
+    "a dict with b'data' (uint8, (N, 32, 32, 3) or (N, 3072)) and b'ids' (N whole numbers or texts)"
+)
 
 
 def read_shifted_set(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (uint8, (N, 3, 32, 32), 0 to 255) and ids (N integers or texts) of the pickle at `path`.
+    """Return images (uint8, (N, 3, 32, 32)) and ids (N integers or texts) of the pickle at `path`.
 
-    Takes pickles of protocol 0 to 5, from Python 2 as well. Raises UserError for everything that is not the
-    competition's format, before anything that the file asks for is done.
+    Takes pickles of protocol 0 to 5, from Python 2 as well. Raises UserError for everything that is
+    not the competition's format, before anything that the file asks for is done.
     """
     path = Path(path)
     try:
         content = _load(path)
         if not isinstance(content, dict):
             raise RefusedError(f"a {type(content).__name__.lstrip('_')}")
-        entries = {text(key): value for key, value in content.items() if isinstance(key, str | bytes)}
+        entries = {
+            text(key): value for key, value in content.items() if isinstance(key, str | bytes)
+        }
         if missing := [key for key in ("data", "ids") if key not in entries]:
             raise RefusedError(f"no key b'{missing[0]}'")
         images = _images(entries["data"])
@@ -40,13 +44,17 @@ def read_shifted_set(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
 def _load(path: Path) -> Any:
     """Return the pickle's content, with notes in place of arrays."""
     if not path.is_file():
-        raise UserError(f"{paths.shown(path)}: no such file; give the path of cifar_test_nolabel.pkl")
+        raise UserError(
+            f"{paths.shown(path)}: no such file; give the path of cifar_test_nolabel.pkl"
+        )
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise RefusedError(f"{size:,} bytes, more than {MAX_BYTES:,}")
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{paths.shown(path)}: cannot be read ({error.strerror}); check it") from error
+        raise UserError(
+            f"{paths.shown(path)}: cannot be read ({error.strerror}); check it"
+        ) from error
     return load(content)
 
 
@@ -79,20 +87,33 @@ def _ids(ids: Any, images: int) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number or text for a NumPy scalar or bytes; only short ones, since one may recur often."""
-    if isinstance(value, Array) and value.shape == () and (scalar := to_numpy(value)).nbytes <= 4 * MAX_ID:
+    """Return a number or text for a NumPy scalar or bytes; only short: one may recur often."""
+    if (
+        isinstance(value, Array)
+        and value.shape == ()
+        and (scalar := to_numpy(value)).nbytes <= 4 * MAX_ID
+    ):
         value = scalar.item()
     return value.decode("utf-8") if isinstance(value, bytes) and len(value) <= 4 * MAX_ID else value
 
 
-def write_submission(path: Path | str, ids: Sequence | np.ndarray, labels: Sequence | np.ndarray) -> None:
-    """Write the CSV ``ID,Labels``: a row per image in the order of `ids`, labels 0 to 9; whole or not at all.
+def write_submission(
+    path: Path | str, ids: Sequence | np.ndarray, labels: Sequence | np.ndarray
+) -> None:
+    """Write the CSV ``ID,Labels``: a row per image in `ids`' order, labels 0 to 9; whole or not.
 
-    Raises ValueError where labels and ids do not match or a label is no class, OSError as writing does.
+    Raises ValueError where labels and ids do not match or a label is no class, OSError as writing
+    does.
     """
     path, labels = Path(path), np.asarray(labels)
-    if labels.shape != (len(ids),) or labels.dtype.kind not in "iu" or not np.isin(labels, range(10)).all():
-        raise ValueError(f"expected {len(ids)} integer labels from 0 to 9, got {labels.dtype} {labels.shape}")
+    if (
+        labels.shape != (len(ids),)
+        or labels.dtype.kind not in "iu"
+        or not np.isin(labels, range(10)).all()
+    ):
+        raise ValueError(
+            f"expected {len(ids)} integer labels from 0 to 9, got {labels.dtype} {labels.shape}"
+        )
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""A network's weights as float16 in one safetensors file, which carries all that the network is rebuilt from.
+"""A network's weights as float16 in one safetensors file, which can rebuild the network.
 
 A file of this kind is data alone: reading it executes nothing, unlike a pickle.
 """
@@ -19,7 +19,9 @@ from lib.paths import shown
 
 FILE = "weights.safetensors"
 LIMIT_BYTES = 10 * 2**20  # the file is committed
-KEY = "bundle"  # of the file's metadata; one key alone, since the format keeps no order among several
+KEY = (
+    "bundle"  # of the file's metadata; one key alone, since the format keeps no order among several
+)
 
 
 def rounded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -31,37 +33,49 @@ def rounded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, half in halves.items():
         if half.is_floating_point() and not half.isfinite().all():
             largest = tensors[name].abs().max().item()
-            raise UserError(f"weights: {name} does not fit float16 (largest {largest:g}); release it with LOGITS=1")
+            raise UserError(
+                f"weights: {name} does not fit float16 (largest {largest:g}); release it with "
+                "LOGITS=1"
+            )
     return {name: half.contiguous() for name, half in halves.items()}
 
 
 def pack(saved: dict[str, Any]) -> bytes:
     """Return the safetensors file for the content of a weights.pt, its "model" already rounded.
 
-    Everything but the tensors is JSON in the file's metadata, so that the network can be rebuilt from it alone.
-    Raises UserError where it would have more than LIMIT_BYTES.
+    Everything but the tensors is JSON in the file's metadata, so that the network can be rebuilt
+    from it alone. Raises UserError where it would have more than LIMIT_BYTES.
     """
     told = {key: value for key, value in saved.items() if key != "model"}
     packed = safetensors.torch.save(saved["model"], {KEY: json.dumps(told, sort_keys=True)})
     if len(packed) > LIMIT_BYTES:
-        raise UserError(f"{FILE}: {len(packed) / 2**20:.1f} MiB, at most {LIMIT_BYTES // 2**20} may be committed; "
-                        "release it with LOGITS=1 instead of WEIGHTS=1")  # fmt: skip
+        raise UserError(
+            f"{FILE}: {len(packed) / 2**20:.1f} MiB, at most {LIMIT_BYTES // 2**20} may be "
+            "committed; release it with LOGITS=1 instead of WEIGHTS=1"
+        )
     return packed
 
 
 def unpack(path: Path) -> dict[str, Any]:
-    """Return the content of a weights.pt from a safetensors file: float32 again, rounded as it is."""
+    """Return a weights.pt's content from a safetensors file: float32 again, rounded as it is."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             told = json.loads(file.metadata()[KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{shown(path)}: not the weights of a release ({error}); restore it with git") from error
-    return {**told, "model": {name: one.float() if one.is_floating_point() else one for name, one in tensors.items()}}
+        raise UserError(
+            f"{shown(path)}: not the weights of a release ({error}); restore it with git"
+        ) from error
+    return {
+        **told,
+        "model": {
+            name: one.float() if one.is_floating_point() else one for name, one in tensors.items()
+        },
+    }
 
 
 def read_network(path: Path) -> tuple[ResNet, Statistics, list[str]]:
-    """Return the network of a safetensors file, what its images are normalised by, and its classes."""
+    """Return the network of a safetensors file, its images' normalisation, and its classes."""
     saved = unpack(Path(path))
     model = ResNet(**saved["network"])
     model.load_state_dict(saved["model"])
