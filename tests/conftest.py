@@ -1,4 +1,4 @@
-"""Shared pieces: a copy of the bundle that a test may run and break, and the real dataset where it is."""
+"""Shared pieces: a bundle that a test may run and break, and the real dataset where it is."""
 
 import os
 import shutil
@@ -11,8 +11,12 @@ import pytest
 from lib import fetch
 from lib.paths import ROOT
 
-PARTS = ("lib", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt", "Makefile", "CITATION.cff",
-         "Snakefile", "cluster", "requirements-cluster.txt")  # fmt: skip
+# fmt: off
+PARTS = (
+    "lib", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt", "Makefile",
+    "CITATION.cff", "Snakefile", "cluster", "requirements-cluster.txt",
+)
+# fmt: on
 
 
 class Bundle:
@@ -26,7 +30,12 @@ class Bundle:
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, folder / name)
-        self.environment = {**os.environ, "PYTHONPATH": str(folder), "BUNDLE_OFFLINE": "1", "CIFAR10_ROOT": ""}
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "BUNDLE_OFFLINE": "1",
+            "CIFAR10_ROOT": "",
+        }
         self.environment.pop("BUNDLE_COMMAND", None)
 
     def command(self, *arguments: str) -> list[str]:
@@ -35,16 +44,25 @@ class Bundle:
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start a module of lib; the caller waits for it."""
         return subprocess.Popen(
-            self.command(*arguments), cwd=self.folder, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a module of lib to its end and return what it printed."""
         return subprocess.run(
-            self.command(*arguments), cwd=self.folder, env={**self.environment, **environment}, text=True,
-            capture_output=True, timeout=600, check=False,
-        )  # fmt: skip
+            self.command(*arguments),
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            text=True,
+            capture_output=True,
+            timeout=600,
+            check=False,
+        )
 
     def results(self, run: str = "smoke") -> Path:
         return self.folder / "results" / run

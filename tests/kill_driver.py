@@ -1,9 +1,10 @@
-"""Train a tiny network in children that are killed, for tests/test_kill.py: ``python kill_driver.py FOLDER MODE N``.
+"""Train a tiny network in children that are killed: ``python kill_driver.py FOLDER MODE N``.
 
-MODE random: N children in turn are killed (SIGKILL) at random moments, another ends the training. MODE operation: for
-each n up to N a child kills itself before its n-th last operation on files, another ends that training; an older
-complete training of another seed lies there before. Prints JSON: how many kills hit, and the SHA-256 of the weights
-in the end, one for each training (MODE operation: first of one that nobody killed).
+Used by tests/test_kill.py. MODE random: N children in turn are killed (SIGKILL) at random moments,
+another ends the training. MODE operation: for each n up to N a child kills itself before its n-th
+last operation on files, another ends that training; an older complete training of another seed lies
+there before. Prints JSON: how many kills hit, and the SHA-256 of the weights in the end, one for
+each training (MODE operation: first of one that nobody killed).
 """
 
 import dataclasses
@@ -21,19 +22,31 @@ from lib import data, train
 from lib.settings import Train
 
 SETTINGS = Train(
-    run="killed", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), train_images=60, epochs=60,
-    batch_size=20, erasing=0.5, holdout_images=20, ema=0.9, device="cpu", threads=1,
-)  # fmt: skip
+    run="killed",
+    dataset="digits",
+    blocks=(1, 1),
+    widths=(8, 16),
+    strides=(1, 2),
+    train_images=60,
+    epochs=60,
+    batch_size=20,
+    erasing=0.5,
+    holdout_images=20,
+    ema=0.9,
+    device="cpu",
+    threads=1,
+)
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
 LONGEST_SECONDS = 0.5
 OPERATIONS = ("replace", "rename", "unlink", "mkdir")
-torch.set_num_threads(1)  # before anything is computed: a process that has begun threads must not fork
+# Before anything is computed: a process that has begun threads must not fork.
+torch.set_num_threads(1)
 DIGITS = data.load("digits", SETTINGS.train_images)
 train.HEARTBEAT_SECONDS = float("inf")  # else the number of operations would depend on the clock
 
 
 def in_child(work, *arguments) -> int:
-    """Fork and do the work in the child: the imports are paid for once. Return the child's process number."""
+    """Fork and do the work in the child: imports are paid for once. Return its number."""
     child = os.fork()
     if child == 0:
         status = 1

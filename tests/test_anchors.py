@@ -1,4 +1,4 @@
-"""This bundle's runs beside others: which are shown, what the table and the figure say, and whose figures they are."""
+"""Our runs beside others: which are shown, what table and figure say, whose figures they are."""
 
 import json
 import re
@@ -20,12 +20,25 @@ ACCURACY, COUNT = 0.9512, 4_754_218
 def metrics(accuracy=ACCURACY, seed=42, **changed):
     """The metrics of a made-up full run; `changed` replaces values at the top."""
     return {
-        "dataset": "cifar10", "notice": "", "seed": seed, "parameters": COUNT, "mmac": 271.4, "audit": None,
+        "dataset": "cifar10",
+        "notice": "",
+        "seed": seed,
+        "parameters": COUNT,
+        "mmac": 271.4,
+        "audit": None,
         "settings": {"seed": seed, "epochs": 100, "comparison": False, "audit": False},
         "test": {"images": 10_000, "accuracy": accuracy, "tta_accuracy": accuracy + 0.002},
-        "tta": {"combination": "flip"}, "environment": {"device": "cpu", "threads": 2, "precision": "bf16"},
-        "train": {"epochs": 100, "seconds": 3725.0, "tflop": 8142.0, "joules": 41_234.0, "stale": []}, **changed,
-    }  # fmt: skip
+        "tta": {"combination": "flip"},
+        "environment": {"device": "cpu", "threads": 2, "precision": "bf16"},
+        "train": {
+            "epochs": 100,
+            "seconds": 3725.0,
+            "tflop": 8142.0,
+            "joules": 41_234.0,
+            "stale": [],
+        },
+        **changed,
+    }
 
 
 @pytest.fixture
@@ -72,7 +85,10 @@ def test_a_run_here_goes_before_the_released_one(results):
     write(results, "best", metrics(0.97))
     write(results, "as_run", OTHER["quick"])  # hides no full run
     found = anchors.runs()
-    assert {name: one["test"]["accuracy"] for name, one in found.items()} == {"best": 0.97, "as_run": 0.94}
+    assert {name: one["test"]["accuracy"] for name, one in found.items()} == {
+        "best": 0.97,
+        "as_run": 0.94,
+    }
     assert set(anchors.runs("released/*")) == {"best", "as_run"}
 
 
@@ -98,7 +114,9 @@ def test_seeds_of_a_run_are_one_result():
 def test_a_name_alone_makes_no_seed():
     other = metrics(0.95, 3)
     other["settings"]["epochs"] = 50
-    found = anchors.ours({"best": metrics(0.96), "best-seed3": other, "best-epochs5-seed3": metrics(0.90, 3)})
+    found = anchors.ours(
+        {"best": metrics(0.96), "best-seed3": other, "best-epochs5-seed3": metrics(0.90, 3)}
+    )
     assert [one.name for one in found] == ["best", "best-seed3", "best-epochs5"]
 
 
@@ -114,10 +132,15 @@ def test_our_row_by_hand():
     low, high = wilson(ACCURACY)
     assert one.interval == pytest.approx((low, high), abs=1e-7)
     assert cells(one) == {
-        "network": "as_written", "parameters": "4,754,218", "MMAC": "271", "epochs": "100",
-        "test accuracy": f"95.12% ({low:.2%} to {high:.2%}); averaged views 95.32%", "training PFLOP": "8.14",
-        "time, energy": "1:02:05, CPU, 2 threads, bf16, energy 41.2 kJ", "reported by": "measured here",
-    }  # fmt: skip
+        "network": "as_written",
+        "parameters": "4,754,218",
+        "MMAC": "271",
+        "epochs": "100",
+        "test accuracy": f"95.12% ({low:.2%} to {high:.2%}); averaged views 95.32%",
+        "training PFLOP": "8.14",
+        "time, energy": "1:02:05, CPU, 2 threads, bf16, energy 41.2 kJ",
+        "reported by": "measured here",
+    }
 
 
 def test_several_seeds_give_their_deviation_and_energy_needs_all_of_them():
@@ -131,7 +154,10 @@ def test_several_seeds_give_their_deviation_and_energy_needs_all_of_them():
 
 
 def test_seeds_of_other_machines_have_a_time_of_their_own():
-    slow = [metrics(0.95, seed, environment={"device": "cpu", "threads": 2, "precision": "fp32"}) for seed in (3, 4)]
+    slow = [
+        metrics(0.95, seed, environment={"device": "cpu", "threads": 2, "precision": "fp32"})
+        for seed in (3, 4)
+    ]
     for metric, seconds in zip(slow, (7200.0, 7210.0), strict=True):
         metric["train"] |= {"seconds": seconds}
     (one,) = anchors.ours({"best": metrics(), "best-seed3": slow[0], "best-seed4": slow[1]})
@@ -162,10 +188,15 @@ def test_the_reference_and_an_anchor_by_hand():
     rows = {one.name: cells(one) for one in anchors.others()}
     assert rows["the reference"]["training PFLOP"] == "16.3, computed"
     assert rows["airbench95"] == {
-        "network": "airbench95", "parameters": "4.6M", "MMAC": "302", "epochs": "15",
-        "test accuracy": "95.01%, 200 runs", "training PFLOP": "1.39", "time, energy": "10.4 s, A100",
+        "network": "airbench95",
+        "parameters": "4.6M",
+        "MMAC": "302",
+        "epochs": "15",
+        "test accuracy": "95.01%, 200 runs",
+        "training PFLOP": "1.39",
+        "time, energy": "10.4 s, A100",
         "reported by": "KellerJordan cifar10-airbench",
-    }  # fmt: skip
+    }
 
 
 def test_the_note_says_that_others_were_not_measured_here():
@@ -179,15 +210,19 @@ def test_the_note_says_that_others_were_not_measured_here():
 
 
 def fixed(name, accuracies, parameters, pflop):
-    return Result(name, parameters, 271, 100, accuracies, len(accuracies), pflop, ((100.0, "CPU, 2 threads"),))
+    return Result(
+        name, parameters, 271, 100, accuracies, len(accuracies), pflop, ((100.0, "CPU, 2 threads"),)
+    )
 
 
 @pytest.fixture(scope="module")
 def shown():
     mine = [
-        fixed("best", (0.9688, 0.9671, 0.9693), 4_697_162, 71.9), fixed("as_written", (0.9532,), COUNT, 8.14),
-        fixed("as_run", (0.9472,), COUNT, 16.3), fixed("cpu", (0.9322,), 1_970_000, 0.283),
-    ]  # fmt: skip
+        fixed("best", (0.9688, 0.9671, 0.9693), 4_697_162, 71.9),
+        fixed("as_written", (0.9532,), COUNT, 8.14),
+        fixed("as_run", (0.9472,), COUNT, 16.3),
+        fixed("cpu", (0.9322,), 1_970_000, 0.283),
+    ]
     return mine + anchors.others()
 
 
@@ -197,7 +232,9 @@ def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
     results = shown[4 - mine :]
     drawn = anchors_plot.draw(results, narrow)
     drawn.draw_without_rendering()  # gives the labels their places
-    for axis, expected in zip(drawn.axes, (len(results), sum(bool(one.pflop) for one in results)), strict=True):
+    for axis, expected in zip(
+        drawn.axes, (len(results), sum(bool(one.pflop) for one in results)), strict=True
+    ):
         labels = [text for text in axis.texts if text.get_gid() == "label"]
         assert len(labels) == expected
         boxes = [mpl.text.Text.get_window_extent(label) for label in labels]
@@ -206,16 +243,24 @@ def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
         assert not any(box.contains(*mark) for box in boxes for mark in marks)
         for number, (label, box) in enumerate(zip(labels, boxes, strict=True)):
             gaps = [np.hypot(*(mark - np.clip(mark, box.min, box.max))) for mark in marks]
-            assert label.arrow_patch or gaps[number] == min(gaps), f"{label.get_text()} is nearer to another mark"
+            assert label.arrow_patch or gaps[number] == min(gaps), (
+                f"{label.get_text()} is nearer to another mark"
+            )
 
 
 def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
     anchors_plot.save(shown, tmp_path / "anchors")
     for path in (tmp_path / "anchors.svg", tmp_path / "anchors-narrow.svg"):
-        page = BeautifulSoup(path.read_text().split("?>", 1)[1], "html.parser")  # no XML parser is installed
+        # No XML parser is installed.
+        page = BeautifulSoup(path.read_text().split("?>", 1)[1], "html.parser")
         texts = [text.get_text(strip=True) for text in page.find_all("text")]
         assert {anchors_plot.label(one, shown) for one in shown} <= set(texts)
-        assert {anchors_plot.HERE, anchors_plot.REPORTED, anchors_plot.OVER, anchors_plot.REBUILT} <= set(texts)
+        assert {
+            anchors_plot.HERE,
+            anchors_plot.REPORTED,
+            anchors_plot.OVER,
+            anchors_plot.REBUILT,
+        } <= set(texts)
         assert anchors_plot.alt(shown) in page.find("dc:description").get_text()
         assert path.stat().st_size < 100_000
     before = (tmp_path / "anchors.svg").read_bytes()
@@ -237,7 +282,10 @@ def test_ours_are_filled_and_others_hollow(shown):
     kinds = {one.name: anchors_plot.kind(one) for one in shown}
     assert kinds["best"] == anchors_plot.HERE and kinds["the reference"] == anchors_plot.REBUILT
     assert kinds["airbench96"] == anchors_plot.OVER and kinds["airbench95"] == anchors_plot.REPORTED
-    assert len({(look["marker"], look.get("markerfacecolor")) for look in anchors_plot.LOOKS.values()}) == 4
+    assert (
+        len({(look["marker"], look.get("markerfacecolor")) for look in anchors_plot.LOOKS.values()})
+        == 4
+    )
 
 
 # README and report
@@ -253,7 +301,9 @@ def test_readme_section_is_written(results, monkeypatch):
     text = readme.beside()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows[2].startswith("| **`best`** | 4,754,218 |") and "measured here" in rows[2]
-    assert len(rows) == 3 + len(anchors.others()) and not any("measured here" in row for row in rows[3:])
+    assert len(rows) == 3 + len(anchors.others()) and not any(
+        "measured here" in row for row in rows[3:]
+    )
     assert "quick" not in text and anchors.NONE_YET not in text
     named = re.findall(r'(?:src|srcset)="([^"]+)"', text)
     assert named == ["docs/anchors-narrow.svg", "docs/anchors.svg"]
@@ -281,10 +331,24 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
     """Hand-written numbers; a study judged on the test set serves no choice and is left out."""
     monkeypatch.setattr(paths, "ROOT", results)
     monkeypatch.setattr(readme.params, "purpose", lambda run: "a coin for each mirroring")
-    shared = {"seeds": 1, "sd": None, "low": 0.895, "high": 0.912, "interval": "Wilson", "test": "McNemar"}
+    shared = {
+        "seeds": 1,
+        "sd": None,
+        "low": 0.895,
+        "high": 0.912,
+        "interval": "Wilson",
+        "test": "McNemar",
+    }
     summary = [
         {"run": "best", "accuracy": 0.9032, "base": "", "difference": None, "p": None, **shared},
-        {"run": "best_b", "accuracy": 0.9132, "base": "best", "difference": 1.0, "p": 0.0004, **shared},
+        {
+            "run": "best_b",
+            "accuracy": 0.9132,
+            "base": "best",
+            "difference": 1.0,
+            "p": 0.0004,
+            **shared,
+        },
         {
             "run": "best_a",
             "accuracy": 0.8982,
@@ -307,12 +371,15 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
     for name, told in (("x", plan), ("y", {**plan, "judged_on": "test", "title": "No choice"})):
         folder = results / "released" / "studies" / name
         folder.mkdir(parents=True)
-        (folder / "study.json").write_text(json.dumps({"plan": told, "jobs": [], "summary": summary}))
+        (folder / "study.json").write_text(
+            json.dumps({"plan": told, "jobs": [], "summary": summary})
+        )
     text = readme.ingredients()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert lines[2] == "| **`best`** | 90.32% (89.50% to 91.20%) |  |"
     assert lines[3] == (
-        "| `best_a`: a coin for each mirroring | 89.82% (89.50% to 91.20%) | −0.50 (−1.20 to +0.20, p = 0.25) |"
+        "| `best_a`: a coin for each mirroring | 89.82% (89.50% to 91.20%) | −0.50 (−1.20 to "
+        "+0.20, p = 0.25) |"
     )
     assert lines[4].endswith("| 91.32% (89.50% to 91.20%) | +1.00 (p < 0.001) |")
     assert "A screening" in text and "10% of the epochs" in text and "No choice" not in text
@@ -320,4 +387,6 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
 
 def test_committed_readme_has_the_screenings():
     page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    assert page.split(readme.TRIED_BEGIN)[1].split(readme.TRIED_END)[0].strip() == readme.ingredients()
+    assert (
+        page.split(readme.TRIED_BEGIN)[1].split(readme.TRIED_END)[0].strip() == readme.ingredients()
+    )

@@ -1,4 +1,4 @@
-"""Every augmentation against torchvision's functional form, image by image; CutMix against areas counted by hand."""
+"""Augmentations against torchvision's functional form by image; CutMix against areas by hand."""
 
 import math
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def random_images(count=8, size=32, dtype=torch.float32, seed=100):
 
 
 def near(share, probability, count):
-    """Whether a share of `count` draws agrees with the probability: within four standard deviations."""
+    """Whether a share of `count` draws fits the probability: within four standard deviations."""
     return abs(share - probability) <= 4 * math.sqrt(probability * (1 - probability) / count)
 
 
@@ -106,7 +106,9 @@ def test_padding(padding, dtype):
 def test_crop_at_given_offsets():
     images = random_images(5, size=40)
     top, left = torch.tensor([0, 8, 3, 5, 8]), torch.tensor([0, 8, 7, 2, 0])
-    expected = [TF.crop(one, int(t), int(c), 32, 32) for one, t, c in zip(images, top, left, strict=True)]
+    expected = [
+        TF.crop(one, int(t), int(c), 32, 32) for one, t, c in zip(images, top, left, strict=True)
+    ]
     assert torch.equal(augment.crop(images, top, left, 32), torch.stack(expected))
 
 
@@ -117,7 +119,12 @@ def test_random_crop_is_a_window_of_the_padded_image_at_uniform_offsets(mode, pa
     result = augment.random_crop(images, padding, generator(3), mode)
     side, offsets = 2 * padding + 1, []
     for one, whole in zip(result, padded, strict=True):
-        places = [(t, c) for t in range(side) for c in range(side) if torch.equal(one, TF.crop(whole, t, c, 8, 8))]
+        places = [
+            (t, c)
+            for t in range(side)
+            for c in range(side)
+            if torch.equal(one, TF.crop(whole, t, c, 8, 8))
+        ]
         assert len(places) == 1
         offsets += places
     for axis in (0, 1):
@@ -135,11 +142,15 @@ def test_random_crop_without_padding_is_a_copy():
 # Flips
 
 
-@pytest.mark.parametrize(("flip", "reference"), [(augment.random_horizontal_flip, TF.hflip),
-                                                 (augment.random_vertical_flip, TF.vflip)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flip", "reference"),
+    [(augment.random_horizontal_flip, TF.hflip), (augment.random_vertical_flip, TF.vflip)],
+)
 def test_flips(flip, reference):
     images = random_images(400, size=4)
-    assert torch.equal(flip(images, 1.0, generator()), torch.stack([reference(one) for one in images]))
+    assert torch.equal(
+        flip(images, 1.0, generator()), torch.stack([reference(one) for one in images])
+    )
     assert torch.equal(flip(images, 0.0, generator()), images)
     result = flip(images, 0.3, generator())
     flipped = [torch.equal(mine, reference(one)) for mine, one in zip(result, images, strict=True)]
@@ -155,7 +166,10 @@ def test_flips(flip, reference):
 def test_blur_with_each_images_own_sigma(kernel_size):
     images = random_images(6)
     sigma = torch.tensor([0.1, 0.35, 0.8, 1.0, 1.5, 10.0])
-    expected = [TF.gaussian_blur(one, kernel_size, float(own)) for one, own in zip(images, sigma, strict=True)]
+    expected = [
+        TF.gaussian_blur(one, kernel_size, float(own))
+        for one, own in zip(images, sigma, strict=True)
+    ]
     result = augment.gaussian_blur(images, sigma, kernel_size)
     torch.testing.assert_close(result, torch.stack(expected), rtol=1e-5, atol=1e-6)
     assert not torch.allclose(result[2:], images[2:], atol=1e-2)
@@ -172,7 +186,9 @@ def test_random_blur_draws_sigma_uniformly_and_blurs_with_it():
     count, low, high = 1500, 0.5, 1.5
     images = random_images(count, size=7, dtype=torch.float64)
     images[:, 0] = 0
-    images[:, 0, 3, 3] = 1.0  # an impulse: its centre becomes the square of the kernel's middle weight
+    images[:, 0, 3, 3] = (
+        1.0  # an impulse: its centre becomes the square of the kernel's middle weight
+    )
     result = augment.random_gaussian_blur(images, 0.6, (low, high), 3, generator(4))
     middle = result[:, 0, 3, 3].sqrt().numpy()
     blurred = middle < 1
@@ -183,21 +199,28 @@ def test_random_blur_draws_sigma_uniformly_and_blurs_with_it():
     assert sigma.min() > low - 1e-4 and sigma.max() < high + 1e-4
     assert stats.kstest(sigma, stats.uniform(low, high - low).cdf).pvalue > 1e-3
     for place, own in list(zip(np.flatnonzero(blurred), sigma, strict=True))[:50]:
-        torch.testing.assert_close(result[place], TF.gaussian_blur(images[place], 3, float(own)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            result[place], TF.gaussian_blur(images[place], 3, float(own)), rtol=1e-4, atol=1e-5
+        )
 
 
 # Random erasing
 
 
 def rectangles(result, images):
-    """Return (image, top, left, height, width) of each changed region, asserted to be full rectangles."""
+    """Return (image, top, left, height, width) of each changed region, all full rectangles."""
     changed = (result != images).all(1)
     assert torch.equal(changed, (result != images).any(1))  # all channels alike
     found = []
     for number, mask in enumerate(changed):
         if mask.any():
             rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
-            top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+            top, bottom, left, right = (
+                int(rows[0]),
+                int(rows[-1]) + 1,
+                int(columns[0]),
+                int(columns[-1]) + 1,
+            )
             assert mask[top:bottom, left:right].all()
             found.append((number, top, left, bottom - top, right - left))
     return np.array(found)
@@ -233,33 +256,40 @@ def test_share_of_erased_images(probability):
 
 
 def test_erasing_draws_as_torchvisions_does():
-    """With large areas many draws do not fit: the rule `h < H and w < W` and the ten tries show in the sizes."""
+    """Large areas often do not fit: the rule `h < H and w < W` and ten tries show in the sizes."""
     scale, ratio, count = (0.02, 1.0), (0.3, 3.3), 2500
     images = torch.ones(count, 1, 32, 32)
     mine = rectangles(augment.random_erasing(images, 1.0, scale, generator(8), ratio), images)
     torch.manual_seed(9)
     drawn = [RandomErasing.get_params(images[0], scale, ratio, [0.0]) for _ in range(count)]
-    theirs = np.array([one[:4] for one in drawn if one[4].shape[-1] != 32 or one[4].shape[-2] != 32])
+    theirs = np.array(
+        [one[:4] for one in drawn if one[4].shape[-1] != 32 or one[4].shape[-2] != 32]
+    )
     theirs = np.array([(top, left, h, w) for top, left, h, w in theirs if h < 32 and w < 32])
-    assert abs(len(mine) - len(theirs)) <= 4 * math.sqrt(count) * 0.05 + 5  # a draw of ten hardly ever fails
+    # A draw of ten hardly ever fails.
+    assert abs(len(mine) - len(theirs)) <= 4 * math.sqrt(count) * 0.05 + 5
     for column in range(4):
         assert stats.ks_2samp(mine[:, column + 1], theirs[:, column]).pvalue > 1e-3
     areas = (mine[:, 3] * mine[:, 4], theirs[:, 2] * theirs[:, 3])
     assert stats.ks_2samp(*areas).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("scale", "ratio", "erased"), [
-    ((1.0, 1.0), (1.0, 1.0), False),  # 32 x 32 does not fit strictly
-    ((0.9385, 0.9385), (1.0, 1.0), True),  # 31 x 31 does
-    ((0.5, 0.5), (2.0, 2.0), False),  # 32 x 16: too tall
-    ((0.5, 0.5), (0.5, 0.5), False),  # 16 x 32: too wide
-    ((0.46, 0.46), (2.0, 2.0), True),  # 31 x 15
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scale", "ratio", "erased"),
+    [
+        ((1.0, 1.0), (1.0, 1.0), False),  # 32 x 32 does not fit strictly
+        ((0.9385, 0.9385), (1.0, 1.0), True),  # 31 x 31 does
+        ((0.5, 0.5), (2.0, 2.0), False),  # 32 x 16: too tall
+        ((0.5, 0.5), (0.5, 0.5), False),  # 16 x 32: too wide
+        ((0.46, 0.46), (2.0, 2.0), True),  # 31 x 15
+    ],
+)
 def test_rectangles_must_fit_strictly_inside(scale, ratio, erased):
     images = torch.ones(20, 1, 32, 32)
     result = augment.random_erasing(images, 1.0, scale, generator(), ratio)
     theirs = [RandomErasing.get_params(images[0], scale, ratio, [0.0]) for _ in range(20)]
-    assert all((one[2:4] != (32, 32)) == erased for one in theirs)  # get_params gives the whole image where none fits
+    # Get_params gives the whole image where none fits.
+    assert all((one[2:4] != (32, 32)) == erased for one in theirs)
     assert [(result[i] != images[i]).any().item() for i in range(20)] == [erased] * 20
 
 
@@ -277,7 +307,8 @@ def test_cutmix_labels_are_the_areas_counted_in_the_pixels():
     own_box = 0
     for i in range(400):
         own = (mixed[i] == images[i]).all(0)
-        other = (mixed[i] == images[partners[i]]).all(0)  # labels are numbers of images: the label names the partner
+        # Labels are numbers of images: the label names the partner.
+        other = (mixed[i] == images[partners[i]]).all(0)
         assert (own | other).all()
         if partners[i] == labels[i]:
             own_box += 1
@@ -286,7 +317,8 @@ def test_cutmix_labels_are_the_areas_counted_in_the_pixels():
         assert lam[i].item() == pytest.approx(int(own.sum()) / 1024, abs=1e-6)
         assert 1 - lam[i].item() == pytest.approx(int(other.sum()) / 1024, abs=1e-6)
     assert own_box < 10
-    assert torch.equal(partners.sort().values, labels)  # a permutation: each image is a partner once
+    # A permutation: each image is a partner once.
+    assert torch.equal(partners.sort().values, labels)
 
 
 def test_cutmix_boxes_are_squares_clipped_at_the_border():
@@ -298,15 +330,20 @@ def test_cutmix_boxes_are_squares_clipped_at_the_border():
     inside = (top > 0) & (left > 0) & (bottom < 32) & (right < 32)
     assert inside.sum() > 100 and (~inside).sum() > 300
     assert (height[inside] == width[inside]).all() and (height[inside] % 2 == 0).all()
-    vertical = ((top == 0) | (bottom == 32)) & (left > 0) & (right < 32)  # hang over above or below only
+    # Hang over above or below only.
+    vertical = ((top == 0) | (bottom == 32)) & (left > 0) & (right < 32)
     assert vertical.sum() > 20
-    assert (height[vertical] <= width[vertical]).all() and (height[vertical] < width[vertical]).any()
+    assert (height[vertical] <= width[vertical]).all() and (
+        height[vertical] < width[vertical]
+    ).any()
     assert top.min() == left.min() == 0 and bottom.max() == right.max() == 32
 
 
-@pytest.mark.parametrize(("lam", "side"), [(0.0, 32), (0.75, 16), (0.4375, 24), (0.99, 2), (1.0, 0)])
+@pytest.mark.parametrize(
+    ("lam", "side"), [(0.0, 32), (0.75, 16), (0.4375, 24), (0.99, 2), (1.0, 0)]
+)
 def test_cutmix_box_of_a_given_lambda(monkeypatch, lam, side):
-    """Side sqrt(1 - lambda) W by the paper; clipped at the border around a uniform centre, worked out by hand."""
+    """Side sqrt(1 - lambda) W by the paper; clipped around a uniform centre, by hand."""
     monkeypatch.setattr(augment, "random_beta", lambda count, *_: torch.full((count,), lam))
     images, labels, mixed, partners, kept = mixed_batch(3000, probability=1.0, size=32)
     different = partners != labels
@@ -368,9 +405,15 @@ def test_cutmix_lambda_is_distributed_as_torchvisions():
     assert stats.ks_2samp(lam.numpy(), np.array(drawn)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("alpha", "expected"), [
-    (1.0, stats.uniform(0, 1)), (0.2, stats.beta(0.2, 0.2)), (0.5, stats.beta(0.5, 0.5)), (4.0, stats.beta(4, 4)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("alpha", "expected"),
+    [
+        (1.0, stats.uniform(0, 1)),
+        (0.2, stats.beta(0.2, 0.2)),
+        (0.5, stats.beta(0.5, 0.5)),
+        (4.0, stats.beta(4, 4)),
+    ],
+)
 def test_lambda_before_clipping_is_beta(alpha, expected):
     drawn = augment.random_beta(5000, alpha, torch.device("cpu"), generator(5)).double().numpy()
     assert drawn.min() >= 0 and drawn.max() <= 1
@@ -381,12 +424,14 @@ def test_lambda_before_clipping_is_beta(alpha, expected):
 
 @pytest.mark.parametrize("alpha", [0.01, 0.03])
 def test_lambda_of_a_very_small_alpha(alpha):
-    """lib.settings allows alpha from 0.01: nearly all mass is then at 0 and 1, hardly any in between."""
+    """lib.settings allows alpha from 0.01: nearly all mass is at 0 and 1, hardly any between."""
     drawn = augment.random_beta(5000, alpha, torch.device("cpu"), generator(5)).double()
     between = ((drawn > 0.01) & (drawn < 0.99)).double().mean().item()
     expected = stats.beta(alpha, alpha).cdf(0.99) - stats.beta(alpha, alpha).cdf(0.01)
     assert torch.isfinite(drawn).all()
-    assert near(between, expected, 5000), f"{between:.3f} of the draws lie in 0.01..0.99, expected {expected:.3f}"
+    assert near(between, expected, 5000), (
+        f"{between:.3f} of the draws lie in 0.01..0.99, expected {expected:.3f}"
+    )
 
 
 # Mixup
@@ -415,28 +460,44 @@ def raw(count=6):
 
 
 def normalised(pixels):
-    return torch.stack([TF.normalize(one.float() / 255, STATISTICS.mean, STATISTICS.std) for one in pixels])
+    return torch.stack(
+        [TF.normalize(one.float() / 255, STATISTICS.mean, STATISTICS.std) for one in pixels]
+    )
 
 
 def test_train_batch_with_everything_off_is_plain_normalisation():
     pixels, labels = raw()
     before = pixels.clone()
-    images, partners, lam = augment.train_batch(pixels, labels, Train(**OFF), STATISTICS, generator())
+    images, partners, lam = augment.train_batch(
+        pixels, labels, Train(**OFF), STATISTICS, generator()
+    )
     assert images.dtype == torch.float32 and torch.equal(pixels, before)
     torch.testing.assert_close(images, normalised(pixels), rtol=1e-6, atol=1e-6)
     assert torch.equal(partners, labels) and torch.equal(lam, torch.ones(6))
 
 
-@pytest.mark.parametrize(("changes", "expected"), [
-    ({"horizontal_flip": 1.0}, lambda pixels: normalised(TF.hflip(pixels))),
-    ({"vertical_flip": 1.0}, lambda pixels: normalised(TF.vflip(pixels))),
-    ({"horizontal_flip": 1.0, "vertical_flip": 1.0}, lambda pixels: normalised(TF.rotate(pixels, 180))),
-    ({"blur": 1.0, "blur_sigma": (0.8, 0.8), "blur_kernel": 5},
-     lambda pixels: TF.normalize(TF.gaussian_blur(pixels.float() / 255, 5, 0.8), STATISTICS.mean, STATISTICS.std)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"horizontal_flip": 1.0}, lambda pixels: normalised(TF.hflip(pixels))),
+        ({"vertical_flip": 1.0}, lambda pixels: normalised(TF.vflip(pixels))),
+        (
+            {"horizontal_flip": 1.0, "vertical_flip": 1.0},
+            lambda pixels: normalised(TF.rotate(pixels, 180)),
+        ),
+        (
+            {"blur": 1.0, "blur_sigma": (0.8, 0.8), "blur_kernel": 5},
+            lambda pixels: TF.normalize(
+                TF.gaussian_blur(pixels.float() / 255, 5, 0.8), STATISTICS.mean, STATISTICS.std
+            ),
+        ),
+    ],
+)
 def test_train_batch_with_one_thing_on(changes, expected):
     pixels, labels = raw()
-    images, _, lam = augment.train_batch(pixels, labels, Train(**OFF | changes), STATISTICS, generator())
+    images, _, lam = augment.train_batch(
+        pixels, labels, Train(**OFF | changes), STATISTICS, generator()
+    )
     torch.testing.assert_close(images, expected(pixels), rtol=1e-5, atol=1e-5)
     assert (lam == 1).all()
 
@@ -447,7 +508,9 @@ def test_train_batch_crops_before_it_normalises(mode):
     recipe = Train(**OFF | {"crop_padding": 4, "crop_mode": mode})
     images, _, _ = augment.train_batch(pixels, labels, recipe, STATISTICS, generator())
     padded = F.pad(pixels.float(), [4] * 4, mode="constant" if mode == "zero" else mode)
-    for mine, whole in zip(images, normalised(padded), strict=True):  # padding is black, not the mean
+    for mine, whole in zip(
+        images, normalised(padded), strict=True
+    ):  # padding is black, not the mean
         windows = [TF.crop(whole, top, left, 32, 32) for top in range(9) for left in range(9)]
         assert sum(torch.allclose(mine, one, atol=1e-5) for one in windows) == 1
 
@@ -464,7 +527,9 @@ def test_train_batch_erases_to_the_mean_colour():
 def test_train_batch_mixes_with_cutmix():
     pixels, labels = raw(60)
     labels = torch.arange(60)
-    images, partners, lam = augment.train_batch(pixels, labels, Train(**OFF | {"cutmix": 1.0}), STATISTICS, generator())
+    images, partners, lam = augment.train_batch(
+        pixels, labels, Train(**OFF | {"cutmix": 1.0}), STATISTICS, generator()
+    )
     plain = normalised(pixels)
     for i in range(60):
         if partners[i] != i:
@@ -475,22 +540,33 @@ def test_train_batch_mixes_with_cutmix():
 
 
 def test_train_batch_needs_no_more_than_the_fields_it_names():
-    recipe = SimpleNamespace(crop_padding=0, crop_mode="zero", horizontal_flip=0.0, vertical_flip=0.0, blur=0.0,
-                             trivial_augment=0.0, erasing=0.0, cutmix=0.0, mixup=0.0)  # fmt: skip
+    recipe = SimpleNamespace(
+        crop_padding=0,
+        crop_mode="zero",
+        horizontal_flip=0.0,
+        vertical_flip=0.0,
+        blur=0.0,
+        trivial_augment=0.0,
+        erasing=0.0,
+        cutmix=0.0,
+        mixup=0.0,
+    )
     pixels, labels = raw(2)
     images, _, _ = augment.train_batch(pixels, labels, recipe, STATISTICS, generator())
     torch.testing.assert_close(images, normalised(pixels), rtol=1e-6, atol=1e-6)
 
 
 def test_mix_pastes_a_share_blends_a_share_and_leaves_the_rest():
-    """Of images of one value each, a pasted one holds two values, a blended one a single value between."""
+    """Of images of one value each, a pasted one holds two, a blended one a single value between."""
     count = 6000
     values = torch.arange(count, dtype=torch.float64)
     images = values[:, None, None, None].expand(count, 1, 8, 8).contiguous()
     recipe = SimpleNamespace(cutmix=0.3, cutmix_alpha=1.0, mixup=0.2, mixup_alpha=1.0)
     mixed, partners, lam = augment.mix(images, values.long(), recipe, generator())
     flat = mixed.flatten(1)
-    torch.testing.assert_close(flat.mean(1), lam * values + (1 - lam) * partners, rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(
+        flat.mean(1), lam * values + (1 - lam) * partners, rtol=1e-5, atol=1e-2
+    )
     same = flat == flat[:, :1]
     own = (flat == values[:, None]).all(1)
     pasted, blended = ~same.all(1), same.all(1) & ~own
@@ -508,7 +584,9 @@ def test_mix_with_one_of_them_is_that_one(cutmix, mixup):
     recipe = SimpleNamespace(cutmix=cutmix, cutmix_alpha=1.0, mixup=mixup, mixup_alpha=1.0)
     alone = augment.cutmix if cutmix else augment.mixup
     for ours, theirs in zip(
-        augment.mix(images, labels, recipe, generator(5)), alone(images, labels, 1.0, 1.0, generator(5)), strict=True
+        augment.mix(images, labels, recipe, generator(5)),
+        alone(images, labels, 1.0, 1.0, generator(5)),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
 
@@ -516,15 +594,21 @@ def test_mix_with_one_of_them_is_that_one(cutmix, mixup):
 def test_train_batch_mirrors_what_it_is_told():
     pixels, labels = raw(4)
     mirrored = torch.tensor([True, False, False, True])
-    images, _, _ = augment.train_batch(pixels, labels, Train(**OFF), STATISTICS, generator(), mirrored=mirrored)
-    expected = torch.stack([image.flip(2) if turn else image for image, turn in zip(pixels, mirrored, strict=True)])
+    images, _, _ = augment.train_batch(
+        pixels, labels, Train(**OFF), STATISTICS, generator(), mirrored=mirrored
+    )
+    expected = torch.stack(
+        [image.flip(2) if turn else image for image, turn in zip(pixels, mirrored, strict=True)]
+    )
     torch.testing.assert_close(images, normalised(expected), rtol=1e-6, atol=1e-6)
 
 
 def test_train_batch_applies_trivial_augment_to_the_cropped_and_mirrored_pixels():
     pixels, labels = raw(50)
     recipe = Train(**OFF | {"trivial_augment": 1.0})
-    images, _, _ = augment.train_batch(pixels, labels, recipe, STATISTICS, generator(), generator(9))
+    images, _, _ = augment.train_batch(
+        pixels, labels, recipe, STATISTICS, generator(), generator(9)
+    )
     expected = trivial.trivial_augment(pixels, 1.0, generator(9))
     torch.testing.assert_close(images, normalised(expected), rtol=1e-6, atol=1e-6)
     assert not torch.equal(expected, pixels)

@@ -47,7 +47,9 @@ def test_batch_norm_statistics_are_averaged_and_counters_copied():
     before = ours.model[1].running_mean.clone()
     change(model, 1)
     ours.update(model)
-    torch.testing.assert_close(ours.model[1].running_mean, 0.75 * before + 0.25 * model[1].running_mean)
+    torch.testing.assert_close(
+        ours.model[1].running_mean, 0.75 * before + 0.25 * model[1].running_mean
+    )
     assert ours.model[1].num_batches_tracked.item() == model[1].num_batches_tracked.item() == 1
 
 
@@ -69,10 +71,15 @@ def test_average_leaves_the_network_alone_and_is_restored_exactly():
     before = copy.deepcopy(model.state_dict())
     ours.update(model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert not any(parameter.requires_grad for parameter in ours.model.parameters()) and not ours.model.training
+    assert (
+        not any(parameter.requires_grad for parameter in ours.model.parameters())
+        and not ours.model.training
+    )
     restored = Average(network(), 0.99)
     restored.load_state_dict(copy.deepcopy(ours.state_dict()))
     change(model, 4)
     ours.update(model), restored.update(model)
-    for mine, other in zip(ours.model.state_dict().values(), restored.model.state_dict().values(), strict=True):
+    for mine, other in zip(
+        ours.model.state_dict().values(), restored.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(mine, other)

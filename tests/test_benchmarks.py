@@ -1,4 +1,4 @@
-"""The benchmarks: the baseline computes what the reference did, the arithmetic on made-up times, a rehearsal.
+"""The benchmarks: the baseline against the reference, arithmetic on made-up times, a rehearsal.
 
 Nothing here is judged by the clock.
 """
@@ -14,7 +14,18 @@ import torch
 from conftest import Bundle
 from PIL import Image
 
-from benchmarks import baseline, cluster, limits, machine, plan, prediction, readme, run, table, timing
+from benchmarks import (
+    baseline,
+    cluster,
+    limits,
+    machine,
+    plan,
+    prediction,
+    readme,
+    run,
+    table,
+    timing,
+)
 from lib import predict
 from lib.anchors import Result
 from lib.data import CIFAR10_STATISTICS, Dataset, Images, normalise
@@ -54,12 +65,16 @@ def test_a_training_image_by_hand(monkeypatch):
     monkeypatch.setattr(random, "random", lambda: 0.99)  # no blur
     transform = baseline.train_transform(CIFAR10_STATISTICS)
     white = Image.new("RGB", (32, 32), "white")
-    mean, std = (torch.tensor(part)[:, None, None] for part in (CIFAR10_STATISTICS.mean, CIFAR10_STATISTICS.std))
+    mean, std = (
+        torch.tensor(part)[:, None, None]
+        for part in (CIFAR10_STATISTICS.mean, CIFAR10_STATISTICS.std)
+    )
     for _draw in range(20):
         found = transform(white)
         assert found.shape == (3, 32, 32) and found.dtype == torch.float32
         levels = found * std + mean
-        torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-6)  # black padding, white image
+        # Black padding, white image.
+        torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-6)
         assert levels[:, 2:-2, 2:-2].min() > 0.99  # at most two rows and columns of padding: 36x36
 
 
@@ -68,7 +83,9 @@ def test_flips_as_often_as_the_report_says(monkeypatch):
     torch.manual_seed(0)
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:16, :16] = 255  # upper left
-    found = torch.stack([baseline.train_transform(CIFAR10_STATISTICS)(Image.fromarray(pixels)) for _ in range(1000)])
+    found = torch.stack(
+        [baseline.train_transform(CIFAR10_STATISTICS)(Image.fromarray(pixels)) for _ in range(1000)]
+    )
     left = found[:, 0, :, 4:12].mean((1, 2)) > found[:, 0, :, 20:28].mean((1, 2))
     top = found[:, 0, 4:12].mean((1, 2)) > found[:, 0, 20:28].mean((1, 2))
     assert left.float().mean().item() == pytest.approx(0.5, abs=0.05)
@@ -89,11 +106,17 @@ def test_cutmix_mixes_labels_by_the_area_it_pasted():
     labels = torch.arange(8)
     images = labels[:, None, None, None].float().expand(8, 3, 32, 32)
     for seed in range(20):
-        mixed, partners, lam = baseline.cutmix(images, labels, np.random.default_rng(seed), probability=1.0)
+        mixed, partners, lam = baseline.cutmix(
+            images, labels, np.random.default_rng(seed), probability=1.0
+        )
         pasted = mixed != images
         others = partners != labels
-        assert torch.equal(mixed[pasted], partners[:, None, None, None].float().expand_as(mixed)[pasted])
-        assert pasted[others].float().mean((1, 2, 3)).tolist() == pytest.approx([1 - lam] * int(others.sum()))
+        assert torch.equal(
+            mixed[pasted], partners[:, None, None, None].float().expand_as(mixed)[pasted]
+        )
+        assert pasted[others].float().mean((1, 2, 3)).tolist() == pytest.approx(
+            [1 - lam] * int(others.sum())
+        )
     same, partners, lam = baseline.cutmix(images, labels, np.random.default_rng(0), probability=0.0)
     assert same is images and partners is labels and lam == 1.0
 
@@ -102,13 +125,24 @@ def test_five_views_equal_ours(images):
     shown, names = prediction.pictures(images.pixels), predict.COMBINATIONS[plan.VIEWS]
     for name, view in zip(names, baseline.views(CIFAR10_STATISTICS), strict=True):
         ours = normalise(predict.VIEWS[name](images.pixels.float() / 255), CIFAR10_STATISTICS)
-        torch.testing.assert_close(torch.stack(list(map(view, shown))), ours, rtol=0, atol=2e-5, msg=name)
+        torch.testing.assert_close(
+            torch.stack(list(map(view, shown))), ours, rtol=0, atol=2e-5, msg=name
+        )
 
 
 def test_both_predict_the_same(images, monkeypatch):
     monkeypatch.setattr(predict.compute, "prepare", lambda _settings: torch.device("cpu"))
-    data = Dataset("cifar10", tuple("0123456789"), images, images, images, CIFAR10_STATISTICS, "", images,
-                   CIFAR10_STATISTICS)  # fmt: skip
+    data = Dataset(
+        "cifar10",
+        tuple("0123456789"),
+        images,
+        images,
+        images,
+        CIFAR10_STATISTICS,
+        "",
+        images,
+        CIFAR10_STATISTICS,
+    )
     pair = prediction.Pair(data, quick=True)
     theirs, ours = pair.theirs(prediction.pictures(images.pixels)), pair.ours(images, "fp32")
     assert theirs.std(0).max() > 1e-3  # the images are told apart
@@ -120,7 +154,10 @@ def test_baseline_leaves_the_switches_as_they_were(monkeypatch):
     torch.use_deterministic_algorithms(True)
     try:
         with baseline.switches():
-            assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+            assert (
+                not torch.are_deterministic_algorithms_enabled()
+                and torch.backends.cudnn.deterministic
+            )
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(before)
@@ -134,7 +171,8 @@ def test_a_step_of_the_baseline_is_sgd_by_hand(images):
     rng = np.random.default_rng(0)
     assert np.random.default_rng(0).random() >= 0.5  # this batch is not mixed
     loss, right = baseline.train_step(model.train(), optimiser, inputs, images.labels, rng)
-    change = (before - model.linear.bias) / 0.1 - 5e-4 * before  # the first step has no momentum yet
+    # The first step has no momentum yet.
+    change = (before - model.linear.bias) / 0.1 - 5e-4 * before
     torch.testing.assert_close(change, model.linear.bias.grad, rtol=0, atol=1e-5)
     assert loss > 0 and 0 <= right <= 6
 
@@ -181,7 +219,9 @@ def test_operators_are_grouped_in_words(name, word):
 def test_machine_s_name_says_its_kind():
     told = {"device": "cuda", "device_name": "NVIDIA H200", "precision": "bf16", "threads": 2}
     assert machine.slug(told) == "nvidia-h200"
-    assert machine.slug({**told, "device": "cpu", "cpu_capability": "AVX512"}).startswith("cpu-2-threads-avx512")
+    assert machine.slug({**told, "device": "cpu", "cpu_capability": "AVX512"}).startswith(
+        "cpu-2-threads-avx512"
+    )
 
 
 def test_numbers_in_the_table():
@@ -204,7 +244,9 @@ def test_rehearsal_measures_everything(rehearsed, copy):
     assert found["memory"]["peak"] >= found["memory"]["data"] > found["memory"]["imported"] > 0
     assert all(written.with_suffix(suffix).stat().st_size > 5000 for suffix in (".svg", ".png"))
     text = written.read_text() + written.with_suffix(".svg").read_text()
-    assert str(copy.folder) not in text and str(ROOT) not in text and socket.gethostname() not in text
+    assert (
+        str(copy.folder) not in text and str(ROOT) not in text and socket.gethostname() not in text
+    )
 
 
 @pytest.mark.cifar10
@@ -227,7 +269,11 @@ def test_readme_takes_measurements_and_no_rehearsal(rehearsed, tmp_path, monkeyp
     page.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
     readme.main()
     text = page.read_text()
-    assert text.startswith("before\n<!-- bench") and text.endswith("end -->\nafter\n") and "old" not in text
+    assert (
+        text.startswith("before\n<!-- bench")
+        and text.endswith("end -->\nafter\n")
+        and "old" not in text
+    )
     assert "| Training, ours, images/s |" in text
     assert {path.name for path in kept.iterdir()} == {"made-up.json", "made-up.svg", "made-up.png"}
 
@@ -247,7 +293,7 @@ def test_unknown_option_is_bad_input(capsys):
 
 
 def test_time_of_many_jobs_by_hand():
-    """Ten jobs of 100 s with 20 s beside on four machines are three rounds; a run's machines have a row each."""
+    """Ten jobs of 100 s + 20 s on four machines are three rounds; each machine has a row."""
     assert cluster.duration(10, 4, 100.0, 20.0) == 3 * 120
     times = ((100.0, "CPU, 2 threads, bf16"), (3600.0, "CPU, 2 threads, fp32"))
     found = cluster.rows([Result("cpu", 1_971_362, 118, 10, (0.93, 0.94), 2, 0.354, times)], 20.0)

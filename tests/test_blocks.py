@@ -12,8 +12,18 @@ from lib.settings import Network
 
 IMAGES = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 STYLE = blocks.Style("gelu", norm_scale=False, norm_momentum=0.3)
-FAST = Network(blocks=(1, 1, 1), widths=(64, 256, 256), strides=(2, 2, 2), block="pooled", stem="whitening",
-               activation="gelu", pooling="max", initialisation="dirac", norm_scale=False, logit_scale=0.1)  # fmt: skip
+FAST = Network(
+    blocks=(1, 1, 1),
+    widths=(64, 256, 256),
+    strides=(2, 2, 2),
+    block="pooled",
+    stem="whitening",
+    activation="gelu",
+    pooling="max",
+    initialisation="dirac",
+    norm_scale=False,
+    logit_scale=0.1,
+)
 
 
 def features(channels, size=8):
@@ -25,7 +35,9 @@ def test_preactivation_block(channels, stride):
     block, x = blocks.PreactivationBlock(4, channels, stride, STYLE).train(), features(4)
     active = F.gelu(F.batch_norm(x, None, None, training=True))
     out = F.conv2d(active, block.conv1.weight, stride=stride, padding=1)
-    out = F.conv2d(F.gelu(F.batch_norm(out, None, None, training=True)), block.conv2.weight, padding=1)
+    out = F.conv2d(
+        F.gelu(F.batch_norm(out, None, None, training=True)), block.conv2.weight, padding=1
+    )
     shortcut = x
     if channels != 4 or stride != 1:
         shortcut = F.conv2d(active, block.shortcut.weight, stride=stride)
@@ -47,11 +59,14 @@ def test_the_style_reaches_every_batch_norm():
     norms = [module for module in built.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 6
     assert {norm.momentum for norm in norms} == {FAST.norm_momentum}
-    assert not any(norm.weight.requires_grad for norm in norms) and all(norm.bias.requires_grad for norm in norms)
+    assert not any(norm.weight.requires_grad for norm in norms) and all(
+        norm.bias.requires_grad for norm in norms
+    )
 
 
 def test_whitening_makes_patches_uncorrelated():
-    smooth = F.avg_pool2d(IMAGES, 3, 1, 1) - 0.5  # neighbouring pixels go together, as in photographs
+    # Neighbouring pixels go together, as in photographs.
+    smooth = F.avg_pool2d(IMAGES, 3, 1, 1) - 0.5
     filters = blocks.whitening_filters(smooth, 2, epsilon=0.0)
     found = F.conv2d(smooth, filters[:12]).movedim(1, 0).flatten(1)
     torch.testing.assert_close(found @ found.T / found.shape[1], torch.eye(12), rtol=0, atol=1e-3)
@@ -85,11 +100,18 @@ def test_dirac_convolutions_pass_channels_on():
 
 
 def test_the_logits_are_scaled_and_the_maximum_is_pooled():
-    scaled, plain = (model.build(Network(blocks=(1,), widths=(4,), strides=(1,), pooling="max", logit_scale=scale),
-                                 seed=1).eval() for scale in (0.1, 1.0))  # fmt: skip
+    scaled, plain = (
+        model.build(
+            Network(blocks=(1,), widths=(4,), strides=(1,), pooling="max", logit_scale=scale),
+            seed=1,
+        ).eval()
+        for scale in (0.1, 1.0)
+    )
     torch.testing.assert_close(scaled(IMAGES[:4]), plain(IMAGES[:4]) * 0.1)
     seen = []
-    plain.pool.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    plain.pool.register_forward_hook(
+        lambda module, inputs, output: seen.append((inputs[0], output))
+    )
     plain(IMAGES[:4])
     assert torch.equal(seen[0][1], F.adaptive_max_pool2d(seen[0][0], 1).flatten(1))
 
@@ -104,10 +126,16 @@ def test_the_fast_network_is_that_of_the_paper():
 
 @pytest.mark.parametrize(
     ("block", "stem", "scale", "strides"),
-    [*itertools.product(blocks.BLOCKS, ("convolution", "whitening"), (True, False), [(1, 2), (2, 1)])],
+    [
+        *itertools.product(
+            blocks.BLOCKS, ("convolution", "whitening"), (True, False), [(1, 2), (2, 1)]
+        )
+    ],
 )
 def test_counted_by_hand_and_by_asking(block, stem, scale, strides):
-    network = Network(blocks=(2, 3), widths=(8, 12), strides=strides, block=block, stem=stem, norm_scale=scale)
+    network = Network(
+        blocks=(2, 3), widths=(8, 12), strides=strides, block=block, stem=stem, norm_scale=scale
+    )
     built = model.build(network, classes=7)
     by_hand = model.count_by_hand(network, classes=7)
     assert by_hand["parameters"].iloc[-1] == model.count_parameters(built)

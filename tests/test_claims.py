@@ -1,4 +1,4 @@
-"""The claims: verdicts of now against values worked out by hand, the others against made-up studies; file, page."""
+"""The claims: verdicts against values by hand, others on made-up studies; file, page."""
 
 import copy
 import json
@@ -13,27 +13,39 @@ import yaml
 from lib import claims, claims_page, claims_recipe, claims_stats, paths, record
 from lib.errors import UserError
 
-CONFIRMED, REFUTED, PENDING, OPEN = "confirmed", "refuted", "pending the full run", "not testable here"
+CONFIRMED, REFUTED, PENDING, OPEN = (
+    "confirmed",
+    "refuted",
+    "pending the full run",
+    "not testable here",
+)
 REFERENCE, CLAIMS = record.reference(), claims.read_claims()
 SEEDS = (42, 43, 44)
 RUNS = ("as_written", "no_cutmix", "steps", "wide", "as_run", "audit")
+# fmt: off
 WAITING = {
-    "tta_views", "tta_improves", "blur_equivalent", "phase1_last", "phase1_best", "phase2_last", "selection_bias",
-    "matrix_cells", "cosine_better", "cutmix_helps", "halving_cheap",
-}  # fmt: skip
+    "tta_views", "tta_improves", "blur_equivalent", "phase1_last", "phase1_best", "phase2_last",
+    "selection_bias", "matrix_cells", "cosine_better", "cutmix_helps", "halving_cheap",
+}
+# fmt: on
 
 # id -> verdict and what must be said, every figure worked out by hand from docs/reference.md
+# fmt: off
 NOW = {
-    "parameters_stated": (REFUTED, ["4,754,218", "115,782", "2.4%", "too high"]),  # 4,870,000 - 4,754,218
+    # 4,870,000 - 4,754,218
+    "parameters_stated": (REFUTED, ["4,754,218", "115,782", "2.4%", "too high"]),
     # 27*32 + 18*(4*32^2 + 4*64^2 + 4*128^2 + 3*256^2) + 10*256 = 864 + 5,087,232 + 2,560
     "parameters_formula": (REFUTED, ["5,090,656", "336,438", "90,656 above", "exactly"]),
     "parameters_counted": (CONFIRMED, ["4,754,218", "245,782"]),
-    "reduction": (REFUTED, ["57.5%", "54.4%", "56.4%", "11,173,962", "nearest to the count of 5,090,656"]),
+    "reduction": (REFUTED, ["57.5%", "54.4%", "56.4%", "11,173,962",
+        "nearest to the count of 5,090,656"]),
     "layer_table": (CONFIRMED, ["7 of the 7", "Linear-85", "2,570"]),
     "memory": (CONFIRMED, ["0.01 MB", "10.16 MB", "18.14 MB", "28.31 MB"]),
     # floor 0.5 * 0.9 * 0.5238 = 0.236; 0.0071 / 0.4714 = 1.5%, 0.0571 / 0.4714 = 12.1%
-    "cutmix_used": (REFUTED, ["below 0.24", "0.0071", "0.0571", "1.5%", "12.1%", "0.47 nat", "neither called"]),
-    "one_cosine": (REFUTED, ["0 of 13", "0.099975", "0.009998", "200 epochs"]),  # 0.05 (1 + cos(pi / 100))
+    "cutmix_used": (REFUTED, ["below 0.24", "0.0071", "0.0571", "1.5%", "12.1%", "0.47 nat",
+        "neither called"]),
+    # 0.05 (1 + cos(pi / 100))
+    "one_cosine": (REFUTED, ["0 of 13", "0.099975", "0.009998", "200 epochs"]),
     "printed_rates": (CONFIRMED, ["13 of 13", "0.005 (1 + cos(pi k / 100))"]),
     # 0.2470 / 0.2023 = 1.221, 0.2435 / 0.1994 = 1.221, 0.2616 / 0.2010 = 1.301
     "same_normalisation": (REFUTED, ["22%, 22% and 30%", "0.2010"]),
@@ -42,10 +54,12 @@ NOW = {
     "phase1_reaches": (REFUTED, ["93.94%", "0.14 points", "0.71 points", "0.57"]),
     "matrix_accuracy": (CONFIRMED, ["9,465 of 10,000", "94.65%", "94.19% to 95.07%"]),
     "cat_dog": (CONFIRMED, ["113 confusions", "number 1 of 45", "airplane and ship, has 39"]),
-    "deer_horse": (REFUTED, ["13 confusions", "number 13 of 45", "automobile and truck, has 44", "p < 0.001"]),
+    "deer_horse": (REFUTED, ["13 confusions", "number 13 of 45", "automobile and truck, has 44",
+        "p < 0.001"]),
     "kaggle_images": (REFUTED, ["8,538.4", "0.01%", "the smallest is 691"]),
     "shift_gap": (OPEN, ["-9.27 points", "94.19%", "not known"]),
 }
+# fmt: on
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +68,61 @@ def judged():
 
 
 def view(gained=0.0, lost=0.0, accuracy=0.95):
-    return {"accuracy": accuracy, "low": 0.94, "high": 0.96, "gained": gained, "lost": lost, "p": 1.0}
+    return {
+        "accuracy": accuracy,
+        "low": 0.94,
+        "high": 0.96,
+        "gained": gained,
+        "lost": lost,
+        "p": 1.0,
+    }
 
 
 def job(run, seed):
-    """One finding in which every claim holds; the accuracies of the three seeds are 0.1 points apart."""
+    """One finding in which every claim holds; the three seeds' accuracies are 0.1 points apart."""
     step = 0.001 * (seed - 43)
-    accuracy = {"as_written": 0.951, "no_cutmix": 0.941, "steps": 0.941, "wide": 0.951}.get(run, 0.95) + step
-    phases = [{"phase": 1, "best": 0.9408 + step, "best_epoch": 80, "last": 0.9406 + step},
-              {"phase": 2, "best": 0.9465 + step, "best_epoch": 190, "last": 0.9465 + step}]  # fmt: skip
-    names = ("horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur", "gaussian_blur_mixed")
+    accuracy = {"as_written": 0.951, "no_cutmix": 0.941, "steps": 0.941, "wide": 0.951}.get(
+        run, 0.95
+    ) + step
+    phases = [
+        {"phase": 1, "best": 0.9408 + step, "best_epoch": 80, "last": 0.9406 + step},
+        {"phase": 2, "best": 0.9465 + step, "best_epoch": 190, "last": 0.9465 + step},
+    ]
+    names = (
+        "horizontal_flip",
+        "vertical_flip",
+        "pad_center_crop",
+        "gaussian_blur",
+        "gaussian_blur_mixed",
+    )
     return {
-        "run": run, "file": run, "seed": seed, "settings": {}, "notice": "", "dataset": "cifar10",
+        "run": run,
+        "file": run,
+        "seed": seed,
+        "settings": {},
+        "notice": "",
+        "dataset": "cifar10",
         "base": None if run == "as_written" else "as_written",
         "test": {"images": 10_000, "accuracy": accuracy, "low": 0.94, "high": 0.96},
-        "beside": {"normalisation": "image", "accuracy": 0.9465 + step / 2, "low": 0.94, "high": 0.96}
-        if run in ("as_run", "audit") else None,
+        "beside": {
+            "normalisation": "image",
+            "accuracy": 0.9465 + step / 2,
+            "low": 0.94,
+            "high": 0.96,
+        }
+        if run in ("as_run", "audit")
+        else None,
         "views": {"original": view(), **{name: view(30, 30) for name in names}},
-        "combinations": {"original": view(), "flip": view(40, 20), "report": view(60, 20, 0.954 + step),
-                         "report_spatial": view(60, 20, 0.954 + step)},
+        "combinations": {
+            "original": view(),
+            "flip": view(40, 20),
+            "report": view(60, 20, 0.954 + step),
+            "report_spatial": view(60, 20, 0.954 + step),
+        },
         "confusion": REFERENCE["confusion_matrix"],
         "audit": {"test_accuracy": [], "phases": phases} if run == "audit" else None,
         "train": {"epochs": 200, "last": {}},
-    }  # fmt: skip
+    }
 
 
 def study(change=None, full=True, seeds=SEEDS):
@@ -85,13 +131,21 @@ def study(change=None, full=True, seeds=SEEDS):
     for one in jobs:
         if change:
             change(one)
-    plan = {"name": "full", "title": "Full", "full": full, "runs": list(RUNS), "seeds": list(seeds), "epochs": 1.0,
-            "train_images": 0, "judged_on": "test"}  # fmt: skip
+    plan = {
+        "name": "full",
+        "title": "Full",
+        "full": full,
+        "runs": list(RUNS),
+        "seeds": list(seeds),
+        "epochs": 1.0,
+        "train_images": 0,
+        "judged_on": "test",
+    }
     return {"plan": plan, "jobs": jobs, "missing": []}
 
 
 def change(*path, to, run=None, keep_seeds=False, times=1):
-    """Return a function that sets the value at `path` of the jobs of `run`; keep_seeds: `times` 0.1 points apart."""
+    """Return a setter of `path` in the jobs of `run`; keep_seeds: `times` 0.1 points apart."""
 
     def apply(one):
         if run in (None, one["file"]) and one.get(path[0]) is not None:
@@ -105,7 +159,11 @@ def change(*path, to, run=None, keep_seeds=False, times=1):
 
 def by_id(collected, *names):
     """Judge the claims named, or all that wait for a study."""
-    return {one.id: claims.judge(one, REFERENCE, collected) for one in CLAIMS if one.id in (names or WAITING)}
+    return {
+        one.id: claims.judge(one, REFERENCE, collected)
+        for one in CLAIMS
+        if one.id in (names or WAITING)
+    }
 
 
 # ---- now
@@ -127,23 +185,27 @@ def test_every_claim_is_covered_here(judged):
 
 
 def test_entropy_of_cutmix_labels_against_a_sum_over_all_boxes():
-    """Half sides are k = floor(16 sqrt(u)), of probability (2k + 1) / 256; each of 1,024 centres is as likely."""
+    """Half sides k = floor(16 sqrt(u)) have probability (2k + 1) / 256, the 1,024 centres one."""
 
     def entropy(share):
         return sum(-part * math.log(part) for part in (share, 1 - share) if part > 0)
 
     sides = {k: [min(at + k, 32) - max(at - k, 0) for at in range(32)] for k in range(16)}
     whole = sum(
-        (2 * k + 1) / 256 * entropy(1 - a * b / 1024) / 1024 for k, row in sides.items() for a in row for b in row
+        (2 * k + 1) / 256 * entropy(1 - a * b / 1024) / 1024
+        for k, row in sides.items()
+        for a in row
+        for b in row
     )
     assert whole == pytest.approx(0.5238, abs=1e-4)
-    assert claims_recipe.mixed_entropy(1.0) == pytest.approx(0.9 * whole, abs=0.005)  # a tenth of partners: same class
+    # A tenth of partners: same class.
+    assert claims_recipe.mixed_entropy(1.0) == pytest.approx(0.9 * whole, abs=0.005)
     unclipped = sum(entropy((i + 0.5) / 10_000) for i in range(10_000)) / 10_000
     assert unclipped == pytest.approx(0.5, abs=1e-6)
 
 
 def test_leak_of_the_mixed_blur_by_hand():
-    """The kernel exp(-k^2 / 2), cut at 4, on three mirrored channels: red keeps 0 and -1, green takes -1, -2, 4."""
+    """The kernel exp(-k^2 / 2), cut at 4, on 3 mirrored channels: red 0, -1; green -1, -2, 4."""
     weight = {k: math.exp(-(k**2) / 2) for k in range(-4, 5)}
     total = sum(weight.values())
     assert (weight[0] + weight[-1]) / total == pytest.approx(0.64, abs=0.005)
@@ -188,7 +250,8 @@ def test_figures_of_a_full_study_by_hand():
     assert "93.56% to 94.56%" in found["phase1_last"].found
     # two variances of 0.01: 2.7764 * sqrt(2 * 0.01 / 3) = 0.2267
     assert "+1.00 points (95% interval +0.77 to +1.23)" in found["cutmix_helps"].found
-    # (60 - 20) / 10,000; 1.96 * sqrt(80 - 0.16) / 100 = 0.1751 points; chi-square (40 - 1)^2 / 80 = 19
+    # (60 - 20) / 10,000; 1.96 * sqrt(80 - 0.16) / 100 = 0.1751 points; chi-square (40 - 1)^2 / 80 =
+    # 19
     assert "+0.40 points (95% interval +0.22 to +0.58), p < 0.001" in found["tta_improves"].found
     assert "0.02 points in phase 1 (0.02 to 0.02)" in found["selection_bias"].found
     assert "0 of 10 rows differ, and 0 of 100 cells" in found["matrix_cells"].found
@@ -233,7 +296,7 @@ def test_full_study_that_refutes(name):
 
 
 def test_how_unlikely_the_reported_accuracy_is_by_hand():
-    """Mean 94.10, deviation 0.1: t = 0.55 / 0.11547 = 4.763, p = 1 - t / sqrt(2 + t^2) = 0.041 for two degrees."""
+    """Mean 94.10, deviation 0.1: t = 0.55 / 0.11547 = 4.763, p = 1 - t / sqrt(2 + t^2) = 0.041."""
     found = by_id(study(REFUTING["phase2_last"]))["phase2_last"]
     for words in ("94.10% on average", "93.60% to 94.60%", "For 94.65%, p = 0.041"):
         assert words in found.found
@@ -250,10 +313,22 @@ def test_the_cells_that_differ_are_named():
     ("name", "unclear"),
     [
         ("tta_improves", change("combinations", "report", to=view(35, 30))),  # +0.05, up to +0.21
-        ("tta_views", change("views", "vertical_flip", to=view(1000, 1010))),  # -0.10, down to -0.98
-        ("cutmix_helps", change("test", "accuracy", to=0.9505, run="no_cutmix", keep_seeds=True)),  # +0.05, +-0.23
-        ("halving_cheap", change("test", "accuracy", to=0.956, run="wide", keep_seeds=True)),  # 0.50, +-0.23
-        ("phase2_last", change("beside", "accuracy", to=0.9465, keep_seeds=True, times=10)),  # +-5 points
+        (
+            "tta_views",
+            change("views", "vertical_flip", to=view(1000, 1010)),
+        ),  # -0.10, down to -0.98
+        (
+            "cutmix_helps",
+            change("test", "accuracy", to=0.9505, run="no_cutmix", keep_seeds=True),
+        ),  # +0.05, +-0.23
+        (
+            "halving_cheap",
+            change("test", "accuracy", to=0.956, run="wide", keep_seeds=True),
+        ),  # 0.50, +-0.23
+        (
+            "phase2_last",
+            change("beside", "accuracy", to=0.9465, keep_seeds=True, times=10),
+        ),  # +-5 points
     ],
 )
 def test_an_interval_that_leaves_both_answers_open_decides_nothing(name, unclear):
@@ -271,7 +346,9 @@ def test_a_fraction_changes_nothing(judged, full):
 
 def test_a_study_that_is_not_complete_decides_only_what_it_can():
     collected = study()
-    collected["jobs"] = [one for one in collected["jobs"] if (one["file"], one["seed"]) != ("as_run", 44)]
+    collected["jobs"] = [
+        one for one in collected["jobs"] if (one["file"], one["seed"]) != ("as_run", 44)
+    ]
     found = by_id(collected)
     assert found["phase2_last"].verdict == found["tta_improves"].verdict == PENDING
     assert "2 of 3 trainings" in found["phase2_last"].found
@@ -294,8 +371,11 @@ def test_jobs_on_other_data_do_not_count(unfit):
 def test_parts_that_are_missing_leave_a_claim_pending():
     found = by_id(study(lambda one: one.update(beside=None, audit=None)))
     assert {name for name in WAITING if found[name].verdict == PENDING} == {
-        "phase1_last", "phase1_best", "phase2_last", "selection_bias",
-    }  # fmt: skip
+        "phase1_last",
+        "phase1_best",
+        "phase2_last",
+        "selection_bias",
+    }
 
 
 def test_one_seed_has_no_spread_and_decides_nothing():
@@ -311,15 +391,21 @@ def test_seeds_without_any_spread():
 
 
 def test_holm_by_hand():
-    assert list(claims_stats.holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert list(claims_stats.holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )
     assert list(claims_stats.holm([0.9, 0.8])) == [1, 1]
 
 
 def test_homogeneity_takes_rare_cells_together():
     """Rows of 10, 86, 4 and 20, 79, 1: with two degrees of freedom p is exp(-chi-square / 2)."""
     p = claims_stats.homogeneity([10, 86, 3, 1], [20, 79, 1, 0])
-    assert p == pytest.approx(math.exp(-(2 * 5**2 / 15 + 2 * 3.5**2 / 82.5 + 2 * 1.5**2 / 2.5) / 2), rel=1e-6)
-    assert claims_stats.homogeneity([90, 10], [80, 20]) == pytest.approx(math.erfc(math.sqrt(200 / 51 / 2)), rel=1e-6)
+    assert p == pytest.approx(
+        math.exp(-(2 * 5**2 / 15 + 2 * 3.5**2 / 82.5 + 2 * 1.5**2 / 2.5) / 2), rel=1e-6
+    )
+    assert claims_stats.homogeneity([90, 10], [80, 20]) == pytest.approx(
+        math.erfc(math.sqrt(200 / 51 / 2)), rel=1e-6
+    )
     assert claims_stats.homogeneity([100, 0], [100, 0]) == 1
 
 
@@ -403,7 +489,12 @@ def test_table(judged):
     assert len(table) == len(judged) == 29
     assert not table.isna().to_numpy().any()
     assert isinstance(table.index, pd.RangeIndex)
-    assert table["verdict"].value_counts().to_dict() == {REFUTED: 11, CONFIRMED: 6, PENDING: 11, OPEN: 1}
+    assert table["verdict"].value_counts().to_dict() == {
+        REFUTED: 11,
+        CONFIRMED: 6,
+        PENDING: 11,
+        OPEN: 1,
+    }
 
 
 def test_page_of_now(judged, results):
@@ -439,7 +530,11 @@ def test_page_of_a_full_study(results, capsys):
 def test_claims_at_a_glance(judged, results):
     shown = claims_page.glance(list(judged.values()))
     assert list(shown["id"]) == [claim.id for claim in claims.read_claims()]
-    assert shown.set_index("id").loc["parameters_stated", "found"].startswith("4,754,218 parameters, counted")
+    assert (
+        shown.set_index("id")
+        .loc["parameters_stated", "found"]
+        .startswith("4,754,218 parameters, counted")
+    )
     assert shown["found"].str.endswith(".").all() and not shown["found"].str.contains(r"\.\.").any()
     source = claims_page.latex(list(judged.values()))
     assert source.count(r"\\") == len(judged) + 1 and "57.5\\%" in source and "linewidth" in source
@@ -464,8 +559,14 @@ def test_page_escapes(results):
 
 
 def test_typeset():
-    shown = claims_page.typeset("-9.27 points, 3x3, 10 x 10, Linear-85, cos(pi k / 100), p < 0.001, lambda, ResNet-18")
-    assert shown == "−9.27\u00a0points, 3×3, 10 × 10, Linear-85, cos(πk / 100), p\u00a0<\u00a00.001, λ, ResNet-18"
+    shown = claims_page.typeset(
+        "-9.27 points, 3x3, 10 x 10, Linear-85, cos(pi k / 100), p < 0.001, lambda, ResNet-18"
+    )
+    assert (
+        shown
+        == "−9.27\u00a0points, 3×3, 10 × 10, Linear-85, cos(πk / 100), p\u00a0<\u00a00.001, λ, "
+        "ResNet-18"
+    )
 
 
 def test_study_is_read_where_it_was_collected(results):

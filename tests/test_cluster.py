@@ -1,4 +1,4 @@
-"""A study on a cluster, as far as it goes without one: profiles, checks, what is submitted, the data on a node."""
+"""A study on a cluster, as far as without one: profiles, checks, submissions, data on a node."""
 
 import hashlib
 import os
@@ -49,13 +49,18 @@ def test_shipped_profiles_say_why_in_every_line(name):
         told = cluster.read_profile(name)
         assert told["executor"] == name and told["config"]["jobs_per_gpu"] == "1"
     for line in (ROOT / "cluster" / name / "config.yaml").read_text().splitlines():
-        assert "#" in line or line.endswith(":"), line  # the head of a list is explained by its entries
+        # The head of a list is explained by its entries.
+        assert "#" in line or line.endswith(":"), line
 
 
 def test_slurm_profile_has_time_memory_gpu_and_goes_on_after_a_loss():
     told = cluster.read_profile("slurm")
     assert {"runtime", "mem_mb"} <= {one.partition("=")[0] for one in told["default-resources"]}
-    assert "train:gpu=1" in told["set-resources"] and told["retries"] >= 1 and told["slurm-requeue"] is True
+    assert (
+        "train:gpu=1" in told["set-resources"]
+        and told["retries"] >= 1
+        and told["slurm-requeue"] is True
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,18 +68,30 @@ def test_slurm_profile_has_time_memory_gpu_and_goes_on_after_a_loss():
     [
         ("executor: [slurm\n", "not valid YAML"),
         ("jobs: 3\n", "must say at least 'executor"),
-        ("executor: slurm\nconfig: [jobs_per_gpus=2]\n", "unknown key 'jobs_per_gpus' (did you mean 'jobs_per_gpu'?)"),
-        ("executor: slrum\n", "executor: slrum: must be one of local, slurm, kubernetes (did you mean 'slurm'?)"),
+        (
+            "executor: slurm\nconfig: [jobs_per_gpus=2]\n",
+            "unknown key 'jobs_per_gpus' (did you mean 'jobs_per_gpu'?)",
+        ),
+        (
+            "executor: slrum\n",
+            "executor: slrum: must be one of local, slurm, kubernetes (did you mean 'slurm'?)",
+        ),
         ("executor:\n", "executor: None: must be one of"),
         ("executor: local\njobs: many\n", "jobs: many: must be a whole number"),
         ("executor: local\ncores: 0\n", "cores: 0: must be a whole number"),
         ("executor: local\nretries: x\n", "retries: x: must be a whole number"),
-        ("executor: local\nconfig: 5\n", "config: must be a list of lines such as '- jobs_per_gpu=1'"),
+        (
+            "executor: local\nconfig: 5\n",
+            "config: must be a list of lines such as '- jobs_per_gpu=1'",
+        ),
         ("executor: local\nconfig: jobs_per_gpu=2\n", "config: must be a list"),
         ("executor: local\nconfig: {jobs_per_gpu: 2}\n", "config: must be a list"),
         ("executor: local\nconfig:\n  - jobs_per_gpu\n", "config: must be a list"),
         ("executor: local\nexecutor: slurm\n", "key 'executor' is given twice"),
-        ("executor: slurm\nconfig: [jobs_per_gpu=0]\n", "jobs_per_gpu=0: must be a whole number from 1 to 32"),
+        (
+            "executor: slurm\nconfig: [jobs_per_gpu=0]\n",
+            "jobs_per_gpu=0: must be a whole number from 1 to 32",
+        ),
         ("executor: slurm\nconfig: [jobs_per_gpu=many]\n", "jobs_per_gpu=many: must be"),
     ],
 )
@@ -92,15 +109,19 @@ def test_what_the_engine_refuses_is_one_line(tmp_path, monkeypatch):
     """With a stand-in that refuses as Snakemake does, after its usage."""
     path = tmp_path / "engine"
     path.write_text(
-        "#!/bin/sh\necho 'usage: snakemake [-h]\n' >&2; echo 'error: unrecognized arguments: --coress=2' >&2; exit 2\n"
+        "#!/bin/sh\n"
+        "echo 'usage: snakemake [-h]\n"
+        "' >&2; echo 'error: unrecognized arguments: --coress=2' >&2; exit 2\n"
     )
     path.chmod(0o755)
     monkeypatch.setattr(cluster, "ENGINE", path)
     told = {"executor": "local", "config": {}}
     with pytest.raises(UserError) as caught:
         cluster.check_profile(plans.read_plan("small"), "mine", told, ["as_written@42"])
-    assert str(caught.value) == ("cluster/mine/config.yaml: Snakemake refuses it (error: unrecognized arguments: "
-                                 "--coress=2); mend it")  # fmt: skip
+    assert str(caught.value) == (
+        "cluster/mine/config.yaml: Snakemake refuses it (error: unrecognized arguments: "
+        "--coress=2); mend it"
+    )
 
 
 def test_jobs_are_given_the_python_that_submits_them(monkeypatch):
@@ -111,25 +132,38 @@ def test_jobs_are_given_the_python_that_submits_them(monkeypatch):
 
 
 def test_kubernetes_wants_an_image():
-    with pytest.raises(UserError, match=r"cluster/kubernetes/config.yaml: container-image: NAME: write the name"):
+    with pytest.raises(
+        UserError, match=r"cluster/kubernetes/config.yaml: container-image: NAME: write the name"
+    ):
         cluster.read_profile("kubernetes")
 
 
 def test_unknown_profile_is_named_with_the_nearest():
-    with pytest.raises(UserError, match=r"PROFILE=slrum: no file .*local, slurm \(did you mean 'slurm'\?\)"):
+    with pytest.raises(
+        UserError, match=r"PROFILE=slrum: no file .*local, slurm \(did you mean 'slurm'\?\)"
+    ):
         cluster.read_profile("slrum")
 
 
 def test_no_slurm_here_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"PROFILE=slurm: no Slurm here \(sbatch is not found\); .*PROFILE=local"):
+    with pytest.raises(
+        UserError, match=r"PROFILE=slurm: no Slurm here \(sbatch is not found\); .*PROFILE=local"
+    ):
         cluster.check_engine("slurm", "slurm")
 
 
 def test_slurm_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
     command_on_path(tmp_path, monkeypatch, "sbatch", "exit 0")
-    command_on_path(tmp_path, monkeypatch, "sinfo", "echo 'error: Unable to contact\nslurm controller' >&2; exit 1")
-    with pytest.raises(UserError, match=r"Slurm does not answer \(error: Unable to contact slurm controller\)"):
+    command_on_path(
+        tmp_path,
+        monkeypatch,
+        "sinfo",
+        "echo 'error: Unable to contact\nslurm controller' >&2; exit 1",
+    )
+    with pytest.raises(
+        UserError, match=r"Slurm does not answer \(error: Unable to contact slurm controller\)"
+    ):
         cluster.check_engine("slurm", "slurm")
 
 
@@ -141,7 +175,7 @@ def test_no_kubernetes_here_is_one_line(tmp_path, monkeypatch):
 
 
 def test_no_room_is_one_line_with_both_sizes(monkeypatch):
-    """as_written has 4,754,218 parameters: 40 bytes of each and 10 MB beside make 0.20 GB for one job."""
+    """as_written has 4,754,218 parameters: 40 bytes of each and 10 MB beside make 0.20 GB a job."""
     free = namedtuple("free", "free")
     plan = plans.read_plan("full")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free(199_000_000))
@@ -156,7 +190,10 @@ def test_no_room_is_one_line_with_both_sizes(monkeypatch):
 def test_jobs_of_an_earlier_call_are_named(tmp_path, monkeypatch):
     plan = plans.read_plan("small")
     command_on_path(
-        tmp_path, monkeypatch, "squeue", "echo '12 study-small_4f'; echo '13 study-smaller_1'; echo '14 other'"
+        tmp_path,
+        monkeypatch,
+        "squeue",
+        "echo '12 study-small_4f'; echo '13 study-smaller_1'; echo '14 other'",
     )
     with pytest.raises(Failed, match=r"earlier call for this plan: 12; .*scancel 12$"):
         cluster.check_queue(plan)
@@ -169,7 +206,11 @@ def test_engine_is_given_all_jobs_and_those_to_do():
     told = cluster.read_profile("slurm")
     asked = cluster.command(plan, "slurm", told, ["wide@42"])
     given = asked[asked.index("--config") + 1 : asked.index("--slurm-jobname-prefix")]
-    assert f"jobs={' '.join(plan.jobs())}" in given and "todo=wide@42" in given and "plan=small" in given
+    assert (
+        f"jobs={' '.join(plan.jobs())}" in given
+        and "todo=wide@42" in given
+        and "plan=small" in given
+    )
     assert {"tiny=", "jobs_per_gpu=1", "scratch=/tmp", "home="} <= set(given)
     tiny = cluster.command(plans.read_plan("small", tiny=True), "slurm", told, ["wide@42"])
     assert "plan=small" in tiny and "tiny=1" in tiny
@@ -177,34 +218,48 @@ def test_engine_is_given_all_jobs_and_those_to_do():
 
 def test_a_job_that_is_done_is_not_to_do(monkeypatch):
     plan = plans.read_plan("small")
-    monkeypatch.setattr(study, "is_done", lambda folder, settings, judged_on: folder.name.startswith("wide"))
+    monkeypatch.setattr(
+        study, "is_done", lambda folder, settings, judged_on: folder.name.startswith("wide")
+    )
     assert cluster.to_do(plan) == [job for job in plan.jobs() if job != "wide@42"]
 
 
 def test_bad_input_is_told_before_anything_is_installed(bundle):
-    """With make, as a user calls it: exit code 2 and one line; no environment for the engine, nothing in results/."""
+    """With make: exit code 2 and one line; no environment for the engine, nothing in results/."""
     for words, said in (
         (["PLAN=smal", "PROFILE=local"], "PLAN=smal: no file params/studies/smal.yaml"),
         (["PLAN=small", "PROFILE=lokal"], "PROFILE=lokal: no file cluster/lokal/config.yaml"),
         (["PLAN=broken", "PROFILE=local"], "RUN=as_writen: no file params/as_writen.yaml"),
     ):
-        (bundle.folder / "params" / "studies" / "broken.yaml").write_text("runs: [as_writen]\nseeds: [1]\n")
+        (bundle.folder / "params" / "studies" / "broken.yaml").write_text(
+            "runs: [as_writen]\nseeds: [1]\n"
+        )
         ended = subprocess.run(
             ["make", "study-cluster", *words, f"BIN={Path(sys.executable).parent}"],
-            cwd=bundle.folder, env=bundle.environment, text=True, capture_output=True, timeout=120, check=False,
-        )  # fmt: skip
+            cwd=bundle.folder,
+            env=bundle.environment,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
         lines = [line for line in ended.stderr.splitlines() if not line.startswith("make")]
         assert ended.returncode == 2 and len(lines) == 1 and said in lines[0], ended.stderr
-    assert not (bundle.folder / ".venv-cluster").exists() and not (bundle.folder / "results").exists()
+    assert (
+        not (bundle.folder / ".venv-cluster").exists() and not (bundle.folder / "results").exists()
+    )
 
 
 def test_data_is_copied_once_and_whole(tmp_path, toy, monkeypatch):
     copies = []
     copy = shutil.copyfile
-    monkeypatch.setattr(shutil, "copyfile", lambda source, target: (copies.append(target), copy(source, target)))
+    monkeypatch.setattr(
+        shutil, "copyfile", lambda source, target: (copies.append(target), copy(source, target))
+    )
     roots = []
     threads = [
-        threading.Thread(target=lambda: roots.append(node_data.on_node(tmp_path / "node", toy))) for _ in range(8)
+        threading.Thread(target=lambda: roots.append(node_data.on_node(tmp_path / "node", toy)))
+        for _ in range(8)
     ]
     for one in threads:
         one.start()
@@ -217,7 +272,10 @@ def test_data_is_copied_once_and_whole(tmp_path, toy, monkeypatch):
 def test_damaged_copy_on_a_node_is_replaced(tmp_path, toy):
     root = node_data.on_node(tmp_path / "node", toy)
     (root / "toy" / "one").write_bytes(b"nothing")
-    assert node_data.on_node(tmp_path / "node", toy) == root and (root / "toy" / "one").read_bytes() == CONTENT
+    assert (
+        node_data.on_node(tmp_path / "node", toy) == root
+        and (root / "toy" / "one").read_bytes() == CONTENT
+    )
 
 
 def test_damaged_original_is_one_line_and_leaves_no_copy(tmp_path, toy):
@@ -233,7 +291,11 @@ def test_without_cifar10_a_node_has_none(tmp_path, monkeypatch):
 
 
 def test_lock_is_waited_for(tmp_path):
-    with locked(tmp_path, "run"), pytest.raises(Failed, match="another make is working"), locked(tmp_path, "run", 0.5):
+    with (
+        locked(tmp_path, "run"),
+        pytest.raises(Failed, match="another make is working"),
+        locked(tmp_path, "run", 0.5),
+    ):
         pass
     held, free = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Splits, statistics and copies against NumPy and brute force; the embedded digits; the real CIFAR-10 where it is."""
+"""Splits, statistics, copies against NumPy, brute force; the digits; real CIFAR-10 where it is."""
 
 import hashlib
 import inspect
@@ -47,8 +47,10 @@ def cifar10():
     if root is None:
         pytest.skip("no CIFAR-10 here: set CIFAR10_ROOT or run make data")
     folder = root / "cifar-10-batches-py"
-    parts = {name: pickle.loads((folder / name).read_bytes(), encoding="bytes")
-             for name in [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]}  # fmt: skip
+    parts = {
+        name: pickle.loads((folder / name).read_bytes(), encoding="bytes")
+        for name in [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    }
     train = np.concatenate([parts[f"data_batch_{number}"][b"data"] for number in range(1, 6)])
     labels = np.concatenate([parts[f"data_batch_{number}"][b"labels"] for number in range(1, 6)])
     test = parts["test_batch"]
@@ -58,7 +60,9 @@ def cifar10():
 # Splits
 
 
-@pytest.mark.parametrize("sizes", [(500,) * 10, (178, 182, 177, 183, 181, 182, 181, 179, 174, 180), (40, 7, 1)])
+@pytest.mark.parametrize(
+    "sizes", [(500,) * 10, (178, 182, 177, 183, 181, 182, 181, 179, 174, 180), (40, 7, 1)]
+)
 @pytest.mark.parametrize("share", [0.1, 0.33])
 def test_split_is_complete_disjoint_and_stratified(sizes, share):
     labels = random_labels(sizes)
@@ -120,7 +124,9 @@ def test_subset_of_images():
         place = int(index) - 1000
         assert torch.equal(pixels, images.pixels[place]) and label == labels[place]
     assert (
-        data.subset(images, 0) is images and data.subset(images, 300) is images and len(data.subset(images, 999)) == 300
+        data.subset(images, 0) is images
+        and data.subset(images, 300) is images
+        and len(data.subset(images, 999)) == 300
     )
 
 
@@ -128,7 +134,7 @@ def test_subset_of_images():
 
 
 def upscaled(small):
-    """Bilinear enlargement by four of (8, 8), pixel centres aligned, written out: 0 to 255, not rounded."""
+    """Bilinear enlargement by four of (8, 8), pixel centres aligned: 0 to 255, not rounded."""
     place = np.clip((np.arange(32) + 0.5) / 4 - 0.5, 0, 7)
     low = np.floor(place).astype(int)
     high, part = np.minimum(low + 1, 7), place - low
@@ -145,14 +151,21 @@ def test_digits_are_the_1797_images_of_scikit_learn(digits):
     assert len(digits.all_train) == 1438
     pixels = torch.cat([part.pixels for part in parts])
     labels = torch.cat([part.labels for part in parts])
-    assert pixels.shape == (1797, 3, 32, 32) and pixels.dtype == torch.uint8 and labels.dtype == torch.int64
+    assert (
+        pixels.shape == (1797, 3, 32, 32)
+        and pixels.dtype == torch.uint8
+        and labels.dtype == torch.int64
+    )
     assert torch.equal(pixels[:, 0], pixels[:, 1]) and torch.equal(pixels[:, 0], pixels[:, 2])
     expected = np.array([upscaled(image).ravel() for image in raw.images])
     flat = pixels[:, 0].flatten(1).double().numpy()
-    places = (np.square(expected).sum(1) - 2 * flat @ expected.T).argmin(1)  # the nearest, by squared distance
-    assert np.abs(flat - expected[places]).max() <= 0.5 + 1e-3  # rounded to whole levels, nothing else
+    # The nearest, by squared distance.
+    places = (np.square(expected).sum(1) - 2 * flat @ expected.T).argmin(1)
+    # Rounded to whole levels, nothing else.
+    assert np.abs(flat - expected[places]).max() <= 0.5 + 1e-3
     np.testing.assert_array_equal(raw.target[places], labels.numpy())
-    assert sorted(places) == list(range(1797))  # each exactly once: nothing shared between the parts
+    # Each exactly once: nothing shared between the parts.
+    assert sorted(places) == list(range(1797))
 
 
 def test_digits_splits_are_stratified(digits):
@@ -178,7 +191,9 @@ def test_digits_twice_are_the_same(digits):
     for name in ("train", "holdout", "test"):
         assert torch.equal(getattr(again, name).pixels, getattr(digits, name).pixels)
     raw = load_digits()
-    assert digits.checksum == hashlib.sha256(raw.images.tobytes() + raw.target.tobytes()).hexdigest()
+    assert (
+        digits.checksum == hashlib.sha256(raw.images.tobytes() + raw.target.tobytes()).hexdigest()
+    )
 
 
 def test_digits_options(digits):
@@ -224,10 +239,15 @@ def test_per_image_std_is_numpys():
 def test_normalise_is_torchvisions_and_denormalise_its_inverse():
     images = random_pixels(4).float() / 255
     found = data.normalise(images, STATISTICS)
-    torch.testing.assert_close(found, TF.normalize(images, STATISTICS.mean, STATISTICS.std), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        found, TF.normalize(images, STATISTICS.mean, STATISTICS.std), rtol=1e-6, atol=1e-6
+    )
     torch.testing.assert_close(data.denormalise(found, STATISTICS), images, rtol=1e-6, atol=1e-6)
-    undone = TF.normalize(found, [-m / s for m, s in zip(STATISTICS.mean, STATISTICS.std, strict=True)],
-                          [1 / s for s in STATISTICS.std])  # fmt: skip
+    undone = TF.normalize(
+        found,
+        [-m / s for m, s in zip(STATISTICS.mean, STATISTICS.std, strict=True)],
+        [1 / s for s in STATISTICS.std],
+    )
     torch.testing.assert_close(data.denormalise(found, STATISTICS), undone, rtol=1e-5, atol=1e-5)
 
 
@@ -236,7 +256,9 @@ def test_normalise_is_torchvisions_and_denormalise_its_inverse():
 
 def brute_force(train, test):
     """Root mean square distance of all 8x8 thumbnails, (test, train), in double precision."""
-    small, probes = (part.double().reshape(-1, 3, 8, 4, 8, 4).mean((3, 5)).flatten(1) for part in (train, test))
+    small, probes = (
+        part.double().reshape(-1, 3, 8, 4, 8, 4).mean((3, 5)).flatten(1) for part in (train, test)
+    )
     return (probes[:, None] - small[None]).square().mean(2).sqrt()
 
 
@@ -264,7 +286,9 @@ def test_nearest_pairs_equal_brute_force():
     assert set(found["test"][:2]) == {10, 611} and found["distance"][:2].tolist() == [0, 0]
     assert found["test"][2] == 300 and found["train"][2] == 77
     assert found["test"].tolist()[2:] == order.tolist()[2:]
-    assert dict(zip(found["test"], found["train"], strict=True)) == {int(t): int(best.indices[t]) for t in order}
+    assert dict(zip(found["test"], found["train"], strict=True)) == {
+        int(t): int(best.indices[t]) for t in order
+    }
     assert found["distance"].tolist() == pytest.approx(best.values[order].tolist(), abs=1e-4)
     assert found["distance"].is_monotonic_increasing
 
@@ -277,7 +301,9 @@ def test_nearest_pairs_where_images_hardly_differ():
     assert sorted(found["test"]) == list(range(20))
     assert (found["train"] % 20 == found["test"]).all()  # one of the two that hardly differ
     exact = brute_force(train, train[20:])[found["test"].tolist(), found["train"].tolist()]
-    assert found["distance"].tolist() == pytest.approx(exact.tolist(), abs=1e-4) and exact.max() < 0.01
+    assert (
+        found["distance"].tolist() == pytest.approx(exact.tolist(), abs=1e-4) and exact.max() < 0.01
+    )
 
 
 # What pages say of the data
@@ -285,25 +311,51 @@ def test_nearest_pairs_where_images_hardly_differ():
 
 def sized(name, train, holdout, everything, test=100):
     def images(count):
-        return data.Images(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), torch.zeros(count), torch.arange(count))
+        return data.Images(
+            torch.zeros(count, 3, 1, 1, dtype=torch.uint8), torch.zeros(count), torch.arange(count)
+        )
 
-    return data.Dataset(name, (), images(train), images(holdout), images(test), STATISTICS, "", images(everything),
-                        STATISTICS)  # fmt: skip
+    return data.Dataset(
+        name,
+        (),
+        images(train),
+        images(holdout),
+        images(test),
+        STATISTICS,
+        "",
+        images(everything),
+        STATISTICS,
+    )
 
 
-@pytest.mark.parametrize(("dataset", "test_images", "notice", "label"), [
-    (sized("digits", 1295, 143, 1438), None, "handwritten digits, not CIFAR-10", "digits"),
-    (sized("digits", 300, 143, 1438), 50, "handwritten digits, not CIFAR-10", "digits"),
-    (sized("cifar10", 45_000, 5000, 50_000), None, "", "cifar10"),
-    (sized("cifar10", 45_000, 5000, 50_000), 100, "", "cifar10"),
-    (sized("cifar10", 50_000, 0, 50_000), 100, "", "cifar10"),
-    (sized("cifar10", 8000, 5000, 50_000), None,
-     "a subset of CIFAR-10: 8,000 of 50,000 training images", "cifar10-subset"),
-    (sized("cifar10", 45_000, 5000, 50_000, 10_000), 1000,
-     "a subset of CIFAR-10: 1,000 of 10,000 test images", "cifar10-subset"),
-    (sized("cifar10", 8000, 5000, 50_000, 10_000), 1000,
-     "a subset of CIFAR-10: 8,000 of 50,000 training and 1,000 of 10,000 test images", "cifar10-subset"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dataset", "test_images", "notice", "label"),
+    [
+        (sized("digits", 1295, 143, 1438), None, "handwritten digits, not CIFAR-10", "digits"),
+        (sized("digits", 300, 143, 1438), 50, "handwritten digits, not CIFAR-10", "digits"),
+        (sized("cifar10", 45_000, 5000, 50_000), None, "", "cifar10"),
+        (sized("cifar10", 45_000, 5000, 50_000), 100, "", "cifar10"),
+        (sized("cifar10", 50_000, 0, 50_000), 100, "", "cifar10"),
+        (
+            sized("cifar10", 8000, 5000, 50_000),
+            None,
+            "a subset of CIFAR-10: 8,000 of 50,000 training images",
+            "cifar10-subset",
+        ),
+        (
+            sized("cifar10", 45_000, 5000, 50_000, 10_000),
+            1000,
+            "a subset of CIFAR-10: 1,000 of 10,000 test images",
+            "cifar10-subset",
+        ),
+        (
+            sized("cifar10", 8000, 5000, 50_000, 10_000),
+            1000,
+            "a subset of CIFAR-10: 8,000 of 50,000 training and 1,000 of 10,000 test images",
+            "cifar10-subset",
+        ),
+    ],
+)
 def test_notice_and_label(dataset, test_images, notice, label):
     assert data.notice(dataset, test_images) == notice
     assert data.label(dataset.name, notice) == label
@@ -315,16 +367,26 @@ def test_notice_and_label(dataset, test_images, notice, label):
 @pytest.mark.cifar10
 def test_cifar10_images_and_split(cifar10):
     used, train, labels, test, test_labels = cifar10
-    assert used.all_train.pixels.shape == (50_000, 3, 32, 32) and used.test.pixels.shape == (10_000, 3, 32, 32)
+    assert used.all_train.pixels.shape == (50_000, 3, 32, 32) and used.test.pixels.shape == (
+        10_000,
+        3,
+        32,
+        32,
+    )
     np.testing.assert_array_equal(used.all_train.pixels.numpy().reshape(50_000, 3072), train)
     np.testing.assert_array_equal(used.all_train.labels.numpy(), labels)
     np.testing.assert_array_equal(used.test.pixels.numpy().reshape(10_000, 3072), test)
     np.testing.assert_array_equal(used.test.labels.numpy(), test_labels)
     assert (len(used.train), len(used.holdout), len(used.test)) == (45_000, 5000, 10_000)
-    assert counts(used.holdout.labels).tolist() == [500] * 10 and counts(used.train.labels).tolist() == [4500] * 10
+    assert (
+        counts(used.holdout.labels).tolist() == [500] * 10
+        and counts(used.train.labels).tolist() == [4500] * 10
+    )
     together = torch.cat([used.train.index, used.holdout.index]).sort().values
     assert torch.equal(together, torch.arange(50_000))
-    np.testing.assert_array_equal(used.holdout.pixels.numpy().reshape(-1, 3072), train[used.holdout.index.numpy()])
+    np.testing.assert_array_equal(
+        used.holdout.pixels.numpy().reshape(-1, 3072), train[used.holdout.index.numpy()]
+    )
     assert data.notice(used, 10_000) == "" and data.label(used.name, "") == "cifar10"
 
 
@@ -341,7 +403,8 @@ def test_cifar10_constants_are_numpys(cifar10):
     assert used.statistics == data.CIFAR10_STATISTICS
     assert used.statistics.mean == pytest.approx(means, abs=1e-8)
     assert used.statistics.std == pytest.approx(stds, abs=1e-8)
-    # the reference's two sets of standard deviations: over all pixels, and the mean of each image's own
+    # the reference's two sets of standard deviations: over all pixels, and the mean of each image's
+    # own
     assert [round(value, 4) for value in stds] == pytest.approx([0.2470, 0.2435, 0.2616], abs=1e-4)
     assert data.per_image_std(used.all_train.pixels).tolist() == pytest.approx(own, abs=1e-7)
     assert own == pytest.approx([0.2023, 0.1994, 0.2010], abs=1e-4)
@@ -351,7 +414,8 @@ def test_cifar10_constants_are_numpys(cifar10):
 def test_cifar10_classes_are_in_the_files_order(cifar10):
     used = cifar10[0]
     meta = pickle.loads(
-        (fetch.locate(verify=False) / "cifar-10-batches-py/batches.meta").read_bytes(), encoding="bytes"
+        (fetch.locate(verify=False) / "cifar-10-batches-py/batches.meta").read_bytes(),
+        encoding="bytes",
     )
     assert [name.decode() for name in meta[b"label_names"]] == list(used.classes)
 

@@ -1,4 +1,4 @@
-"""Energy: the counters of a CPU's packages and of a GPU's board, here faked, and their sum over a training."""
+"""Energy: faked counters of a CPU's packages and a GPU's board, and their sum over a training."""
 
 import math
 
@@ -12,23 +12,37 @@ from lib.settings import Train
 RANGE = 262_143_328_850  # microjoules after which a common package's counter begins again
 UUID = "GPU-01234567-89ab-cdef-0123-456789abcdef"
 TINY = Train(
-    run="tiny", dataset="digits", blocks=(1,), widths=(4,), strides=(1,), train_images=40, epochs=3, batch_size=20,
-    holdout_images=20, device="cpu",
-)  # fmt: skip
+    run="tiny",
+    dataset="digits",
+    blocks=(1,),
+    widths=(4,),
+    strides=(1,),
+    train_images=40,
+    epochs=3,
+    batch_size=20,
+    holdout_images=20,
+    device="cpu",
+)
 
 
 def zone(root, name, kind, microjoules):
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    for file, content in (("name", kind), ("energy_uj", microjoules), ("max_energy_range_uj", RANGE)):
+    for file, content in (
+        ("name", kind),
+        ("energy_uj", microjoules),
+        ("max_energy_range_uj", RANGE),
+    ):
         (folder / file).write_text(f"{content}\n")
     return folder / "energy_uj"
 
 
 @pytest.fixture
 def packages(tmp_path):
-    """Two packages as Linux shows them, with parts of them and the whole board, which are not to be counted."""
-    files = [zone(tmp_path, f"intel-rapl:{number}", f"package-{number}", 1_000_000) for number in (0, 1)]
+    """Two packages as Linux shows them, with parts and the whole board, which do not count."""
+    files = [
+        zone(tmp_path, f"intel-rapl:{number}", f"package-{number}", 1_000_000) for number in (0, 1)
+    ]
     zone(tmp_path, "intel-rapl:0:0", "core", 500_000)
     zone(tmp_path, "intel-rapl:0:1", "dram", 500_000)
     zone(tmp_path, "intel-rapl:2", "psys", 9_000_000)
@@ -45,7 +59,7 @@ def meter_of(root):
 def test_only_packages_are_counted(packages, tmp_path):
     assert energy.cpu_counters(tmp_path) == {
         f"intel-rapl:{number}": Counter(1.0, RANGE / 1e6) for number in (0, 1)
-    }  # fmt: skip
+    }
     meter = meter_of(tmp_path)
     packages[0].write_text("3500000\n")
     packages[1].write_text("1250000\n")
@@ -78,7 +92,9 @@ def test_start_forgets_what_was_before(packages, tmp_path):
 
 
 def damage(kind, files, root):
-    if kind == "unreadable":  # as for a user who may not: reading a folder fails in the same way, also for root
+    if (
+        kind == "unreadable"
+    ):  # as for a user who may not: reading a folder fails in the same way, also for root
         files[1].unlink()
         files[1].mkdir()
     elif kind == "no number":
@@ -164,7 +180,9 @@ def test_no_driver_and_an_old_one_read_nothing():
 
 
 def test_this_machine_is_asked_without_an_error():
-    assert all(0 <= counter.joules <= counter.wraps_at for counter in energy.cpu_counters().values())
+    assert all(
+        0 <= counter.joules <= counter.wraps_at for counter in energy.cpu_counters().values()
+    )
     assert energy.gpu_counter(UUID)() == {}  # no machine has this GPU
 
 
@@ -187,7 +205,13 @@ def test_total_needs_every_epoch():
 
 @pytest.mark.parametrize(
     ("joules", "said"),
-    [(None, "not readable"), (0.4, "0.400 J"), (512, "512 J"), (41_234, "41.2 kJ"), (2.5e6, "2.50 MJ")],
+    [
+        (None, "not readable"),
+        (0.4, "0.400 J"),
+        (512, "512 J"),
+        (41_234, "41.2 kJ"),
+        (2.5e6, "2.50 MJ"),
+    ],
 )
 def test_in_words(joules, said):
     assert energy.in_words(joules) == said
@@ -197,7 +221,7 @@ def test_in_words(joules, said):
 
 
 def counting(monkeypatch, joules=10.0):
-    """A meter whose counter advances by `joules` with each reading; the heartbeats are too far apart to read it."""
+    """A meter that advances by `joules` with each reading; heartbeats are too rare to read it."""
     shown = {"now": 0.0}
 
     def read():

@@ -10,19 +10,26 @@ from lib.paths import ROOT
 
 
 def examples() -> list[str]:
-    section = (ROOT / "README.md").read_text().split("**Write your own**")[1].split("**Your own data directory**")[0]
+    section = (
+        (ROOT / "README.md")
+        .read_text()
+        .split("**Write your own**")[1]
+        .split("**Your own data directory**")[0]
+    )
     return re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
 
 
 def apply(folder, diff: str) -> int:
-    """Replace, in each file named, the lines of the diff that are there by those that shall be; count the new ones."""
+    """Replace, in each file named, the diff's old lines by its new ones; count the new ones."""
     added = 0
     for file, hunk in re.findall(r"^ # (\S+)\n(.*?)(?=^ # |\Z)", diff, re.DOTALL | re.MULTILINE):
         lines = hunk.splitlines(keepends=True)
         before = "".join(line[1:] for line in lines if line[0] in " -")
         after = "".join(line[1:] for line in lines if line[0] in " +")
         text = (folder / file).read_text()
-        assert text.count(before) == 1, f"README's lines for {file} are not there exactly once:\n{before}"
+        assert text.count(before) == 1, (
+            f"README's lines for {file} are not there exactly once:\n{before}"
+        )
         (folder / file).write_text(text.replace(before, after))
         added += sum(line[0] == "+" and line.strip() != "+" for line in lines)
     return added
@@ -45,8 +52,9 @@ GREY = "grey = 0.0  # probability that an image loses its colour\\n"
 
 
 @pytest.mark.parametrize(
-    ("number", "setting"), [(0, "03_train.grey=1.0"), (1, "03_train.schedule=square_root"), (2, "block=averaging")]
-)  # fmt: skip
+    ("number", "setting"),
+    [(0, "03_train.grey=1.0"), (1, "03_train.schedule=square_root"), (2, "block=averaging")],
+)
 def test_example_changes_the_training(bundle, original, number, setting):
     assert 2 <= apply(bundle.folder, examples()[number]) <= 10
     if number == 0:

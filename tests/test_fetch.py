@@ -26,7 +26,11 @@ from lib.errors import UserError
 
 FOLDER = "cifar-10-batches-py"
 NOISE = random.Random(0)
-FILES = {"data_batch_1": NOISE.randbytes(200_000), "test_batch": NOISE.randbytes(50_000), "batches.meta": b"meta"}
+FILES = {
+    "data_batch_1": NOISE.randbytes(200_000),
+    "test_batch": NOISE.randbytes(50_000),
+    "batches.meta": b"meta",
+}
 
 
 def md5(content):
@@ -50,9 +54,11 @@ LIMITS = fetch.Limits(connect_s=1.0, slow_bytes_s=100_000, slow_s=0.4, reconnect
 
 
 class Mirror:
-    """A server on 127.0.0.1; its answers are cut, slowed or falsified as told, its requests remembered."""
+    """A server on 127.0.0.1; answers are cut, slowed or falsified as told, requests remembered."""
 
-    def __init__(self, content=CONTENT, *, cut=None, pause=0, hang=0, ranges=True, status=None, length=None):
+    def __init__(
+        self, content=CONTENT, *, cut=None, pause=0, hang=0, ranges=True, status=None, length=None
+    ):
         self.content, self.cut, self.pause, self.ranges = content, cut, pause, ranges
         self.status, self.length, self.hang, self.requests = status, length, hang, []
         self.wake = threading.Event()
@@ -106,7 +112,14 @@ def serve():
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """A bundle of its own, whose data directory is returned."""
-    for name in ("CIFAR10_ROOT", "BUNDLE_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+    for name in (
+        "CIFAR10_ROOT",
+        "BUNDLE_OFFLINE",
+        "http_proxy",
+        "HTTP_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "DATA", tmp_path / "data")
@@ -157,14 +170,19 @@ def dead_port():
 def test_constants_are_torchvisions():
     from torchvision.datasets import CIFAR10
 
-    listed = dict([*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])])
+    listed = dict(
+        [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+    )
     assert {name: digest for name, (_, digest) in fetch.CIFAR10.members.items()} == listed
     assert (fetch.CIFAR10.md5, fetch.CIFAR10.folder) == (CIFAR10.tgz_md5, CIFAR10.base_folder)
     assert fetch.CIFAR10.name == CIFAR10.filename and fetch.CIFAR10.size == 170_498_071
 
 
 def test_the_import_is_light():
-    code = "import sys, lib.fetch; print([one for one in ('torch', 'numpy', 'rich') if one in sys.modules])"
+    code = (
+        "import sys, lib.fetch; print([one for one in ('torch', 'numpy', 'rich') if one in "
+        "sys.modules])"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
@@ -183,17 +201,26 @@ def test_order_of_places(here, tmp_path, monkeypatch):
 def test_a_root_without_the_folder(here, monkeypatch):
     put(here)
     monkeypatch.setenv("CIFAR10_ROOT", "/nowhere")
-    assert "CIFAR10_ROOT=/nowhere: no folder cifar-10-batches-py" in refusal(fetch.locate, archive=ARCHIVE)
+    assert "CIFAR10_ROOT=/nowhere: no folder cifar-10-batches-py" in refusal(
+        fetch.locate, archive=ARCHIVE
+    )
     monkeypatch.setenv("CIFAR10_ROOT", str(here / FOLDER))
     assert f"set CIFAR10_ROOT to {here}," in refusal(fetch.locate, archive=ARCHIVE)
 
 
-@pytest.mark.parametrize(("damage", "said"), [
-    (lambda path: path.unlink(), "missing"),
-    (lambda path: path.write_bytes(FILES["test_batch"][:-1]), "49,999 bytes, expected 50,000"),
-    (lambda path: path.write_bytes(bytes(50_000)), f"MD5 {md5(bytes(50_000))}, expected {MEMBERS['test_batch'][1]}"),
-    (lambda path: path.unlink() or path.mkdir(), "missing"),
-], ids=["missing", "truncated", "changed", "folder"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(FILES["test_batch"][:-1]), "49,999 bytes, expected 50,000"),
+        (
+            lambda path: path.write_bytes(bytes(50_000)),
+            f"MD5 {md5(bytes(50_000))}, expected {MEMBERS['test_batch'][1]}",
+        ),
+        (lambda path: path.unlink() or path.mkdir(), "missing"),
+    ],
+    ids=["missing", "truncated", "changed", "folder"],
+)
 def test_a_damaged_file_is_named_and_never_replaced(here, monkeypatch, serve, damage, said):
     mirror = serve()
     damage(put(here) / FOLDER / "test_batch")
@@ -216,7 +243,9 @@ def test_checksum_is_the_contents(here, tmp_path):
     assert re.fullmatch(r"[0-9a-f]{64}", fetch.checksum(here, ARCHIVE))
     files = FILES | {"test_batch": b"other"}
     changed = {name: (len(content), md5(content)) for name, content in files.items()}
-    third = fetch.checksum(put(tmp_path / "third", files), dataclasses.replace(ARCHIVE, members=changed))
+    third = fetch.checksum(
+        put(tmp_path / "third", files), dataclasses.replace(ARCHIVE, members=changed)
+    )
     assert third != fetch.checksum(here, ARCHIVE)
 
 
@@ -247,7 +276,11 @@ def test_a_server_that_ignores_the_range_starts_over(here, serve):
 def test_a_cut_server_that_ignores_the_range_is_left(here, serve):
     bad, mirror = serve(ranges=False, cut=3), serve()
     get(here, bad, mirror)
-    assert whole(here) and len(bad.requests) <= LIMITS.reconnects and mirror.requests == ["bytes=24576-"]
+    assert (
+        whole(here)
+        and len(bad.requests) <= LIMITS.reconnects
+        and mirror.requests == ["bytes=24576-"]
+    )
 
 
 @pytest.mark.parametrize("kept", [CONTENT, b"\0" * len(CONTENT), b"\0" * (len(CONTENT) + 1)])
@@ -333,7 +366,11 @@ def test_offline_is_known_in_time(here, serve, monkeypatch):
         time.sleep(60)
 
     def no_name(host, *_, **__):
-        raise OSError(errno.ENOENT, "Name or service not known") if "invalid" in host else AssertionError
+        raise (
+            OSError(errno.ENOENT, "Name or service not known")
+            if "invalid" in host
+            else AssertionError
+        )
 
     began, url = time.monotonic(), "http://mirror.invalid/a"
     silent = serve(hang=30)
@@ -394,13 +431,20 @@ def test_an_archive_put_there_by_hand(here):
     shutil.rmtree(here / FOLDER)
     (here / ARCHIVE.name).write_bytes(CONTENT[:-1])
     message = refusal(fetch.resolve, "auto", archive=ARCHIVE, mirrors=[])
-    assert message.startswith("data/cifar-10-python.tar.gz: ") and f"expected {len(CONTENT):,}" in message
+    assert (
+        message.startswith("data/cifar-10-python.tar.gz: ")
+        and f"expected {len(CONTENT):,}" in message
+    )
 
 
-@pytest.mark.parametrize("content", [b"no archive", packed({"test_batch": b"x"}), packed(FILES)[:-2000]])
+@pytest.mark.parametrize(
+    "content", [b"no archive", packed({"test_batch": b"x"}), packed(FILES)[:-2000]]
+)
 def test_an_archive_that_is_right_by_its_md5_only(here, serve, content):
     wrong = dataclasses.replace(ARCHIVE, size=len(content), md5=md5(content))
-    assert "delete data/cifar-10-python.tar.gz.partial" in refusal(get, here, serve(content), archive=wrong)
+    assert "delete data/cifar-10-python.tar.gz.partial" in refusal(
+        get, here, serve(content), archive=wrong
+    )
     assert not (here / FOLDER).exists() and not (here / ".unpacking").exists()
 
 
@@ -447,7 +491,9 @@ def test_an_interruption_leaves_no_dataset(here, serve, sign):
     slow = serve(pause=0.05)
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, here, slow.url],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a background job ignores it
     )
     kept = here / f"{ARCHIVE.name}.partial"
     until = time.monotonic() + 10
@@ -500,10 +546,19 @@ def test_both_download(here, serve, dataset):
 
 def test_auto_falls_back_loudly(here, monkeypatch, serve):
     said, options = [], {"archive": ARCHIVE, "limits": LIMITS}
-    assert fetch.resolve("auto", mirrors=[dead_port()], say=said.append, **options) == ("digits", None)
+    assert fetch.resolve("auto", mirrors=[dead_port()], say=said.append, **options) == (
+        "digits",
+        None,
+    )
     assert "handwritten digits, not CIFAR-10" in said[-1]
-    assert "`make data`" in said[-1] and "CIFAR10_ROOT" in said[-1] and "Connection refused" in said[-1]
-    assert "Connection refused" in refusal(fetch.resolve, "cifar10", mirrors=[dead_port()], **options)
+    assert (
+        "`make data`" in said[-1]
+        and "CIFAR10_ROOT" in said[-1]
+        and "Connection refused" in said[-1]
+    )
+    assert "Connection refused" in refusal(
+        fetch.resolve, "cifar10", mirrors=[dead_port()], **options
+    )
     monkeypatch.setattr(fetch, "AUTO_WAIT_S", 0.3)
     slow = serve(pause=0.1)
     assert fetch.resolve("auto", mirrors=[slow.url], say=said.append, **options) == ("digits", None)
@@ -513,7 +568,12 @@ def test_auto_falls_back_loudly(here, monkeypatch, serve):
 @pytest.mark.parametrize("how", ["argument", "environment"])
 def test_without_network_nothing_is_asked(here, monkeypatch, serve, how):
     mirror, said = serve(), []
-    options = {"mirrors": [mirror.url], "archive": ARCHIVE, "network": how != "argument", "say": said.append}
+    options = {
+        "mirrors": [mirror.url],
+        "archive": ARCHIVE,
+        "network": how != "argument",
+        "say": said.append,
+    }
     if how == "environment":
         monkeypatch.setenv("BUNDLE_OFFLINE", "1")
     assert fetch.resolve("auto", **options) == ("digits", None)
@@ -539,7 +599,10 @@ def test_command(here, monkeypatch, capsys):
 
 
 def test_command_as_a_process(tmp_path):
-    environment, command = {**os.environ, "CIFAR10_ROOT": str(tmp_path)}, [sys.executable, "-m", "lib.fetch"]
+    environment, command = (
+        {**os.environ, "CIFAR10_ROOT": str(tmp_path)},
+        [sys.executable, "-m", "lib.fetch"],
+    )
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: CIFAR10_ROOT=")
     assert done.stderr.count("\n") == 1

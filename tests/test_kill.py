@@ -1,4 +1,4 @@
-"""A training killed as by a power cut: at ten random moments, and between any two of its last operations on files."""
+"""A training killed as by power cuts: at ten random moments, among its last file operations."""
 
 import json
 import subprocess
@@ -13,9 +13,13 @@ DRIVER = Path(__file__).with_name("kill_driver.py")
 def drive(folder: Path, mode: str, number: int) -> tuple[int, list[str]]:
     """Return how many kills hit, and the hashes of the weights in the end."""
     done = subprocess.run(
-        [sys.executable, DRIVER, folder, mode, str(number)], cwd=ROOT, text=True, capture_output=True, timeout=600,
+        [sys.executable, DRIVER, folder, mode, str(number)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=600,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -1,4 +1,4 @@
-"""Intervals and tests typed from their formulae, scores against scikit-learn, pairs of the reference's own matrix."""
+"""Intervals and tests by their formulae, scores against scikit-learn, the reference's pairs."""
 
 import json
 import math
@@ -12,7 +12,9 @@ from sklearn import metrics as sklearn_metrics
 
 from lib import metrics
 
-REFERENCE = json.loads((Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8"))
+REFERENCE = json.loads(
+    (Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8")
+)
 MATRIX, CLASSES = np.array(REFERENCE["confusion_matrix"]), tuple(REFERENCE["classes"])
 Z = 1.959963984540054  # 97.5% quantile of the normal distribution
 
@@ -48,7 +50,9 @@ def scored():
 # Wilson's interval
 
 
-@pytest.mark.parametrize(("correct", "images"), [(9465, 10000), (0, 10), (10, 10), (1, 3), (470, 500), (1, 1)])
+@pytest.mark.parametrize(
+    ("correct", "images"), [(9465, 10000), (0, 10), (10, 10), (1, 3), (470, 500), (1, 1)]
+)
 def test_wilson_by_its_formula(correct, images):
     p = correct / images
     centre = (p + Z**2 / (2 * images)) / (1 + Z**2 / images)
@@ -76,7 +80,9 @@ def test_accuracy_counts(scored):
 # McNemar's test
 
 
-@pytest.mark.parametrize(("b", "c"), [(3, 9), (9, 3), (0, 1), (1, 0), (0, 7), (12, 12), (5, 19), (24, 0)])
+@pytest.mark.parametrize(
+    ("b", "c"), [(3, 9), (9, 3), (0, 1), (1, 0), (0, 7), (12, 12), (5, 19), (24, 0)]
+)
 def test_mcnemar_exact_below_25(b, c):
     total = b + c
     tail = sum(math.comb(total, k) for k in range(min(b, c) + 1)) / 2**total
@@ -85,7 +91,9 @@ def test_mcnemar_exact_below_25(b, c):
     assert found.p == pytest.approx(min(1.0, 2 * tail), rel=1e-9)
 
 
-@pytest.mark.parametrize(("b", "c"), [(10, 15), (25, 0), (0, 25), (12, 13), (20, 20), (147, 183), (300, 100)])
+@pytest.mark.parametrize(
+    ("b", "c"), [(10, 15), (25, 0), (0, 25), (12, 13), (20, 20), (147, 183), (300, 100)]
+)
 def test_mcnemar_chi_square_from_25(b, c):
     statistic = 0.0 if b == c else (abs(b - c) - 1) ** 2 / (b + c)
     found = metrics.mcnemar(*paired(b, c))
@@ -97,7 +105,9 @@ def test_mcnemar_chi_square_from_25(b, c):
 
 def test_mcnemar_boundary():
     assert metrics.mcnemar(*paired(8, 16)).method == "exact binomial"
-    assert metrics.mcnemar(*paired(8, 16)).p == pytest.approx(stats.binomtest(8, 24).pvalue, rel=1e-9)
+    assert metrics.mcnemar(*paired(8, 16)).p == pytest.approx(
+        stats.binomtest(8, 24).pvalue, rel=1e-9
+    )
     assert metrics.mcnemar(*paired(8, 17)).method == "chi-square with continuity correction"
     assert metrics.mcnemar(*paired(8, 17)).p == pytest.approx(stats.chi2.sf(64 / 25, 1), rel=1e-9)
 
@@ -140,7 +150,9 @@ def test_per_class_against_scikit_learn(scored):
         if name != "f":
             assert table.loc[name, "precision"] == pytest.approx(report[name]["precision"])
     assert math.isnan(table.loc["f", "precision"]) and math.isnan(table.loc["f", "precision_low"])
-    assert table.loc["f", "recall"] == 0 and table.loc["f", "recall_low"] == pytest.approx(0, abs=1e-12)
+    assert table.loc["f", "recall"] == 0 and table.loc["f", "recall_low"] == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_per_class_intervals_are_wilsons(scored):
@@ -196,7 +208,10 @@ def test_confused_pairs_of_the_references_matrix():
     assert (top["first"], top["first_as_second"], top["second_as_first"]) == ("cat", 48, 65)
     assert top["confusions"] == 113 and top["share"] == pytest.approx(113 / 535)
     second = table.iloc[1]
-    assert ({second["first"], second["second"]}, second["confusions"]) == ({"automobile", "truck"}, 44)
+    assert ({second["first"], second["second"]}, second["confusions"]) == (
+        {"automobile", "truck"},
+        44,
+    )
     deer = table[(table["first"] == "deer") & (table["second"] == "horse")].iloc[0]
     assert deer["confusions"] == 13
     assert table["confusions"].is_monotonic_decreasing
@@ -223,7 +238,9 @@ def test_mistaken_images():
 def test_rank_pairs_of_the_references_claim():
     reported = metrics.confused_pairs(MATRIX, CLASSES)
     digits = metrics.confused_pairs(np.diag(range(10)), tuple("0123456789"))
-    ranks = metrics.rank_pairs(REFERENCE["hardest_pairs_claimed"], {"reference": reported, "digits": digits})
+    ranks = metrics.rank_pairs(
+        REFERENCE["hardest_pairs_claimed"], {"reference": reported, "digits": digits}
+    )
     assert ranks["pair"].tolist() == ["cat/dog", "deer/horse"]
     assert ranks["reference: confusions"].tolist() == [113, 13]
     pairs = combinations(range(10), 2)

@@ -1,4 +1,4 @@
-"""The network: counted by hand, rebuilt from torchvision's blocks, and held against the reference's printed figures."""
+"""The network: counted by hand, rebuilt from torchvision's blocks, against the printed figures."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,9 @@ from lib.blocks import BasicBlock, Style
 from lib.errors import UserError
 from lib.settings import Network
 
-REFERENCE = json.loads((Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8"))
+REFERENCE = json.loads(
+    (Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8")
+)
 
 
 def network(blocks=(4, 4, 4, 3), widths=(32, 64, 128, 256), strides=(1, 2, 2, 2), comparison=False):
@@ -65,7 +67,9 @@ class Rebuilt(nn.Module):
                 step = stride if number == 0 else 1
                 shortcut = None
                 if step != 1 or channels != width:
-                    shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, step, bias=False), nn.BatchNorm2d(width))
+                    shortcut = nn.Sequential(
+                        nn.Conv2d(channels, width, 1, step, bias=False), nn.BatchNorm2d(width)
+                    )
                 body.append(TorchvisionBlock(channels, width, step, shortcut))
                 channels = width
         self.body = nn.Sequential(*body)
@@ -77,8 +81,10 @@ class Rebuilt(nn.Module):
 
 
 def rebuilt(built, description):
-    """The independent network with the weights of `built`, taken over one by one in the order of computation."""
-    other = Rebuilt(description.blocks, description.widths, description.strides, built.linear.out_features)
+    """An independent network with weights of `built`, one by one in the order of computation."""
+    other = Rebuilt(
+        description.blocks, description.widths, description.strides, built.linear.out_features
+    )
     pairs = zip(other.state_dict(), built.state_dict().values(), strict=True)
     other.load_state_dict({name: tensor.clone() for name, tensor in pairs})
     return other
@@ -87,34 +93,72 @@ def rebuilt(built, description):
 def test_parameters_by_stage_by_hand(reference_network):
     stem = 3 * 32 * 9 + 2 * 32
     first = 4 * (2 * 9 * 32 * 32 + 2 * 2 * 32)
-    second = (9 * 32 * 64 + 9 * 64 * 64 + 2 * 2 * 64 + 32 * 64 + 2 * 64) + 3 * (2 * 9 * 64 * 64 + 2 * 2 * 64)
-    third = (9 * 64 * 128 + 9 * 128 * 128 + 4 * 128 + 64 * 128 + 2 * 128) + 3 * (18 * 128 * 128 + 4 * 128)
-    fourth = (9 * 128 * 256 + 9 * 256 * 256 + 4 * 256 + 128 * 256 + 2 * 256) + 2 * (18 * 256 * 256 + 4 * 256)
+    second = (9 * 32 * 64 + 9 * 64 * 64 + 2 * 2 * 64 + 32 * 64 + 2 * 64) + 3 * (
+        2 * 9 * 64 * 64 + 2 * 2 * 64
+    )
+    third = (9 * 64 * 128 + 9 * 128 * 128 + 4 * 128 + 64 * 128 + 2 * 128) + 3 * (
+        18 * 128 * 128 + 4 * 128
+    )
+    fourth = (9 * 128 * 256 + 9 * 256 * 256 + 4 * 256 + 128 * 256 + 2 * 256) + 2 * (
+        18 * 256 * 256 + 4 * 256
+    )
     head = 256 * 10 + 10
-    assert (stem, first, second, third, fourth, head) == (928, 74_240, 279_680, 1_116_416, 3_280_384, 2_570)
+    assert (stem, first, second, third, fourth, head) == (
+        928,
+        74_240,
+        279_680,
+        1_116_416,
+        3_280_384,
+        2_570,
+    )
     counted = [numbers(reference_network.conv) + numbers(reference_network.bn)]
-    counted += [numbers(stage) for stage in reference_network.stages] + [numbers(reference_network.linear)]
+    counted += [numbers(stage) for stage in reference_network.stages] + [
+        numbers(reference_network.linear)
+    ]
     assert counted == [stem, first, second, third, fourth, head]
-    assert model.count_parameters(reference_network) == sum(counted) == 4_754_218 == REFERENCE["parameters"]
+    assert (
+        model.count_parameters(reference_network)
+        == sum(counted)
+        == 4_754_218
+        == REFERENCE["parameters"]
+    )
     derived = model.count_by_hand(network())
     assert derived["parameters"].tolist() == [*counted, 4_754_218]
-    assert derived["part"].tolist() == ["stem", "stage 1", "stage 2", "stage 3", "stage 4", "classifier", "total"]
+    assert derived["part"].tolist() == [
+        "stem",
+        "stage 1",
+        "stage 2",
+        "stage 3",
+        "stage 4",
+        "classifier",
+        "total",
+    ]
 
 
-@pytest.mark.parametrize(("description", "count"), [
-    (network((4, 4, 3), (64, 128, 256), (1, 2, 2)), 4_697_162),
-    (network((2, 2, 2, 2), (64, 128, 256, 512), (1, 2, 2, 2), comparison=True), 11_173_962),  # CIFAR ResNet-18
-    (network((4, 4, 4, 3), (64, 128, 256, 512), (1, 2, 2, 2), comparison=True), 18_994_762),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("description", "count"),
+    [
+        (network((4, 4, 3), (64, 128, 256), (1, 2, 2)), 4_697_162),
+        (
+            network((2, 2, 2, 2), (64, 128, 256, 512), (1, 2, 2, 2), comparison=True),
+            11_173_962,
+        ),  # CIFAR ResNet-18
+        (network((4, 4, 4, 3), (64, 128, 256, 512), (1, 2, 2, 2), comparison=True), 18_994_762),
+    ],
+)
 def test_other_networks(description, count):
     with torch.device("meta"):
         built = model.build(description)
-        assert numbers(Rebuilt(description.blocks, description.widths, description.strides)) == count
+        assert (
+            numbers(Rebuilt(description.blocks, description.widths, description.strides)) == count
+        )
     assert model.count_parameters(built) == count
     assert model.count_by_hand(description)["parameters"].iloc[-1] == count
 
 
-@pytest.mark.parametrize("description", [SMALL, WIDE_START, STRIDE_ONLY], ids=["small", "width", "stride"])
+@pytest.mark.parametrize(
+    "description", [SMALL, WIDE_START, STRIDE_ONLY], ids=["small", "width", "stride"]
+)
 def test_derived_count_with_other_shapes_and_classes(description):
     other = Rebuilt(description.blocks, description.widths, description.strides, classes=7)
     assert model.count_parameters(model.build(description, classes=7)) == numbers(other)
@@ -137,14 +181,24 @@ def test_only_trainable_parameters_are_counted():
 def test_layer_table_is_the_reports(table):
     assert len(table) == 85
     types = [name.rsplit("-", 1)[0] for name in table["layer"]]
-    assert [name.rsplit("-", 1)[1] for name in table["layer"]] == [str(number) for number in range(1, 86)]
-    for row, kind, parameters in zip(REFERENCE["layer_table_head"], types, table["parameters"], strict=False):
+    assert [name.rsplit("-", 1)[1] for name in table["layer"]] == [
+        str(number) for number in range(1, 86)
+    ]
+    for row, kind, parameters in zip(
+        REFERENCE["layer_table_head"], types, table["parameters"], strict=False
+    ):
         assert row["layer"] == kind and row["parameters"] in (parameters, None)
     assert table.iloc[-1][["layer", "parameters"]].tolist() == ["Linear-85", 2570]
     assert [REFERENCE["last_layer"][key] for key in ("name", "parameters")] == ["Linear-85", 2570]
     counts = {kind: types.count(kind) for kind in set(types)}
     # 1 stem + 2 a block + 3 shortcuts; a pool; a classifier
-    assert counts == {"Conv2d": 34, "BatchNorm2d": 34, "BasicBlock": 15, "GlobalAveragePool": 1, "Linear": 1}
+    assert counts == {
+        "Conv2d": 34,
+        "BatchNorm2d": 34,
+        "BasicBlock": 15,
+        "GlobalAveragePool": 1,
+        "Linear": 1,
+    }
     assert types[-2:] == ["GlobalAveragePool", "Linear"]
     assert table["parameters"].sum() == 4_754_218
     assert table.loc[[one == "BasicBlock" for one in types], "parameters"].tolist() == [0] * 15
@@ -155,7 +209,9 @@ def test_layer_table_shapes_and_stages(table):
     shapes = [(32, 32, 32)] * 4 + [(64, 16, 16)] * 4 + [(128, 8, 8)] * 4 + [(256, 4, 4)] * 3
     assert blocks["output"].tolist() == shapes
     assert table["output"].tolist()[-2:] == [(256,), (10,)]
-    stages = [f"stage {number}" for number, count in enumerate((4, 4, 4, 3), 1) for _ in range(count)]
+    stages = [
+        f"stage {number}" for number, count in enumerate((4, 4, 4, 3), 1) for _ in range(count)
+    ]
     assert blocks["stage"].tolist() == stages
     # a block is 5 rows, a first one with a shortcut 7; stem 2, pool and classifier 2
     expected = {"stem and head": 4, "stage 1": 20, "stage 2": 22, "stage 3": 22, "stage 4": 17}
@@ -167,7 +223,9 @@ def test_layer_table_leaves_the_network_as_it_was(training):
     built = model.build(SMALL, seed=0).train(training)
     before = {name: tensor.clone() for name, tensor in built.state_dict().items()}
     model.layer_table(built)
-    assert built.training is training and all(module.training is training for module in built.modules())
+    assert built.training is training and all(
+        module.training is training for module in built.modules()
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in built.state_dict().items())
     assert not any(module._forward_hooks for module in built.modules())
 
@@ -175,7 +233,12 @@ def test_layer_table_leaves_the_network_as_it_was(training):
 def test_memory_estimate_to_the_printed_digits(table):
     estimate = model.memory_estimate(table)
     assert {key: round(value, 2) for key, value in estimate.items()} == REFERENCE["memory_mb"]
-    assert REFERENCE["memory_mb"] == {"input": 0.01, "forward_backward": 10.16, "parameters": 18.14, "total": 28.31}
+    assert REFERENCE["memory_mb"] == {
+        "input": 0.01,
+        "forward_backward": 10.16,
+        "parameters": 18.14,
+        "total": 28.31,
+    }
 
 
 @pytest.mark.parametrize("description", [network(), SMALL, WIDE_START, STRIDE_ONLY])
@@ -192,10 +255,15 @@ def test_arithmetic_equals_torchs_own_count(description):
     assert (weightless["mmac"] == 0).all()
 
 
-@pytest.mark.parametrize(("description", "projections"), [
-    (network(), [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0]]),
-    (SMALL, [[0, 0], [1], [0, 0]]), (WIDE_START, [[0], [1]]), (STRIDE_ONLY, [[1], [1, 0]]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("description", "projections"),
+    [
+        (network(), [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0]]),
+        (SMALL, [[0, 0], [1], [0, 0]]),
+        (WIDE_START, [[0], [1]]),
+        (STRIDE_ONLY, [[1], [1, 0]]),
+    ],
+)
 def test_shortcuts_exactly_where_stride_or_width_change(description, projections):
     built = model.build(description, seed=0)
     found = [[int(block.shortcut is not None) for block in stage] for stage in built.stages]
@@ -224,7 +292,9 @@ def test_stage_shapes(description):
     with torch.no_grad():
         x = torch.relu(built.bn(built.conv(images)))
         assert x.shape == (2, description.widths[0], 32, 32)
-        for stage, width, stride in zip(built.stages, description.widths, description.strides, strict=True):
+        for stage, width, stride in zip(
+            built.stages, description.widths, description.strides, strict=True
+        ):
             x, side = stage(x), side // stride
             assert x.shape == (2, width, side, side)
         assert built.pool(x).shape == (2, description.widths[-1])
@@ -243,13 +313,16 @@ def test_logits_equal_an_independently_written_network(description, training):
     assert expected.std() > 1e-3
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(built.state_dict().values(), other.state_dict().values(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)  # running statistics moved alike
+        # Running statistics moved alike.
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_equal_an_independently_written_network():
     built = model.build(SMALL, seed=3).double()
     other = rebuilt(built, SMALL).double()
-    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    images = torch.randn(
+        4, 3, 32, 32, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    )
     for each in (built, other):
         nn.functional.cross_entropy(each(images), torch.arange(4)).backward()
     for mine, theirs in zip(built.parameters(), other.parameters(), strict=True):
@@ -281,7 +354,9 @@ def test_seed_decides_the_weights():
     first, again, other = (model.build(SMALL, seed=seed).state_dict() for seed in (7, 7, 8))
     assert all(torch.equal(first[name], again[name]) for name in first)
     changed = [name for name in first if not torch.equal(first[name], other[name])]
-    assert {"conv.weight", "linear.weight", "linear.bias", "stages.2.1.conv2.weight"} <= set(changed)
+    assert {"conv.weight", "linear.weight", "linear.bias", "stages.2.1.conv2.weight"} <= set(
+        changed
+    )
 
 
 def test_seed_leaves_the_global_generator_alone():
@@ -306,7 +381,7 @@ def test_seed_leaves_the_gpus_generator_alone():
 
 
 def test_initial_weights_are_torchs_defaults():
-    """He-uniform with a = sqrt(5): uniform in +-1/sqrt(fan_in), as nn.Conv2d and nn.Linear document."""
+    """He-uniform with a = sqrt(5): uniform in +-1/sqrt(fan_in) nn.Conv2d's, nn.Linear's."""
     built = model.build(network(), seed=0)
     for layer, fan_in in ((built.stages[3][2].conv2, 256 * 9), (built.linear, 256)):
         bound = fan_in**-0.5

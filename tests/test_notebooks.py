@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=nbformat.NO_CONVERT) for path in PATHS}
 NAMES = list(NOTEBOOKS)
-ABSOLUTE = re.compile(r"(?<![\w.:/])/(home|root|work|usr|tmp|Users|mnt|opt|var|media|content)/|\b[A-Z]:\\")
+ABSOLUTE = re.compile(
+    r"(?<![\w.:/])/(home|root|work|usr|tmp|Users|mnt|opt|var|media|content)/|\b[A-Z]:\\"
+)
 
 
 def code_cells(name):
@@ -43,7 +45,7 @@ def prose(name):
 
 
 def merged_quick():
-    """params/quick.yaml by the plain YAML reader, values where the run leaves them out by the dataclass."""
+    """params/quick.yaml by the plain YAML reader, left-out values by the dataclass."""
     tree = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text(encoding="utf-8"))
     assert "base" not in tree
     return tree
@@ -54,14 +56,22 @@ def declared(name):
 
 
 def test_the_six_notebooks_are_there():
-    assert NAMES == ["01_explore_data", "02_build_model", "03_train", "04_predict_tta", "05_confusion", "06_report"]
+    assert NAMES == [
+        "01_explore_data",
+        "02_build_model",
+        "03_train",
+        "04_predict_tta",
+        "05_confusion",
+        "06_report",
+    ]
     assert list(settings.SECTIONS) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_valid_format(name):
     nbformat.validate(NOTEBOOKS[name])
-    assert (NOTEBOOKS[name].nbformat, NOTEBOOKS[name].nbformat_minor >= 5) == (4, True)  # 4.5: cells have ids
+    # 4.5: cells have ids.
+    assert (NOTEBOOKS[name].nbformat, NOTEBOOKS[name].nbformat_minor >= 5) == (4, True)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,15 +105,22 @@ def test_no_absolute_paths(name):
 
 
 def test_the_search_for_absolute_paths_finds_them():
-    assert all(ABSOLUTE.search(text) for text in ('"/home/me/data"', "see /tmp/x", "C:\\data", "('/opt/bundle')"))
-    assert not any(ABSOLUTE.search(text) for text in ("https://x.org/home/me", "results/tmp/", "a / b", "and/var/"))
+    assert all(
+        ABSOLUTE.search(text)
+        for text in ('"/home/me/data"', "see /tmp/x", "C:\\data", "('/opt/bundle')")
+    )
+    assert not any(
+        ABSOLUTE.search(text)
+        for text in ("https://x.org/home/me", "results/tmp/", "a / b", "and/var/")
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cell_ids_are_named_in_order(name):
     ids = [cell.id for cell in NOTEBOOKS[name].cells]
     stem = name[3:].replace("_", "-")
-    assert all(re.fullmatch(rf"{stem}-\d\d", one) for one in ids), ids  # not drawn at random: they stay
+    # Not drawn at random: they stay.
+    assert all(re.fullmatch(rf"{stem}-\d\d", one) for one in ids), ids
     assert len(set(ids)) == len(ids) and ids == sorted(ids)
 
 
@@ -135,7 +152,11 @@ def test_parameters_cell_holds_literals_each_with_a_comment(name):
         assert isinstance(statement.targets[0], ast.Name)
         ast.literal_eval(statement.value)
     tokens = list(tokenize.generate_tokens(StringIO(source).readline))
-    commented = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and len(token.string) > 5}
+    commented = {
+        token.start[0]
+        for token in tokens
+        if token.type == tokenize.COMMENT and len(token.string) > 5
+    }
     assert commented == set(range(1, len(lines) + 1))
 
 
@@ -153,7 +174,9 @@ def test_parameters_are_those_of_quick(name):
         for statement in ast.parse(parameters_cell(name).source).body
     }
     tree = merged_quick()
-    given = {"run": "quick"} | {key: value for key, value in tree.items() if key in found} | tree[name]
+    given = (
+        {"run": "quick"} | {key: value for key, value in tree.items() if key in found} | tree[name]
+    )
     for key, value in found.items():
         default = next(item.default for item in fields(settings.SECTIONS[name]) if item.name == key)
         default = list(default) if isinstance(default, tuple) else default
@@ -168,20 +191,31 @@ def test_parameters_come_before_what_uses_them(name):
     place = next(number for number, cell in enumerate(cells) if is_parameters(cell))
     assert place == 1  # after the imports
     section = settings.SECTIONS[name].__name__
-    calls = [cell for cell in cells[place + 1 :] if f'build({section}, globals(), "{name}")' in cell.source]
+    calls = [
+        cell
+        for cell in cells[place + 1 :]
+        if f'build({section}, globals(), "{name}")' in cell.source
+    ]
     assert calls == [cells[place + 1]]  # checked at once, in every way of running the notebook
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_cell_gives_a_parameter_another_value(name):
-    """Otherwise the settings cell cannot be run a second time in JupyterLab: it would read the changed value."""
-    parameters = {statement.targets[0].id for statement in ast.parse(parameters_cell(name).source).body}
+    """Else the settings cell cannot run twice in JupyterLab: it would read the changed value."""
+    parameters = {
+        statement.targets[0].id for statement in ast.parse(parameters_cell(name).source).body
+    }
     for cell, tree in parsed(name):
         if not is_parameters(cell):
             scopes = [node.target for node in ast.walk(tree) if isinstance(node, ast.comprehension)]
-            local = {one.id for scope in scopes for one in ast.walk(scope) if isinstance(one, ast.Name)}
-            stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
-                      and isinstance(node.ctx, ast.Store)}  # fmt: skip
+            local = {
+                one.id for scope in scopes for one in ast.walk(scope) if isinstance(one, ast.Name)
+            }
+            stored = {
+                node.id
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
             assert not (stored - local) & parameters, cell.id
 
 
@@ -192,12 +226,18 @@ def test_no_cell_gives_a_parameter_another_value(name):
 def test_notebooks_narrate_and_lib_computes(name):
     for cell, tree in parsed(name):
         for node in ast.walk(tree):
-            assert not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef), cell.id
+            assert not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef), (
+                cell.id
+            )
             assert not isinstance(node, ast.While | ast.Global | ast.Try), cell.id
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("print", "exec", "eval"), cell.id
         assert not re.search(r"^\s*[%!]", cell.source, flags=re.MULTILINE), cell.id
-        assert "filterwarnings" not in cell.source and "'cuda'" not in cell.source and '"cuda"' not in cell.source
+        assert (
+            "filterwarnings" not in cell.source
+            and "'cuda'" not in cell.source
+            and '"cuda"' not in cell.source
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -225,13 +265,17 @@ def test_each_code_cell_belongs_to_a_section_with_prose(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_one_cell_records_the_metrics(name):
     recording = [
-        cell for cell, tree in parsed(name) for node in ast.walk(tree)
+        cell
+        for cell, tree in parsed(name)
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "book.metrics"
-    ]  # fmt: skip
+    ]
     assert len(recording) == 1
     later = code_cells(name)[code_cells(name).index(recording[0]) + 1 :]
     assert not any(".figure(" in cell.source or ".table(" in cell.source for cell in later)
-    assert f'record.Notebook("{name}", settings.run' in "".join(cell.source for cell in code_cells(name))
+    assert f'record.Notebook("{name}", settings.run' in "".join(
+        cell.source for cell in code_cells(name)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -250,9 +294,12 @@ def test_each_figure_has_a_name_of_its_own_and_alternative_text(name):
 def test_figures_and_tables_do_not_overwrite_each_other():
     for method in ("figure", "table"):
         names = [
-            ast.literal_eval(node.args[1]) for name in NAMES for _, tree in parsed(name) for node in ast.walk(tree)
+            ast.literal_eval(node.args[1])
+            for name in NAMES
+            for _, tree in parsed(name)
+            for node in ast.walk(tree)
             if isinstance(node, ast.Call) and ast.unparse(node.func) == f"book.{method}"
-        ]  # fmt: skip
+        ]
         assert len(names) >= 6 and len(set(names)) == len(names)
 
 
@@ -267,7 +314,12 @@ def test_what_is_read_was_written_by_an_earlier_notebook():
         assert not set(declared(name)["writes"]) & written, name
         written |= {*declared(name)["writes"], f"metrics/{name}.json"}
     read = {file for name in NAMES for file in declared(name)["reads"]}
-    assert {"training/weights.pt", "training/history.jsonl", "predictions.npz", "metrics/05_confusion.json"} <= read
+    assert {
+        "training/weights.pt",
+        "training/history.jsonl",
+        "predictions.npz",
+        "metrics/05_confusion.json",
+    } <= read
 
 
 @pytest.mark.parametrize("name", NAMES)

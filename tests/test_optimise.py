@@ -1,4 +1,4 @@
-"""The optimisers against PyTorch's own, sharpness-aware minimisation against values worked out by hand."""
+"""The optimisers against PyTorch's own, sharpness-aware minimisation against values by hand."""
 
 import dataclasses
 
@@ -10,7 +10,14 @@ from torch import nn
 from lib import compute, model, optimise, step
 from lib.settings import Train
 
-TINY = Train(blocks=(1, 1), widths=(8, 16), strides=(1, 2), batch_size=8, learning_rate=0.05, weight_decay=1e-3)
+TINY = Train(
+    blocks=(1, 1),
+    widths=(8, 16),
+    strides=(1, 2),
+    batch_size=8,
+    learning_rate=0.05,
+    weight_decay=1e-3,
+)
 
 
 def weights(*shape):
@@ -30,9 +37,12 @@ def test_orthogonal_brings_all_singular_values_near_one(shape, native, monkeypat
     assert found.min() > 0.3 and found.max() < 1.3
     assert torch.linalg.svdvals(matrices).max() > 10
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)  # the directions stay
-    assert torch.nn.functional.cosine_similarity(
-        optimise.orthogonal(matrices).flatten(), (left @ right).flatten(), dim=0
-    ) > 0.97  # fmt: skip
+    assert (
+        torch.nn.functional.cosine_similarity(
+            optimise.orthogonal(matrices).flatten(), (left @ right).flatten(), dim=0
+        )
+        > 0.97
+    )
 
 
 def test_where_bfloat16_is_only_emulated_orthogonal_computes_in_float32(monkeypatch):
@@ -67,8 +77,10 @@ def test_muon_keeps_each_filter_bank_at_the_norm_of_its_outputs():
     muon = optimise.Muon([convolution], 0.0, 0.6)
     muon.step()
     assert convolution.norm().item() == pytest.approx(8**0.5)
-    torch.testing.assert_close(F.normalize(convolution.detach().flatten(), dim=0),
-                               F.normalize(weights(8, 4, 3, 3).flatten(), dim=0))  # fmt: skip
+    torch.testing.assert_close(
+        F.normalize(convolution.detach().flatten(), dim=0),
+        F.normalize(weights(8, 4, 3, 3).flatten(), dim=0),
+    )
     muon.param_groups[0]["lr"] = 0.2
     before = convolution.detach().clone()
     muon.step()
@@ -81,7 +93,10 @@ def test_muon_takes_the_convolutions_and_sgd_the_rest():
     both = grouped(built, optimiser="muon", muon_learning_rate=0.2)
     sgd, muon = both.optimisers
     assert [parameter.dim() for parameter in muon.param_groups[0]["params"]] == [4] * 6
-    assert {parameter.dim() for group in sgd.param_groups for parameter in group["params"]} == {1, 2}
+    assert {parameter.dim() for group in sgd.param_groups for parameter in group["params"]} == {
+        1,
+        2,
+    }
     everything = [parameter for group in both.param_groups for parameter in group["params"]]
     assert {id(one) for one in everything} == {id(one) for one in built.parameters()}
     assert len(everything) == len(list(built.parameters()))
@@ -90,10 +105,16 @@ def test_muon_takes_the_convolutions_and_sgd_the_rest():
 
 def test_what_is_fixed_is_not_trained():
     built = model.build(dataclasses.replace(TINY, stem="whitening", norm_scale=False), seed=1)
-    trained = {id(one) for group in grouped(built, optimiser="muon").param_groups for one in group["params"]}
+    trained = {
+        id(one)
+        for group in grouped(built, optimiser="muon").param_groups
+        for one in group["params"]
+    }
     fixed = [name for name, one in built.named_parameters() if id(one) not in trained]
     assert set(fixed) == {"conv.weight"} | {
-        f"{name}.weight" for name, module in built.named_modules() if isinstance(module, nn.BatchNorm2d)
+        f"{name}.weight"
+        for name, module in built.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
     }
 
 
@@ -101,7 +122,8 @@ def test_shifts_learn_faster_and_decay_by_the_same_step():
     groups = grouped(model.build(TINY, seed=1), shift_rate=64.0).param_groups
     fast = [group for group in groups if group["factor"] == 64.0]
     assert len(fast) == 1 and all(parameter.dim() == 1 for parameter in fast[0]["params"])
-    assert len(fast[0]["params"]) == 6  # a shift for each batch norm, and the classifier's is not among them
+    # A shift for each batch norm, and the classifier's is not among them.
+    assert len(fast[0]["params"]) == 6
     assert fast[0]["weight_decay"] * 64 == pytest.approx(TINY.weight_decay)
     assert len(groups) == 2
 
@@ -122,7 +144,10 @@ def test_several_optimisers_come_back_from_a_checkpoint_as_they_were():
 
     whole, halfway = moved((0, 4)), moved((0, 2))
     resumed = moved((2, 4), halfway)
-    assert all(torch.equal(one, other) for one, other in zip(whole[0].values(), resumed[0].values(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(whole[0].values(), resumed[0].values(), strict=True)
+    )
 
 
 # Sharpness-aware minimisation
@@ -142,10 +167,13 @@ class Bowl(nn.Module):
 
 @pytest.mark.parametrize(
     ("adaptive", "expected"),
-    # g = (3, -10); plain: w + 0.5 g / |g|. adaptive: w + 0.5 |w| (|w| g) / ||w| g| with |w| = (3, 1): (9, -10).
-    [(False, [3 + 0.5 * 3 / 109**0.5, -1 - 0.5 * 10 / 109**0.5]),
-     (True, [3 + 0.5 * 3 * 9 / 181**0.5, -1 - 0.5 * 1 * 10 / 181**0.5])],
-)  # fmt: skip
+    # g = (3, -10); plain: w + 0.5 g / |g|. adaptive: w + 0.5 |w| (|w| g) / ||w| g| with |w| = (3,
+    # 1): (9, -10).
+    [
+        (False, [3 + 0.5 * 3 / 109**0.5, -1 - 0.5 * 10 / 109**0.5]),
+        (True, [3 + 0.5 * 3 * 9 / 181**0.5, -1 - 0.5 * 1 * 10 / 181**0.5]),
+    ],
+)
 def test_the_sharpest_neighbour(adaptive, expected):
     bowl = Bowl()
     bowl().backward()

@@ -1,4 +1,4 @@
-"""Views against torchvision and SciPy, batched prediction against one by one, the choice, the submission file."""
+"""Views against torchvision and SciPy, batched prediction, the choice, the submission file."""
 
 import csv
 import json
@@ -18,10 +18,14 @@ from lib import predict, settings
 from lib.data import Images, Statistics
 from lib.errors import UserError
 
-REFERENCE = json.loads((Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8"))
+REFERENCE = json.loads(
+    (Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8")
+)
 STATISTICS = Statistics((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
 ALL_VIEWS = list(predict.VIEWS)
-PIXELS = torch.randint(256, (12, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+PIXELS = torch.randint(
+    256, (12, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+)
 IMAGES = Images(PIXELS, torch.arange(12) % 10, torch.arange(12))
 
 
@@ -32,8 +36,14 @@ class Counting(nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5),
-                                      nn.Flatten(), nn.Linear(4 * 15 * 15, 10))  # fmt: skip
+            self.body = nn.Sequential(
+                nn.Conv2d(3, 4, 3, 2),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.Dropout(0.5),
+                nn.Flatten(),
+                nn.Linear(4 * 15 * 15, 10),
+            )
         self.batches = []
 
     def forward(self, x):
@@ -44,7 +54,9 @@ class Counting(nn.Module):
 def torchvisions(pixels, view):
     """The view of one image (3, H, W) in [0, 1], by torchvision and SciPy."""
     image = pixels.float() / 255
-    if view == "gaussian_blur_mixed":  # what the reference did: the filter over all of the (H, W, C) array
+    if (
+        view == "gaussian_blur_mixed"
+    ):  # what the reference did: the filter over all of the (H, W, C) array
         blurred = scipy.ndimage.gaussian_filter(image.permute(1, 2, 0).numpy(), sigma=1)
         return torch.from_numpy(blurred).permute(2, 0, 1)
     bordered = TF.pad(image, 1, padding_mode="reflect")
@@ -95,9 +107,18 @@ def test_pad_center_crop_is_the_identity(padding):
 def test_names_agree_with_the_parameters_and_the_report():
     assert tuple(predict.VIEWS) == (*settings.VIEWS, *settings.SHIFTS)
     assert {"auto", *predict.COMBINATIONS} == set(settings.COMBINATIONS)
-    (row,) = [row for row in REFERENCE["report_against_notebook"] if row["topic"] == "test-time augmentation"]
-    words = {"original": "original", "horizontal_flip": "horizontal flip", "vertical_flip": "vertical flip",
-             "pad_center_crop": "centre crop after padding by 4", "gaussian_blur": "Gaussian blur"}  # fmt: skip
+    (row,) = [
+        row
+        for row in REFERENCE["report_against_notebook"]
+        if row["topic"] == "test-time augmentation"
+    ]
+    words = {
+        "original": "original",
+        "horizontal_flip": "horizontal flip",
+        "vertical_flip": "vertical flip",
+        "pad_center_crop": "centre crop after padding by 4",
+        "gaussian_blur": "Gaussian blur",
+    }
     assert "5 views" in row["report"] and all(phrase in row["report"] for phrase in words.values())
     assert set(predict.COMBINATIONS["report_spatial"]) == set(words)
     executed = {name.replace("gaussian_blur", "gaussian_blur_mixed") for name in words}
@@ -108,8 +129,9 @@ def test_distinct_views_finds_the_crop_that_is_no_crop():
     found = predict.distinct_views(PIXELS, ALL_VIEWS)
     assert found == {view: view for view in ALL_VIEWS} | {"pad_center_crop": "original"}
     assert predict.distinct_views(PIXELS, ["pad_center_crop", "original"]) == {
-        "pad_center_crop": "pad_center_crop", "original": "pad_center_crop",
-    }  # fmt: skip
+        "pad_center_crop": "pad_center_crop",
+        "original": "pad_center_crop",
+    }
 
 
 # Prediction
@@ -121,9 +143,14 @@ def test_batched_logits_equal_those_of_single_images():
     assert found.shape == (12, 10) and found.dtype == torch.float32
     assert [batch[0] for batch in model.batches] == [5, 5, 2]
     with torch.no_grad():
-        single = [model(TF.normalize(one.float() / 255, STATISTICS.mean, STATISTICS.std)[None]) for one in PIXELS]
+        single = [
+            model(TF.normalize(one.float() / 255, STATISTICS.mean, STATISTICS.std)[None])
+            for one in PIXELS
+        ]
     torch.testing.assert_close(found, torch.cat(single), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(predict.logits(model, PIXELS, STATISTICS, batch_size=500), found, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        predict.logits(model, PIXELS, STATISTICS, batch_size=500), found, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("view", ALL_VIEWS)
@@ -152,14 +179,18 @@ def test_view_logits_computes_a_repeated_view_once():
     assert list(found) == ALL_VIEWS and len(model.batches) == 9  # of ten views
     assert torch.equal(found["pad_center_crop"], found["original"])
     for view in ALL_VIEWS:
-        torch.testing.assert_close(found[view], predict.logits(model, PIXELS, STATISTICS, view), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            found[view], predict.logits(model, PIXELS, STATISTICS, view), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_views_that_agree_on_the_first_images_only_are_not_taken_for_equal():
     pixels = PIXELS.clone()
     pixels[:10] = 0  # blank images look the same in every view; the others do not
     images, model = Images(pixels, IMAGES.labels, IMAGES.index), Counting().eval()
-    found = predict.view_logits(model, images, ["original", "horizontal_flip"], STATISTICS, "fp32", 500)
+    found = predict.view_logits(
+        model, images, ["original", "horizontal_flip"], STATISTICS, "fp32", 500
+    )
     flipped = TF.hflip(pixels.float() / 255)
     with torch.no_grad():
         expected = model(TF.normalize(flipped, STATISTICS.mean, STATISTICS.std))
@@ -177,7 +208,9 @@ def by_view(seed=0):
 @pytest.mark.parametrize("combination", predict.COMBINATIONS)
 def test_combine_is_the_mean_of_the_probabilities(combination):
     logits = by_view()
-    parts = [scipy.special.softmax(logits[view].numpy(), 1) for view in predict.COMBINATIONS[combination]]
+    parts = [
+        scipy.special.softmax(logits[view].numpy(), 1) for view in predict.COMBINATIONS[combination]
+    ]
     found = predict.combine(logits, combination)
     np.testing.assert_allclose(found.numpy(), np.mean(parts, 0), atol=1e-6)
     np.testing.assert_allclose(found.sum(1).numpy(), 1, atol=1e-5)
@@ -187,7 +220,9 @@ def test_the_report_s_five_views_give_the_original_double_weight():
     logits = by_view()
     logits["pad_center_crop"] = logits["original"]
     p = {view: scipy.special.softmax(values.numpy(), 1) for view, values in logits.items()}
-    expected = (2 * p["original"] + p["horizontal_flip"] + p["vertical_flip"] + p["gaussian_blur_mixed"]) / 5
+    expected = (
+        2 * p["original"] + p["horizontal_flip"] + p["vertical_flip"] + p["gaussian_blur_mixed"]
+    ) / 5
     np.testing.assert_allclose(predict.combine(logits, "report").numpy(), expected, atol=1e-6)
 
 
@@ -195,7 +230,9 @@ def test_available_combinations():
     assert predict.available(["original"]) == ["original"]
     assert predict.available(["horizontal_flip", "original"]) == ["original", "flip"]
     assert predict.available(ALL_VIEWS) == list(predict.COMBINATIONS)
-    assert "report" not in predict.available([view for view in ALL_VIEWS if view != "gaussian_blur_mixed"])
+    assert "report" not in predict.available(
+        [view for view in ALL_VIEWS if view != "gaussian_blur_mixed"]
+    )
 
 
 def test_compare_by_hand():
@@ -205,7 +242,8 @@ def test_compare_by_hand():
     assert table["accuracy"].tolist() == [0.6, 0.8]
     assert table[["gained", "lost", "p"]].iloc[0].isna().all()  # nothing is compared with itself
     assert table[["gained", "lost"]].iloc[1].tolist() == [3, 1]
-    assert table["p"].iloc[1] == pytest.approx(2 * (1 + 4) / 16)  # two-sided binomial: at most 1 of 4
+    # Two-sided binomial: at most 1 of 4.
+    assert table["p"].iloc[1] == pytest.approx(2 * (1 + 4) / 16)
     assert (table["low"] < table["accuracy"]).all() and (table["accuracy"] < table["high"]).all()
     assert list(table.index) == ["original", "flip"]
 
@@ -214,13 +252,16 @@ def table_of(**accuracies):
     return pd.DataFrame({"accuracy": accuracies})
 
 
-@pytest.mark.parametrize(("accuracies", "chosen"), [
-    ({"original": 0.9, "flip": 0.92, "report": 0.91}, "flip"),
-    ({"original": 0.9, "flip": 0.91, "report": 0.93}, "report"),
-    ({"report": 0.92, "flip": 0.92, "original": 0.92}, "original"),  # the simpler where equal
-    ({"report": 0.92, "flip": 0.92, "original": 0.90}, "flip"),
-    ({"original": 0.9}, "original"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("accuracies", "chosen"),
+    [
+        ({"original": 0.9, "flip": 0.92, "report": 0.91}, "flip"),
+        ({"original": 0.9, "flip": 0.91, "report": 0.93}, "report"),
+        ({"report": 0.92, "flip": 0.92, "original": 0.92}, "original"),  # the simpler where equal
+        ({"report": 0.92, "flip": 0.92, "original": 0.90}, "flip"),
+        ({"original": 0.9}, "original"),
+    ],
+)
 def test_choose_the_best_and_the_simpler_where_equal(accuracies, chosen):
     assert predict.choose(table_of(**accuracies), "auto") == chosen
 
@@ -231,7 +272,9 @@ def test_choose_what_was_named():
 
 
 def test_choose_without_a_holdout_is_refused():
-    with pytest.raises(UserError, match=r"04_predict_tta\.combination.*auto.*name a combination") as caught:
+    with pytest.raises(
+        UserError, match=r"04_predict_tta\.combination.*auto.*name a combination"
+    ) as caught:
         predict.choose(table_of(), "auto")
     assert "\n" not in str(caught.value)
 
@@ -245,9 +288,17 @@ def test_submit_writes_the_competition_s_file(tmp_path, flat):
     shown = pixels.reshape(12, 3072) if flat else pixels.transpose(0, 2, 3, 1)
     (tmp_path / "set.pkl").write_bytes(pickle.dumps({b"data": shown, b"ids": ids}))
     model = Counting().eval()
-    counts = predict.submit(model, str(tmp_path / "set.pkl"), "report", STATISTICS, "fp32", 5, tmp_path / "out.csv")
+    counts = predict.submit(
+        model, str(tmp_path / "set.pkl"), "report", STATISTICS, "fp32", 5, tmp_path / "out.csv"
+    )
     probabilities = 0
-    for view in ("original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur_mixed"):
+    for view in (
+        "original",
+        "horizontal_flip",
+        "vertical_flip",
+        "pad_center_crop",
+        "gaussian_blur_mixed",
+    ):
         images = torch.stack([torchvisions(one, view) for one in PIXELS])
         with torch.no_grad():
             logits = model(TF.normalize(images, STATISTICS.mean, STATISTICS.std))
@@ -263,11 +314,21 @@ def test_submit_writes_the_competition_s_file(tmp_path, flat):
 
 
 def test_submit_without_a_set_writes_nothing(tmp_path):
-    assert predict.submit(Counting(), "", "flip", STATISTICS, "fp32", 5, tmp_path / "out.csv") is None
+    assert (
+        predict.submit(Counting(), "", "flip", STATISTICS, "fp32", 5, tmp_path / "out.csv") is None
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_submit_refuses_a_set_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        predict.submit(Counting(), str(tmp_path / "no.pkl"), "flip", STATISTICS, "fp32", 5, tmp_path / "out.csv")
+        predict.submit(
+            Counting(),
+            str(tmp_path / "no.pkl"),
+            "flip",
+            STATISTICS,
+            "fp32",
+            5,
+            tmp_path / "out.csv",
+        )
     assert list(tmp_path.iterdir()) == []

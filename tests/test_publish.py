@@ -1,4 +1,4 @@
-"""Pages, index and PDF: self-contained, described, readable, and written only when something changed."""
+"""Pages, index and PDF: self-contained, described, readable, written only when changed."""
 
 import html
 import json
@@ -14,7 +14,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from lib import paths, publish
 from lib.errors import UserError
 
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
+    "RU5ErkJggg=="
+)
 TABLE = """<div><style scoped>.dataframe {}</style><table border="1" class="dataframe">
 <thead><tr><th></th><th>recall</th><th>pair</th></tr><tr><th>class</th><th></th><th></th></tr></thead>
 <tbody><tr><th>cat</th><td>0.875</td><td>dog</td></tr><tr><th>ship</th><td>−1,024</td><td>truck</td></tr></tbody>
@@ -36,17 +39,21 @@ $$\mathcal{L} = -\sum_k y_k \log p_k$$
 | 1 | x |
 
 ## Loss
-"""
+"""  # noqa: E501 (a Markdown paragraph)
 NOTICE = "handwritten digits, not CIFAR-10"
 
 
 def picture(alt="A red dot"):
     data = {"image/png": PIXEL, "text/plain": "<Figure>"}
-    return new_output("display_data", data=data, metadata={"image/png": {"alt": alt}} if alt else {})
+    return new_output(
+        "display_data", data=data, metadata={"image/png": {"alt": alt}} if alt else {}
+    )
 
 
 def code(source, *outputs, tags=()):
-    return new_code_cell(source, outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)})
+    return new_code_cell(
+        source, outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)}
+    )
 
 
 def sample(alt="A red dot"):
@@ -57,7 +64,12 @@ def sample(alt="A red dot"):
         code("secret_setup()", tags=["hide"]),
         code("print('hello')", new_output("stream", name="stdout", text="hello from stdout\n")),
         code("noise()", new_output("stream", name="stderr", text="a warning\n")),
-        code("frame", new_output("execute_result", data={"text/html": TABLE, "text/plain": "t"}, execution_count=1)),
+        code(
+            "frame",
+            new_output(
+                "execute_result", data={"text/html": TABLE, "text/plain": "t"}, execution_count=1
+            ),
+        ),
         code("plots.show(figure)", picture(alt)),
     ]
 
@@ -78,7 +90,11 @@ def results(tmp_path, monkeypatch):
 def run(results):
     for name in ("01_explore_data", "04_predict_tta", "06_report"):
         write(results / "quick" / f"{name}.ipynb", sample())
-    metrics = {"dataset": "digits", "notice": NOTICE, "environment": {"commit": "0123456789abcdef", "dirty": False}}
+    metrics = {
+        "dataset": "digits",
+        "notice": NOTICE,
+        "environment": {"commit": "0123456789abcdef", "dirty": False},
+    }
     (results / "quick" / "metrics.json").write_text(json.dumps(metrics))
     publish.render_run("quick")
     return results / "quick"
@@ -100,13 +116,17 @@ def test_importing_publish_does_not_import_nbconvert():
 
 
 def test_image_without_alt_text_fails_with_one_line(results):
-    with pytest.raises(UserError, match=r"03_train\.ipynb: cell 8 \(In \[1\]\): an image without alt text") as error:
+    with pytest.raises(
+        UserError, match=r"03_train\.ipynb: cell 8 \(In \[1\]\): an image without alt text"
+    ) as error:
         rendered(results, sample(alt=""))
     assert "\n" not in str(error.value)
     assert not (results / "quick" / "03_train.html").exists()
 
 
-@pytest.mark.parametrize("source", ["![](figure.png)", '<img src="data:,">', '<img src="data:," alt="">'])
+@pytest.mark.parametrize(
+    "source", ["![](figure.png)", '<img src="data:,">', '<img src="data:," alt="">']
+)
 def test_markdown_image_without_alt_text_fails(results, source):
     with pytest.raises(UserError, match="cell 1: an image without alt text"):
         rendered(results, [new_markdown_cell(source)])
@@ -129,7 +149,9 @@ def test_whatever_a_browser_would_fetch_is_refused(results, source):
 
 
 def test_links_a_reader_may_follow_are_kept(results):
-    page = rendered(results, [new_markdown_cell("# T\n\n[He et al.](https://arxiv.org/abs/1512.03385)")])
+    page = rendered(
+        results, [new_markdown_cell("# T\n\n[He et al.](https://arxiv.org/abs/1512.03385)")]
+    )
     assert page.main.find("a", href="https://arxiv.org/abs/1512.03385")
 
 
@@ -137,7 +159,9 @@ def test_pages_ask_no_other_host(run):
     publish.write_index()
     for page in [*run.glob("*.html"), run.parent / "index.html"]:
         text = page.read_text(encoding="utf-8")
-        assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//|import\(|(?:url\(|@import)\s*[\"']?http", text)
+        assert not re.search(
+            r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//|import\(|(?:url\(|@import)\s*[\"']?http", text
+        )
 
 
 @pytest.mark.parametrize("latex", [r"\left( x", r"\unknowncommand{x}"])
@@ -158,7 +182,9 @@ def test_mathematics_is_mathml(run):
 
 
 def test_operators_and_functions_are_spaced(results):
-    page = rendered(results, [new_markdown_cell(r"# T" + "\n\n" + r"$a \sim b \pm \log p + \exp(x)$")])
+    page = rendered(
+        results, [new_markdown_cell(r"# T" + "\n\n" + r"$a \sim b \pm \log p + \exp(x)$")]
+    )
     operators = {operator.get_text(): operator for operator in page.find_all("mo")}
     assert {"∼", "±", "log", "exp"} <= set(operators)
     assert operators["log"]["rspace"] != "0" and operators["exp"]["rspace"] == "0"
@@ -171,9 +197,18 @@ def test_head_and_outline(run):
     assert page.title.get_text().startswith(f"[{NOTICE}] How good is it? · quick")
     assert page.find("meta", attrs={"name": "description"})["content"].startswith("Accuracy")
     assert page.find(class_="notice").get_text() == NOTICE
-    headings = [(heading.get_text(), f"#{heading['id']}") for heading in page.main.find_all(["h2", "h3"])]
-    entries = [(link.get_text(), link["href"]) for link in page.find("nav", {"aria-label": "Contents"}).find_all("a")]
-    assert entries == headings == [("Loss", "#loss"), ("Details & such", "#details-such"), ("Loss", "#loss-2")]
+    headings = [
+        (heading.get_text(), f"#{heading['id']}") for heading in page.main.find_all(["h2", "h3"])
+    ]
+    entries = [
+        (link.get_text(), link["href"])
+        for link in page.find("nav", {"aria-label": "Contents"}).find_all("a")
+    ]
+    assert (
+        entries
+        == headings
+        == [("Loss", "#loss"), ("Details & such", "#details-such"), ("Loss", "#loss-2")]
+    )
     assert "commit 0123456789," in page.footer.get_text()
 
 
@@ -188,7 +223,8 @@ def test_code_is_folded_and_only_injected_parameters_are_shown(run):
     page = soup(run / "01_explore_data.html")
     assert len(page.find_all("details", class_="code")) == 4
     assert not any(cell.has_attr("open") for cell in page.find_all("details", class_="code"))
-    assert page.find("button", class_="unfold").has_attr("hidden")  # shown by the script that makes it work
+    # Shown by the script that makes it work.
+    assert page.find("button", class_="unfold").has_attr("hidden")
     parameters = page.find(class_="parameters").get_text()
     assert "Parameters of this run" in parameters and "epochs = 77" in parameters
     assert "epochs = 1\n" not in page.get_text() and "secret_setup" not in page.get_text()
@@ -209,7 +245,11 @@ def test_tables_are_aligned_and_their_headers_have_a_scope(run):
     page = soup(run / "01_explore_data.html")
     table = page.find("table", class_="dataframe")
     assert not table.has_attr("border") and table.find_parent(class_="scroll")
-    assert [cell.get_text() for cell in table.find_all(class_="number")] == ["recall", "0.875", "−1,024"]
+    assert [cell.get_text() for cell in table.find_all(class_="number")] == [
+        "recall",
+        "0.875",
+        "−1,024",
+    ]
     assert [cell.get_text() for cell in table.thead.find_all("th")] == ["class", "recall", "pair"]
     assert table.tbody.th["scope"] == "row" and table.thead.th["scope"] == "col"
 
@@ -217,7 +257,12 @@ def test_tables_are_aligned_and_their_headers_have_a_scope(run):
 def test_pages_of_a_run_are_linked(run):
     page = soup(run / "04_predict_tta.html")
     links = page.find("nav", {"aria-label": "Pages of this run"}).find_all("a")
-    assert [link.get_text() for link in links] == ["Report", "1 Explore data", "4 Predict TTA", "6 Report with code"]
+    assert [link.get_text() for link in links] == [
+        "Report",
+        "1 Explore data",
+        "4 Predict TTA",
+        "6 Report with code",
+    ]
     assert all((run / link["href"]).is_file() for link in links)
     assert [link["href"] for link in links if link.get("aria-current")] == ["04_predict_tta.html"]
     assert page.find("a", rel="prev")["href"] == "01_explore_data.html"
@@ -254,7 +299,9 @@ def metrics(results, run, text=None, **values):
 
 def test_index_is_sorted_and_survives_what_is_missing(results):
     test = {"accuracy": 0.9512, "low": 0.9467, "high": 0.9553, "tta_accuracy": 0.9555}
-    metrics(results, "cpu", dataset="cifar10", parameters=4754218, test=test, train={"seconds": 3725})
+    metrics(
+        results, "cpu", dataset="cifar10", parameters=4754218, test=test, train={"seconds": 3725}
+    )
     metrics(results, "best", dataset="cifar10", test={"accuracy": 0.9693})
     metrics(results, "begun", dataset="cifar10", test=None, train=3, parameters="many")
     metrics(results, "smoke", dataset="digits", test={"accuracy": 0.99}, notice=NOTICE)
@@ -262,7 +309,10 @@ def test_index_is_sorted_and_survives_what_is_missing(results):
     metrics(results, "broken", text="{")
     (results / "empty").mkdir()
     page = soup(publish.write_index())
-    rows = [[cell.get_text(" ") for cell in row.find_all(["th", "td"])] for row in page.select("tbody tr:not(.group)")]
+    rows = [
+        [cell.get_text(" ") for cell in row.find_all(["th", "td"])]
+        for row in page.select("tbody tr:not(.group)")
+    ]
     assert [row[0].split()[0] for row in rows] == ["best", "cpu", "begun", "smoke", "<odd>"]
     assert rows[1][1:] == ["95.12%", "94.67 to 95.53%", "95.55%", "4,754,218", "1:02:05", "–"]
     assert rows[2][1:] == ["–"] * 6
@@ -284,7 +334,10 @@ def test_index_links_to_claims_and_studies(run):
         (results / page).parent.mkdir(parents=True, exist_ok=True)
         (results / page).write_text("<p>x")
     links = {link["href"]: link.get_text() for link in soup(publish.write_index()).find_all("a")}
-    assert links["study.html"] == "The report's claims" and links["studies/small/study.html"] == "Study: small"
+    assert (
+        links["study.html"] == "The report's claims"
+        and links["studies/small/study.html"] == "Study: small"
+    )
 
 
 def test_index_shows_a_released_run_where_it_was_not_done_here(results):
@@ -313,23 +366,33 @@ def test_pdf_says_what_is_missing(results, monkeypatch):
         publish.print_pdf("quick")
 
 
-needs_chromium = pytest.mark.skipif(publish.find_chromium() is None, reason="no Chromium or Chrome found")
+needs_chromium = pytest.mark.skipif(
+    publish.find_chromium() is None, reason="no Chromium or Chrome found"
+)
 
 
 def browse(tmp_path, page, *options):
     """Open `page` headless and return its document after scripts ran."""
-    command = publish.chromium_command(publish.find_chromium(), str(tmp_path / "profile"), *options, "--dump-dom")
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    command = publish.chromium_command(
+        publish.find_chromium(), str(tmp_path / "profile"), *options, "--dump-dom"
+    )
+    done = subprocess.run(
+        [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
     return BeautifulSoup(done.stdout, "html.parser")
 
 
 def requests(tmp_path, page):
-    """Return the addresses that the page itself, not the browser around it, asked other hosts for."""
+    """Return the addresses that the page, not the browser around it, asked other hosts for."""
     log = tmp_path / "net.json"
     browse(tmp_path, page, f"--log-net-log={log}")
     events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    asked = [event for event in events if event.get("initiator", "not an origin") != "not an origin"]
-    return {event["url"] for event in asked if not re.match(r"file:|data:", event.get("url", "file:"))}
+    asked = [
+        event for event in events if event.get("initiator", "not an origin") != "not an origin"
+    ]
+    return {
+        event["url"] for event in asked if not re.match(r"file:|data:", event.get("url", "file:"))
+    }
 
 
 @pytest.mark.chromium
@@ -349,20 +412,27 @@ def test_no_horizontal_overflow_on_a_phone(results, tmp_path):
     wide = "<table><tr>" + "<td>a wide cell of a table</td>" * 30 + "</tr></table>"
     cells = [
         *sample(),
-        code("x = " + "1 + " * 99 + "1", new_output("stream", name="stdout", text="long line " * 60)),
+        code(
+            "x = " + "1 + " * 99 + "1", new_output("stream", name="stdout", text="long line " * 60)
+        ),
         code("wide", new_output("display_data", data={"text/html": wide})),
-        new_markdown_cell("`" + "averylongname" * 20 + "`\n\n$$" + " + ".join(["x_{1}"] * 60) + "$$"),
+        new_markdown_cell(
+            "`" + "averylongname" * 20 + "`\n\n$$" + " + ".join(["x_{1}"] * 60) + "$$"
+        ),
     ]
-    rendered(results, cells, notice=NOTICE, navigation=[(f"{n} A label", f"{n}.html") for n in range(9)])
+    rendered(
+        results, cells, notice=NOTICE, navigation=[(f"{n} A label", f"{n}.html") for n in range(9)]
+    )
     metrics(results, "smoke", dataset="digits", parameters=1, notice=NOTICE)
     for page in (results / "quick" / "03_train.html", publish.write_index()):
         text = html.escape(page.read_text(encoding="utf-8").replace("<details", "<details open"))
         # A frame, because a browser's window is never as narrow as a phone.
         frame = tmp_path / "frame.html"
         frame.write_text(
-            f'<iframe width=400 height=800 style="border:0" srcdoc="{text}"></iframe><p></p><script>'
-            "onload = () => { document.querySelector('p').textContent = "
-            "((page) => page.scrollWidth - page.clientWidth)(frames[0].document.documentElement); };</script>"
+            '<iframe width=400 height=800 style="border:0" '
+            f'srcdoc="{text}"></iframe><p></p><script>'
+            "onload = () => { document.querySelector('p').textContent = ((page) => "
+            "page.scrollWidth - page.clientWidth)(frames[0].document.documentElement); };</script>"
         )
         assert browse(tmp_path, frame).p.get_text() == "0"
 

@@ -1,4 +1,4 @@
-"""The reference figures agree with themselves, with the architecture they describe and with their page."""
+"""The reference figures agree with themselves, with the architecture described and their page."""
 
 import json
 import math
@@ -32,13 +32,16 @@ def confusions(reference, first, second):
 
 
 def conv_bn(inputs, outputs, kernel, side):
-    """Rows of a convolution without bias and its batch norm: name, parameters, output values, MACs."""
+    """Rows of a bias-free convolution and its batch norm: name, parameters, output values, MACs."""
     weights, values = inputs * outputs * kernel**2, outputs * side * side
-    return [("Conv2d", weights, values, weights * side * side), ("BatchNorm2d", 2 * outputs, values, 0)]
+    return [
+        ("Conv2d", weights, values, weights * side * side),
+        ("BatchNorm2d", 2 * outputs, values, 0),
+    ]
 
 
 def layer_rows(blocks, widths, strides, side=32, classes=10):
-    """The layer table worked out by hand from the architecture, independently of any network code."""
+    """The layer table made by hand from the architecture, independently of any network code."""
     rows, channels = conv_bn(3, widths[0], 3, side), widths[0]
     for count, width, stride in zip(blocks, widths, strides, strict=True):
         side //= stride
@@ -67,7 +70,11 @@ def test_confusion_matrix_covers_the_test_set(reference):
 def test_diagonal_is_the_reported_accuracy(reference):
     correct = sum(row[i] for i, row in enumerate(reference["confusion_matrix"]))
     assert correct == 9465
-    assert correct / reference["test_images"] == reference["test_accuracy"] == reference["phase2"]["last"]
+    assert (
+        correct / reference["test_images"]
+        == reference["test_accuracy"]
+        == reference["phase2"]["last"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,9 +124,16 @@ def test_reduction_against_resnet18(reference, count, percent):
 
 def test_reported_reduction_fits_the_formula_best(reference):
     def gap(count):
-        return abs(1 - reference[count] / reference["resnet18_parameters"] - reference["reduction_reported"])
+        return abs(
+            1
+            - reference[count] / reference["resnet18_parameters"]
+            - reference["reduction_reported"]
+        )
 
-    assert min(("parameters", "parameters_formula", "parameters_reported"), key=gap) == "parameters_formula"
+    assert (
+        min(("parameters", "parameters_formula", "parameters_reported"), key=gap)
+        == "parameters_formula"
+    )
 
 
 def test_layer_table(reference, rows):
@@ -166,8 +180,12 @@ def test_phases(reference):
     assert max(reference["phase2_first_epochs"]) < reference["phase1"]["last"]
 
 
-KEYS = {"network", "parameters", "over_limit", "residual", "mmac", "epochs", "accuracy", "runs", "training_pflop",
-        "seconds", "device", "computed", "source"}  # fmt: skip
+# fmt: off
+KEYS = {
+    "network", "parameters", "over_limit", "residual", "mmac", "epochs", "accuracy", "runs",
+    "training_pflop", "seconds", "device", "computed", "source",
+}
+# fmt: on
 
 
 def test_others_say_the_same_of_each_network_in_order_of_accuracy(reference):
@@ -180,36 +198,53 @@ def test_others_say_the_same_of_each_network_in_order_of_accuracy(reference):
 
 def test_others_over_the_limit_are_marked(reference):
     over = [other["network"] for other in reference["others"] if other["over_limit"]]
-    assert over == [o["network"] for o in reference["others"] if o["parameters"] > reference["parameter_limit"]]
+    assert over == [
+        o["network"] for o in reference["others"] if o["parameters"] > reference["parameter_limit"]
+    ]
     assert over == ["airbench96", "standard ResNet-18"]
 
 
 def test_what_others_state_of_a_time_names_its_machine(reference):
     timed = [other for other in reference["others"] if other["seconds"]]
-    assert {(other["source"], other["device"]) for other in timed} == {("KellerJordan cifar10-airbench", "A100")}
-    assert len(timed) == 5 and all(not other["device"] for other in reference["others"] if other not in timed)
+    assert {(other["source"], other["device"]) for other in timed} == {
+        ("KellerJordan cifar10-airbench", "A100")
+    }
+    assert len(timed) == 5 and all(
+        not other["device"] for other in reference["others"] if other not in timed
+    )
 
 
 def test_the_reference_among_the_others_is_the_reference(reference):
     (own,) = [other for other in reference["others"] if other["network"] == "the reference"]
-    assert (own["parameters"], own["accuracy"]) == (reference["parameters"], reference["test_accuracy"])
+    assert (own["parameters"], own["accuracy"]) == (
+        reference["parameters"],
+        reference["test_accuracy"],
+    )
     assert own["epochs"] == reference["phase1"]["epochs"] + reference["phase2"]["epochs"]
     assert own["mmac"] * 1e6 == reference["macs"]
-    assert own["training_pflop"] == round(6 * reference["macs"] * own["epochs"] * 50_000 / 1e15, 2) == 16.26
+    assert (
+        own["training_pflop"]
+        == round(6 * reference["macs"] * own["epochs"] * 50_000 / 1e15, 2)
+        == 16.26
+    )
 
 
 def test_only_the_reference_s_arithmetic_is_computed_here(reference):
-    computed = {other["network"]: other["computed"] for other in reference["others"] if other["computed"]}
+    computed = {
+        other["network"]: other["computed"] for other in reference["others"] if other["computed"]
+    }
     assert computed == {"the reference": ["training_pflop"]}
 
 
 def test_stated_arithmetic_is_six_operations_a_mac(reference):
-    """Forward, gradient of the inputs and of the weights: two operations a MAC each; 50,000 images an epoch."""
+    """Forward, gradient of the inputs and of the weights: two operations a MAC; 50,000 images."""
     stated = [other for other in reference["others"] if other["training_pflop"]]
     assert len(stated) == 6
     for other in stated:
         operations = 6 * other["mmac"] * 1e6 * other["epochs"] * 50_000
-        assert other["training_pflop"] == pytest.approx(operations / 1e15, rel=0.04), other["network"]
+        assert other["training_pflop"] == pytest.approx(operations / 1e15, rel=0.04), other[
+            "network"
+        ]
 
 
 def cells(page):
@@ -220,7 +255,9 @@ def cells(page):
 
 def test_page_states_the_same_matrix(reference, page):
     (block,) = re.findall(r"```\n(.*?)```", page, flags=re.DOTALL)
-    assert [[int(v) for v in line.split()] for line in block.splitlines()] == reference["confusion_matrix"]
+    assert [[int(v) for v in line.split()] for line in block.splitlines()] == reference[
+        "confusion_matrix"
+    ]
 
 
 def test_page_states_the_same_tables(reference, page):
@@ -231,24 +268,28 @@ def test_page_states_the_same_tables(reference, page):
     for epoch, rate in reference["learning_rates_phase2"].items():
         accuracy = accuracies[int(epoch) - 1] if int(epoch) <= len(accuracies) else ""
         assert [epoch, f"{rate:.6f}", accuracy] in table
-    for label, (name, count) in enumerate(zip(reference["classes"], reference["kaggle_counts"], strict=True)):
+    for label, (name, count) in enumerate(
+        zip(reference["classes"], reference["kaggle_counts"], strict=True)
+    ):
         assert [str(label), name, f"{count:,}"] in table
 
 
 def table_under(page, heading):
-    """The rows of the first table under a heading of the page, each a dict by the names of its columns."""
+    """The rows of the first table under the page's heading, each a dict by its column names."""
     lines = page.split(f"\n## {heading}\n")[1].split("\n## ")[0].splitlines()
     names, _rule, *rows = cells("\n".join(line for line in lines if line.startswith("|")))
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def stated(value):
-    """A value as the page writes it: nothing stated in words, millions where a count was rounded."""
+    """A value as the page writes it: nothing stated in words, millions if a count was rounded."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and value > 1e6:
         return f"{value:,}" if value % 10_000 else f"{value / 1e6:g}M"
-    return "not stated" if value is None else f"{value:g}" if isinstance(value, int | float) else value
+    return (
+        "not stated" if value is None else f"{value:g}" if isinstance(value, int | float) else value
+    )
 
 
 def test_page_states_the_same_figures_of_others(reference, page):
@@ -262,15 +303,29 @@ def test_page_states_the_same_figures_of_others(reference, page):
 
 def test_page_states_the_same_speed_anchors(reference, page):
     rows = table_under(page, "Speed anchors")
-    others = sorted((o for o in reference["others"] if o["training_pflop"]), key=lambda one: one["training_pflop"])
+    others = sorted(
+        (o for o in reference["others"] if o["training_pflop"]),
+        key=lambda one: one["training_pflop"],
+    )
     for row, other in zip(rows, others, strict=True):
         assert float(row.pop("accuracy, %")) == pytest.approx(100 * other["accuracy"])
         assert ("(computed)" in row["PFLOP"]) == bool(other["computed"])
         row["PFLOP"] = row["PFLOP"].removesuffix(" (computed)")
-        keys = ("network", "parameters", "mmac", "epochs", "runs", "training_pflop", "seconds", "device")
+        keys = (
+            "network",
+            "parameters",
+            "mmac",
+            "epochs",
+            "runs",
+            "training_pflop",
+            "seconds",
+            "device",
+        )
         assert list(row.values()) == [stated(other[key]) for key in keys]
 
 
-@pytest.mark.parametrize("key", ["parameters", "parameters_formula", "resnet18_parameters", "parameter_limit"])
+@pytest.mark.parametrize(
+    "key", ["parameters", "parameters_formula", "resnet18_parameters", "parameter_limit"]
+)
 def test_page_states_the_same_counts(reference, page, key):
     assert f"{reference[key]:,}" in page

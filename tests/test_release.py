@@ -14,17 +14,44 @@ import torch
 import yaml
 from conftest import Bundle
 
-from lib import card, data, logits, origin, outcome, paths, predict, release, shipped, state, train, weights
+from lib import (
+    card,
+    data,
+    logits,
+    origin,
+    outcome,
+    paths,
+    predict,
+    release,
+    shipped,
+    state,
+    train,
+    weights,
+)
 from lib.errors import UserError
 from lib.params import RunParameters
 from lib.settings import PredictTta, Train
 
 TINY = Train(
-    run="tiny", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), train_images=200, epochs=3,
-    batch_size=20, learning_rate=0.05, cutmix=0.0, device="cpu", threads=1,
-)  # fmt: skip
-PREDICT = PredictTta(run="tiny", device="cpu", threads=1, precision="fp32", combination="flip", beside="image")
-PARAMETERS = RunParameters("tiny", "tiny", {"03_train": asdict(TINY), "04_predict_tta": asdict(PREDICT)})
+    run="tiny",
+    dataset="digits",
+    blocks=(1, 1),
+    widths=(8, 16),
+    strides=(1, 2),
+    train_images=200,
+    epochs=3,
+    batch_size=20,
+    learning_rate=0.05,
+    cutmix=0.0,
+    device="cpu",
+    threads=1,
+)
+PREDICT = PredictTta(
+    run="tiny", device="cpu", threads=1, precision="fp32", combination="flip", beside="image"
+)
+PARAMETERS = RunParameters(
+    "tiny", "tiny", {"03_train": asdict(TINY), "04_predict_tta": asdict(PREDICT)}
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +101,39 @@ def test_weights_are_those_of_half_bit_for_bit_and_counters_stay(results, rounde
     for name, tensor in saved["model"].items():
         wanted = tensor.half() if tensor.is_floating_point() else tensor
         assert found[name].dtype == wanted.dtype and torch.equal(found[name], wanted), name
-    assert found["bn.running_var"].dtype == torch.float16 and found["bn.num_batches_tracked"].dtype == torch.int64
-    assert any(not torch.equal(found[name].float(), tensor) for name, tensor in saved["model"].items())
+    assert (
+        found["bn.running_var"].dtype == torch.float16
+        and found["bn.num_batches_tracked"].dtype == torch.int64
+    )
+    assert any(
+        not torch.equal(found[name].float(), tensor) for name, tensor in saved["model"].items()
+    )
 
 
 def test_the_file_alone_gives_the_network_back(rounded, trained, digits):
     saved = torch.load(trained / "tiny/training/weights.pt", weights_only=True)
     unpacked = weights.unpack(rounded / weights.FILE)
     assert {key: unpacked[key] for key in saved if key not in ("model", "statistics")} == {
-        key: json.loads(json.dumps(saved[key])) for key in saved if key not in ("model", "statistics")
+        key: json.loads(json.dumps(saved[key]))
+        for key in saved
+        if key not in ("model", "statistics")
     }
     network, statistics, classes = weights.read_network(rounded / weights.FILE)
     assert statistics == digits.statistics and classes == list(digits.classes)
     by_hand = shipped.architecture(state.read_json(rounded / "state.json"))
-    by_hand.load_state_dict({name: one.half().float() if one.is_floating_point() else one
-                             for name, one in saved["model"].items()})  # fmt: skip
+    by_hand.load_state_dict(
+        {
+            name: one.half().float() if one.is_floating_point() else one
+            for name, one in saved["model"].items()
+        }
+    )
     images = digits.test.pixels[:20]
-    assert torch.equal(predict.logits(network, images, statistics), predict.logits(by_hand, images, statistics))
-    assert state.weights_digest(network) == state.read_json(rounded / "state.json")["weights_sha256"]
+    assert torch.equal(
+        predict.logits(network, images, statistics), predict.logits(by_hand, images, statistics)
+    )
+    assert (
+        state.weights_digest(network) == state.read_json(rounded / "state.json")["weights_sha256"]
+    )
 
 
 def test_the_same_weights_give_the_same_file(rounded):
@@ -109,7 +151,9 @@ def test_what_float16_cannot_hold_is_refused():
 
 def test_too_large_a_file_is_refused():
     saved = {"model": {"weight": torch.zeros(weights.LIMIT_BYTES // 2, dtype=torch.float16)}}
-    with pytest.raises(UserError, match=r"10\.0 MiB, at most 10 may be committed; release it with LOGITS=1") as caught:
+    with pytest.raises(
+        UserError, match=r"10\.0 MiB, at most 10 may be committed; release it with LOGITS=1"
+    ) as caught:
         weights.pack(saved)
     assert "\n" not in str(caught.value)
     saved["model"]["weight"] = saved["model"]["weight"][:-1000]
@@ -117,7 +161,7 @@ def test_too_large_a_file_is_refused():
 
 
 def test_the_largest_network_allowed_fits():
-    """Five million parameters in float16 are 9.54 MiB; statistics and metadata must fit into what is left."""
+    """Five million parameters in float16 are 9.54 MiB; statistics and metadata must fit beside."""
     assert weights.LIMIT_BYTES > 5_000_000 * 2 + 200_000
 
 
@@ -131,7 +175,11 @@ def test_damaged_weights_are_one_line(tmp_path, content):
 
 
 def test_rounding_is_counted_by_hand():
-    before, after, labels = torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 0, 9]), torch.tensor([1, 2, 3, 9])
+    before, after, labels = (
+        torch.tensor([1, 2, 3, 4]),
+        torch.tensor([1, 2, 0, 9]),
+        torch.tensor([1, 2, 3, 9]),
+    )
     found = release.rounding(before, after, labels)
     assert found == {"images": 4, "before": 0.75, "after": 0.75, "changed": 2}
 
@@ -149,7 +197,11 @@ def test_a_release_is_taken_and_nothing_is_trained(results, rounded, digits):
     again = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
     assert again.summary == released
     told = origin.of(outcome.of_training(training), training.summary["compute"])
-    assert "trained elsewhere: on a CPU" in told and "rounded to float16" in told and "predictions changed" in told
+    assert (
+        "trained elsewhere: on a CPU" in told
+        and "rounded to float16" in told
+        and "predictions changed" in told
+    )
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 0.06}, {"seed": 7}])
@@ -169,7 +221,10 @@ def test_retrain_trains_and_what_was_trained_here_stays(results, rounded, digits
     rows = []
     own = shipped.train_or_take(TINY, digits, results / "tiny", rows.append, retrain=True)
     assert len(rows) == 3 and "released" not in own.summary
-    assert own.summary["weights_sha256"] == state.read_json(rounded / "state.json")["released"]["weights_sha256"]
+    assert (
+        own.summary["weights_sha256"]
+        == state.read_json(rounded / "state.json")["released"]["weights_sha256"]
+    )
     kept = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
     assert "released" not in kept.summary and shipped.newer(results / "tiny", TINY) == []
 
@@ -181,7 +236,9 @@ def test_a_training_under_way_goes_on_beside_a_release(results, rounded, digits)
     with pytest.raises(KeyboardInterrupt):
         shipped.train_or_take(TINY, digits, results / "tiny", stop, retrain=True)
     rows = []
-    assert "released" not in shipped.train_or_take(TINY, digits, results / "tiny", rows.append).summary
+    assert (
+        "released" not in shipped.train_or_take(TINY, digits, results / "tiny", rows.append).summary
+    )
     assert [row["epoch"] for row in rows] == [2, 3]
 
 
@@ -193,7 +250,10 @@ def test_a_new_release_is_taken(results, rounded, digits):
     (reason,) = shipped.newer(results / "tiny", TINY)
     assert reason.endswith("released/tiny/training was released anew")
     assert shipped.newer(results / "tiny", replace(TINY, epochs=9)) == []  # it would not be taken
-    assert shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train).summary["seconds"] == 1234.5
+    assert (
+        shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train).summary["seconds"]
+        == 1234.5
+    )
     assert shipped.newer(results / "tiny", TINY) == []
 
 
@@ -215,7 +275,7 @@ def test_a_release_without_weights_and_logits_is_only_a_record(results, rounded,
 
 @pytest.fixture
 def without_weights(results, digits) -> Path:
-    """The run's training with its logits and without its weights, as it comes back from another machine."""
+    """The run's training with logits and without weights, as it comes from another machine."""
     training = results / "tiny" / "training"
     logits.write(training / shipped.LOGITS, shipped.load(results / "tiny"), digits, PREDICT)
     (training / "weights.pt").rename(training / "weights.kept")
@@ -227,11 +287,18 @@ def test_saved_logits_are_those_of_the_network(results, without_weights, digits,
     saved = logits.source(shipped.load(results / "tiny"), digits, PREDICT)
     assert (network.kind, saved.kind) == ("weights", "logits") and "not here" in saved.told
     for part, images in (("test", digits.test), ("holdout", digits.holdout)):
-        ours, theirs = saved.views(part, images, PREDICT.views), network.views(part, images, PREDICT.views)
-        assert list(ours) == list(theirs) and all(torch.equal(ours[view], theirs[view]) for view in ours)
+        ours, theirs = (
+            saved.views(part, images, PREDICT.views),
+            network.views(part, images, PREDICT.views),
+        )
+        assert list(ours) == list(theirs) and all(
+            torch.equal(ours[view], theirs[view]) for view in ours
+        )
         assert not torch.equal(ours["original"], ours["gaussian_blur"])
     some = data.subset(digits.test, 50)
-    ours, theirs = (one.views("test", some, ["original", "pad_center_crop"]) for one in (saved, network))
+    ours, theirs = (
+        one.views("test", some, ["original", "pad_center_crop"]) for one in (saved, network)
+    )
     for view in ours:
         torch.testing.assert_close(ours[view], theirs[view], rtol=1e-4, atol=1e-4)
     assert saved.beside(digits.test, "image") == network.beside(digits.test, "image")
@@ -241,10 +308,16 @@ def test_saved_logits_are_those_of_the_network(results, without_weights, digits,
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda saved, digits: saved.views("test", digits.test, ["shift_up_left"]), "the view shift_up_left"),
+        (
+            lambda saved, digits: saved.views("test", digits.test, ["shift_up_left"]),
+            "the view shift_up_left",
+        ),
         (lambda saved, digits: saved.beside(digits.test, "pixel"), "the normalisation 'pixel'"),
         (lambda saved, digits: saved.submit("set.pkl", "flip", Path("x")), "a shifted set"),
-        (lambda saved, digits: saved.views("holdout", digits.test, ["original"]), "these holdout images"),
+        (
+            lambda saved, digits: saved.views("holdout", digits.test, ["original"]),
+            "these holdout images",
+        ),
     ],
 )
 def test_what_was_not_saved_is_one_line(results, without_weights, digits, ask, said):
@@ -262,19 +335,25 @@ def test_logits_of_other_weights_are_refused(results, without_weights, digits):
 
 
 def test_logits_beside_weights_spare_the_prediction_as_far_as_they_go(results, rounded, digits):
-    """A release with both is taken with both; whatever its logits do not hold, the network computes."""
+    """A release with both is taken with both; what its logits do not hold, the network computes."""
     network = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
     logits.write(rounded / shipped.LOGITS, network, digits, PREDICT)
     shutil.rmtree(results / "tiny")
     taken = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
     saved = logits.source(taken, digits, PREDICT)
-    assert taken.model is not None and saved.kind == "logits" and "saved_logits: false" in saved.told
+    assert (
+        taken.model is not None and saved.kind == "logits" and "saved_logits: false" in saved.told
+    )
     own = logits.source(taken, digits, replace(PREDICT, saved_logits=False))
     assert own.kind == "weights"
     ours, theirs = (one.views("test", digits.test, PREDICT.views) for one in (saved, own))
     assert all(torch.equal(ours[view], theirs[view]) for view in PREDICT.views)
-    for change in ({"views": ("original", "shift_up_left")}, {"combination": "shifts"}, {"beside": "pixel"},
-                   {"shifted_set": "set.pkl"}):  # fmt: skip
+    for change in (
+        {"views": ("original", "shift_up_left")},
+        {"combination": "shifts"},
+        {"beside": "pixel"},
+        {"shifted_set": "set.pkl"},
+    ):
         assert logits.source(taken, digits, replace(PREDICT, **change)).kind == "weights", change
 
 
@@ -284,11 +363,15 @@ def test_a_training_without_weights_is_finished_and_tells_it(results, without_we
     found = outcome.of_training(training)
     (without_weights / "weights.kept").rename(without_weights / "weights.pt")
     assert found["tflop"] == outcome.of_training(shipped.load(results / "tiny"))["tflop"] > 0
-    assert not found["weights"] and "the weights are not here" in origin.of(found, training.summary["compute"])
+    assert not found["weights"] and "the weights are not here" in origin.of(
+        found, training.summary["compute"]
+    )
 
 
 def test_a_teacher_without_weights_is_refused_in_one_line(results, without_weights, digits):
-    with pytest.raises(UserError, match=r"results/tiny/training has logits but no weights; make run-all RUN=tiny"):
+    with pytest.raises(
+        UserError, match=r"results/tiny/training has logits but no weights; make run-all RUN=tiny"
+    ):
         shipped.train_or_take(replace(TINY, teacher="tiny"), digits, results / "pupil")
 
 
@@ -313,11 +396,16 @@ def test_an_interrupted_release_leaves_the_old_one(tmp_path, monkeypatch):
     assert (target / "metrics.json").read_text() == "old"
     monkeypatch.setattr(Path, "rename", real)
     shipped.exchange(fresh, target)
-    assert (target / "metrics.json").read_text() == "new" and list(tmp_path.iterdir()) == [target.parent]
+    assert (target / "metrics.json").read_text() == "new" and list(tmp_path.iterdir()) == [
+        target.parent
+    ]
 
 
 def test_an_unfinished_run_is_one_line(results, capsys):
-    with pytest.raises(UserError, match=r"results/tiny: no finished run there to release; make run-all RUN=tiny first"):
+    with pytest.raises(
+        UserError,
+        match=r"results/tiny: no finished run there to release; make run-all RUN=tiny first",
+    ):
         release.finished(PARAMETERS)
 
 
@@ -330,14 +418,23 @@ def test_metrics_of_another_training_are_refused(results):
 
 def test_a_taken_training_is_not_released_again(results, rounded, digits):
     training = shipped.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
-    metrics = {"train": {"weights_sha256": training.summary["weights_sha256"]}, "test": {}, "report": {}}
+    metrics = {
+        "train": {"weights_sha256": training.summary["weights_sha256"]},
+        "test": {},
+        "report": {},
+    }
     state.write_json(results / "tiny/metrics.json", metrics)
     with pytest.raises(UserError, match="was itself taken from a release"):
         release.finished(PARAMETERS)
 
 
 def test_other_seeds_are_those_of_the_same_parameters(results):
-    own = {"seed": 42, "dataset": "digits", "settings": train.parameters_of(TINY), "test": {"accuracy": 0.5}}
+    own = {
+        "seed": 42,
+        "dataset": "digits",
+        "settings": train.parameters_of(TINY),
+        "test": {"accuracy": 0.5},
+    }
     for seed, rate in ((1, 0.05), (2, 0.06), (3, 0.05)):
         settings = {**own["settings"], "seed": seed, "learning_rate": rate}
         (results / f"tiny-seed{seed}").mkdir()
@@ -365,7 +462,9 @@ def clone(released, tmp_path_factory) -> Bundle:
     shutil.copy(paths.ROOT / ".gitignore", made.folder)
     git(made, "init", "--quiet")
     git(made, "add", "--all")
-    git(made, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", "all")
+    git(
+        made, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", "all"
+    )
     done = made.run("lib.execute", "smoke")
     assert done.returncode == 0, done.stdout + done.stderr
     made.said = done.stdout
@@ -373,7 +472,9 @@ def clone(released, tmp_path_factory) -> Bundle:
 
 
 def git(bundle, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=bundle.folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *arguments], cwd=bundle.folder, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def metrics_in(folder: Path) -> dict:
@@ -383,8 +484,12 @@ def metrics_in(folder: Path) -> dict:
 def test_a_release_holds_what_it_says_and_no_more(released):
     folder = released.folder / "results/released/smoke"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "figures", "metrics.json", "model_card.md", "report.html", "training"
-    ]  # fmt: skip
+        "figures",
+        "metrics.json",
+        "model_card.md",
+        "report.html",
+        "training",
+    ]
     names = sorted(path.name for path in (folder / "training").iterdir())
     assert names == ["history.jsonl", "logits.npz", "state.json", "weights.safetensors"]
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".pdf", ".svg"}
@@ -398,12 +503,21 @@ def test_what_is_released_was_measured_with_the_rounded_weights(released):
     folder = released.folder / "results/released/smoke"
     metrics, summary = metrics_in(folder), state.read_json(folder / "training/state.json")
     original = metrics_in(released.results())
-    assert metrics["train"]["weights_sha256"] == summary["weights_sha256"] != original["train"]["weights_sha256"]
+    assert (
+        metrics["train"]["weights_sha256"]
+        == summary["weights_sha256"]
+        != original["train"]["weights_sha256"]
+    )
     assert metrics["train"]["released"] == summary["released"]
     change = summary["released"]["rounding"]
-    assert (change["before"], change["after"]) == (original["test"]["accuracy"], metrics["test"]["accuracy"])
-    before, after = (np.load(released.folder / "results" / run / "predictions.npz") for run in
-                     ("smoke", "smoke-released"))  # fmt: skip
+    assert (change["before"], change["after"]) == (
+        original["test"]["accuracy"],
+        metrics["test"]["accuracy"],
+    )
+    before, after = (
+        np.load(released.folder / "results" / run / "predictions.npz")
+        for run in ("smoke", "smoke-released")
+    )
     plain = [one["logits"][list(one["views"]).index("original")] for one in (before, after)]
     assert change["changed"] == (plain[0].argmax(1) != plain[1].argmax(1)).sum()
     assert not np.array_equal(*plain) and np.abs(plain[0] - plain[1]).max() < 0.1
@@ -422,9 +536,17 @@ def test_the_card_says_what_metrics_say(released):
         test["accuracy"] == test["tta_accuracy"]
     )
     change = metrics["train"]["released"]["rounding"]
-    for said in (f"{metrics['parameters']:,} parameters", "Not full CIFAR-10:** handwritten digits", "| epochs | 2 |",
-                 f"{change['changed']} of 200 predictions changed", metrics["data_checksum"], "MIT", "@software",
-                 metrics["environment"]["precision"], "not for deployment"):  # fmt: skip
+    for said in (
+        f"{metrics['parameters']:,} parameters",
+        "Not full CIFAR-10:** handwritten digits",
+        "| epochs | 2 |",
+        f"{change['changed']} of 200 predictions changed",
+        metrics["data_checksum"],
+        "MIT",
+        "@software",
+        metrics["environment"]["precision"],
+        "not for deployment",
+    ):
         assert said in body, said
 
 
@@ -438,14 +560,24 @@ def test_the_cards_lines_run(released):
 
 
 def test_a_clone_runs_the_released_training(clone, released):
-    assert "03_train: done" in clone.said and "epoch 1" not in clone.said and "epoch 2" not in clone.said
+    assert (
+        "03_train: done" in clone.said
+        and "epoch 1" not in clone.said
+        and "epoch 2" not in clone.said
+    )
     assert "released: trained elsewhere" in clone.said
     ours, theirs = metrics_in(clone.results()), metrics_in(clone.folder / "results/released/smoke")
     assert ours["train"]["weights_sha256"] == theirs["train"]["weights_sha256"]
     assert (ours["test"], ours["confusion"]) == (theirs["test"], theirs["confusion"])
     assert (ours["predicted_from"], theirs["predicted_from"]) == ("logits", "weights")
-    assert "logits that are kept beside the weights" in (clone.results() / "04_predict_tta.html").read_text()
-    assert re.search(r'<div class="alarm">[^<]*trained elsewhere', (clone.results() / "03_train.html").read_text())
+    assert (
+        "logits that are kept beside the weights"
+        in (clone.results() / "04_predict_tta.html").read_text()
+    )
+    assert re.search(
+        r'<div class="alarm">[^<]*trained elsewhere',
+        (clone.results() / "03_train.html").read_text(),
+    )
     for page in ("03_train.html", "report.html"):
         text = (clone.results() / page).read_text()
         assert "trained elsewhere: on a CPU" in text and "rounded to float16" in text, page
@@ -460,7 +592,9 @@ def test_status_and_verify_of_a_released_run(clone):
     lines = clone.run("lib.execute", "smoke", "--status").stdout.splitlines()
     assert len(lines) == 6 and all(line.endswith(" up to date") for line in lines)
     verified = clone.run("lib.verify", "smoke")
-    assert verified.returncode == 0 and "smoke: verified, bit for bit" in verified.stdout, verified.stderr
+    assert verified.returncode == 0 and "smoke: verified, bit for bit" in verified.stdout, (
+        verified.stderr
+    )
 
 
 def test_edited_parameters_train_and_undone_take_the_release_again(clone):
@@ -482,9 +616,13 @@ def test_released_logits_give_the_same_predictions(released, tmp_path):
     assert done.returncode == 0, done.stderr
     folder = released.folder / "results/released/smoke"
     assert sorted(path.name for path in (folder / "training").iterdir()) == [
-        "history.jsonl", "logits.npz", "state.json"
-    ]  # fmt: skip
-    assert (folder / "metrics.json").read_bytes() == (released.results() / "metrics.json").read_bytes()
+        "history.jsonl",
+        "logits.npz",
+        "state.json",
+    ]
+    assert (folder / "metrics.json").read_bytes() == (
+        released.results() / "metrics.json"
+    ).read_bytes()
     assert "the weights are not kept" in (folder / "model_card.md").read_text().lower()
     other = Bundle(tmp_path / "bundle")
     shutil.copytree(released.folder / "results/released", other.folder / "results/released")
@@ -492,7 +630,9 @@ def test_released_logits_give_the_same_predictions(released, tmp_path):
     assert done.returncode == 0 and "epoch 2" not in done.stdout, done.stderr
     assert not (other.results() / "training/weights.pt").exists()
     ours, theirs = metrics_in(other.results()), metrics_in(released.results())
-    assert all(ours[key] == theirs[key] for key in ("test", "tta", "holdout", "confusion", "per_class"))
+    assert all(
+        ours[key] == theirs[key] for key in ("test", "tta", "holdout", "confusion", "per_class")
+    )
     saved, wanted = (np.load(one.results() / "predictions.npz") for one in (other, released))
     for key in wanted:
         if wanted[key].dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""The whole smoke run through the code of make run-all: what it leaves, what is run again, how it fails."""
+"""The whole smoke run through make run-all's code: what it leaves, what reruns, how it fails."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def insert_cell(path: Path, place: int, source: str) -> None:
-    """Put a code cell into a notebook, before the cell at `place` (counted from 0) or at the end."""
+    """Put a code cell into a notebook before the cell at `place` (counted from 0) or at the end."""
     content = nbformat.read(path, as_version=4)
     content.cells.insert(place, nbformat.v4.new_code_cell(source, id="added"))
     nbformat.write(content, path)
@@ -52,7 +52,9 @@ def test_leaves_pages_metrics_figures_and_tables(finished):
         assert (folder / f"{name}.ipynb").exists() and (folder / f"{name}.html").exists()
     assert (folder / "report.html").exists() and (finished.folder / "results/index.html").exists()
     assert metrics_of(finished).keys() >= KEYS
-    pdfs, svgs = ({path.stem for path in folder.glob(f"figures/*.{kind}")} for kind in ("pdf", "svg"))
+    pdfs, svgs = (
+        {path.stem for path in folder.glob(f"figures/*.{kind}")} for kind in ("pdf", "svg")
+    )
     assert pdfs == svgs and len(pdfs) >= 15
     assert all("\\toprule" in path.read_text() for path in folder.glob("tables/*.tex"))
     assert len(list(folder.glob("tables/*.tex"))) >= 10
@@ -72,7 +74,10 @@ def test_metrics_agree_with_predictions_and_network(finished):
     saved = np.load(folder / "predictions.npz")
     hits = saved["logits"][list(saved["views"]).index("original")].argmax(1) == saved["labels"]
     assert metrics["test"]["accuracy"] == hits.mean() and metrics["test"]["images"] == len(hits)
-    assert metrics["test"]["tta_accuracy"] == (saved["probabilities"].argmax(1) == saved["labels"]).mean()
+    assert (
+        metrics["test"]["tta_accuracy"]
+        == (saved["probabilities"].argmax(1) == saved["labels"]).mean()
+    )
     # stem 3->8, blocks 8->8 and 8->16 with a 1x1 shortcut, classifier: by hand
     by_hand = (27 * 8 + 16) + (18 * 64 + 32) + (9 * 8 * 16 + 9 * 256 + 64 + 128 + 32) + (160 + 10)
     assert metrics["parameters"] == by_hand
@@ -96,7 +101,11 @@ def test_second_run_runs_nothing(finished):
 
 
 def test_file_times_mean_nothing(finished):
-    parts = (finished.folder.glob("lib/*.py"), finished.folder.glob("notebooks/*"), finished.results().rglob("*"))
+    parts = (
+        finished.folder.glob("lib/*.py"),
+        finished.folder.glob("notebooks/*"),
+        finished.results().rglob("*"),
+    )
     for path in (path for part in parts for path in part):
         os.utime(path, (0, 0) if path.suffix == ".json" else None)
     assert ran(finished.run("lib.execute", "smoke").stdout) == []
@@ -125,8 +134,11 @@ def test_lost_artefact_is_made_again(finished):
 @pytest.fixture
 def original(finished):
     """Put the bundle's code, notebooks and parameters back after a test that changes them."""
-    kept = {path: path.read_bytes() for part in ("lib/*.py", "notebooks/*", "params/*.yaml")
-            for path in finished.folder.glob(part)}  # fmt: skip
+    kept = {
+        path: path.read_bytes()
+        for part in ("lib/*.py", "notebooks/*", "params/*.yaml")
+        for path in finished.folder.glob(part)
+    }
     yield
     for path, content in kept.items():
         path.write_bytes(content)
@@ -146,14 +158,21 @@ def test_failing_notebook_is_one_line_and_earlier_results_stay(finished, origina
     assert executed(finished) == before
     path.write_bytes(committed)
     done = finished.run("lib.execute", "smoke")
-    assert done.returncode == 0 and ran(done.stdout) == [] and not (finished.results() / "failed").exists()
+    assert (
+        done.returncode == 0
+        and ran(done.stdout) == []
+        and not (finished.results() / "failed").exists()
+    )
 
 
-@pytest.mark.parametrize("source", [
-    "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
-    "import os\nos._exit(0)",
-    "import sys\nsys.exit(0)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+        "import os\nos._exit(0)",
+        "import sys\nsys.exit(0)",
+    ],
+)
 def test_killed_kernel_is_never_taken_for_done(finished, original, source):
     before = executed(finished)
     insert_cell(finished.folder / "notebooks/05_confusion.ipynb", 5, source)
@@ -162,11 +181,17 @@ def test_killed_kernel_is_never_taken_for_done(finished, original, source):
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: 05_confusion, cell 6: ") and "make run-all RUN=smoke" in line
     assert executed(finished) == before
-    assert "05_confusion     the notebook changed" in finished.run("lib.execute", "smoke", "--status").stdout
+    assert (
+        "05_confusion     the notebook changed"
+        in finished.run("lib.execute", "smoke", "--status").stdout
+    )
 
 
 def test_full_disk_is_one_line(finished, original):
-    source = "import errno, os\nraise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'figures/recall.pdf')"
+    source = (
+        "import errno, os\n"
+        "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'figures/recall.pdf')"
+    )
     insert_cell(finished.folder / "notebooks/05_confusion.ipynb", 5, source)
     done = finished.run("lib.execute", "smoke")
     assert done.returncode == 1 and "No space left on device" in done.stderr
@@ -189,7 +214,10 @@ def test_interrupted_training_goes_on(finished, original, number):
     again = finished.run("lib.execute", "smoke", "--until", "03_train")
     assert again.returncode == 0, again.stderr
     assert "02_build_model: up to date" in again.stdout
-    assert f"epoch {done}/{40 + number}" not in again.stdout and f"epoch {40 + number}/{40 + number}" in again.stdout
+    assert (
+        f"epoch {done}/{40 + number}" not in again.stdout
+        and f"epoch {40 + number}/{40 + number}" in again.stdout
+    )
 
 
 def test_second_run_at_the_same_time_is_refused(finished):
@@ -220,20 +248,30 @@ def test_changed_code_keeps_the_training_and_marks_it_stale(finished, original):
     assert again["weights_sha256"] == before["weights_sha256"]  # a comment changes no bit
 
 
-def test_set_and_seed_go_to_a_directory_of_their_own_and_a_shifted_set_is_predicted(finished, tmp_path):
+def test_set_and_seed_go_to_a_directory_of_their_own_and_a_shifted_set_is_predicted(
+    finished, tmp_path
+):
     rng = np.random.default_rng(0)
     given, ids = tmp_path / "cifar_test_nolabel.pkl", rng.permutation(500)[:30]
-    given.write_bytes(pickle.dumps({b"data": rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8), b"ids": ids}))
+    given.write_bytes(
+        pickle.dumps({b"data": rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8), b"ids": ids})
+    )
     before = (finished.results() / "metrics.json").read_bytes()
     changes = f"03_train.epochs=1 04_predict_tta.shifted_set={given}"
-    done = finished.run("lib.execute", "smoke", "--set", changes, "--seed", "3", "--until", "04_predict_tta")
+    done = finished.run(
+        "lib.execute", "smoke", "--set", changes, "--seed", "3", "--until", "04_predict_tta"
+    )
     assert done.returncode == 0, done.stderr
     (folder,) = finished.results().parent.glob("smoke-epochs1-*")
     metrics = metrics_of(finished, folder.name)
-    assert metrics["seed"] == 3 and metrics["train"]["epochs"] == 1 and metrics["run"] == folder.name
+    assert (
+        metrics["seed"] == 3 and metrics["train"]["epochs"] == 1 and metrics["run"] == folder.name
+    )
     assert (finished.results() / "metrics.json").read_bytes() == before
     lines = (folder / "submission.csv").read_text().splitlines()
-    assert lines[0] == "ID,Labels" and [int(line.split(",")[0]) for line in lines[1:]] == ids.tolist()
+    assert (
+        lines[0] == "ID,Labels" and [int(line.split(",")[0]) for line in lines[1:]] == ids.tolist()
+    )
     assert all(line.split(",")[1] in set("0123456789") for line in lines[1:])
 
 
@@ -242,7 +280,11 @@ def test_run_that_needs_the_missing_dataset_is_refused_in_one_line(bundle):
     done = bundle.run("lib.execute", "mine")
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "CIFAR-10 is not here" in done.stderr and "make data" in done.stderr and "CIFAR10_ROOT" in done.stderr
+    assert (
+        "CIFAR-10 is not here" in done.stderr
+        and "make data" in done.stderr
+        and "CIFAR10_ROOT" in done.stderr
+    )
 
 
 @pytest.mark.cifar10
@@ -252,7 +294,8 @@ def test_smoke_on_real_images(bundle, cifar10_root):
     metrics = metrics_of(bundle)
     assert (
         metrics["dataset"] == "cifar10-subset"
-        and "300 of 50,000 training, 100 of 5,000 hold-out and 200 of 10,000 test images" in metrics["notice"]
+        and "300 of 50,000 training, 100 of 5,000 hold-out and 200 of 10,000 test images"
+        in metrics["notice"]
     )
     assert metrics["data"]["holdout"] == 5000 and metrics["test"]["images"] == 200
     assert metrics["data"]["mean"] == pytest.approx([0.4914, 0.4822, 0.4465], abs=5e-5)
@@ -267,7 +310,13 @@ def wait_until(condition, seconds: float = 120) -> None:
 
 
 def test_clock():
-    assert [clock(seconds) for seconds in (0, 59.4, 60, 200, 3720)] == ["0 s", "59 s", "1:00", "3:20", "1:02:00"]
+    assert [clock(seconds) for seconds in (0, 59.4, 60, 200, 3720)] == [
+        "0 s",
+        "59 s",
+        "1:00",
+        "3:20",
+        "1:02:00",
+    ]
 
 
 def test_notebook_cut_off_by_a_full_disk_is_not_taken_for_done(tmp_path):
@@ -278,4 +327,7 @@ def test_notebook_cut_off_by_a_full_disk_is_not_taken_for_done(tmp_path):
     (tmp_path / "failed").mkdir()
     cut.rename(tmp_path / "failed" / cut.name)
     line = explain("05_confusion", cut, "its process ended with status 1", tmp_path, "make run-all")
-    assert line.startswith("05_confusion: its process ended with status 1; failed copy: ") and "\n" not in line
+    assert (
+        line.startswith("05_confusion: its process ended with status 1; failed copy: ")
+        and "\n" not in line
+    )

@@ -1,4 +1,4 @@
-"""Learning rates against torch's schedulers, the reference's printed figures and points worked out by hand."""
+"""Learning rates against torch's schedulers, the reference's printed figures, points by hand."""
 
 import json
 import math
@@ -12,14 +12,27 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, MultiStepLR
 from lib.schedule import learning_rate, phases, total_epochs
 from lib.settings import SCHEDULES, Train
 
-REFERENCE = json.loads((Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8"))
+REFERENCE = json.loads(
+    (Path(__file__).resolve().parents[1] / "docs" / "reference.json").read_text(encoding="utf-8")
+)
 
 # The reference as its notebook ran it: two phases of one hundred epochs (docs/reference.md).
 AS_RUN = Train(
-    epochs=100, learning_rate=0.1, schedule="step", schedule_by="epoch", milestones=(50, 75), cutmix=0.0,
-    phase2_epochs=100, phase2_learning_rate=0.01, phase2_schedule="cosine", phase2_vertical_flip=0.05,
-    phase2_blur=0.3, phase2_erasing=0.5, normalisation="image", phase2_normalisation="pixel",
-)  # fmt: skip
+    epochs=100,
+    learning_rate=0.1,
+    schedule="step",
+    schedule_by="epoch",
+    milestones=(50, 75),
+    cutmix=0.0,
+    phase2_epochs=100,
+    phase2_learning_rate=0.01,
+    phase2_schedule="cosine",
+    phase2_vertical_flip=0.05,
+    phase2_blur=0.3,
+    phase2_erasing=0.5,
+    normalisation="image",
+    phase2_normalisation="pixel",
+)
 
 
 def torchs_rates(scheduler, peak, epochs, **arguments):
@@ -41,7 +54,9 @@ def test_cosine_equals_torchs(epochs, peak):
     assert found[0] == peak and found[-1] == pytest.approx(0, abs=1e-15)
 
 
-@pytest.mark.parametrize(("milestones", "gamma"), [((50, 75), 0.1), ((1,), 0.5), ((3, 3, 90), 0.2), ((), 0.1)])
+@pytest.mark.parametrize(
+    ("milestones", "gamma"), [((50, 75), 0.1), ((1,), 0.5), ((3, 3, 90), 0.2), ((), 0.1)]
+)
 def test_step_equals_torchs(milestones, gamma):
     expected = torchs_rates(MultiStepLR, 0.1, 100, milestones=list(milestones), gamma=gamma)
     found = [learning_rate("step", epoch, 100, 0.1, 0.0, milestones, gamma) for epoch in range(101)]
@@ -49,34 +64,62 @@ def test_step_equals_torchs(milestones, gamma):
 
 
 def test_step_by_hand():
-    rates = [learning_rate("step", time, 100, 0.1, milestones=(50, 75)) for time in (0, 49.99, 50, 74.99, 75, 100)]
+    rates = [
+        learning_rate("step", time, 100, 0.1, milestones=(50, 75))
+        for time in (0, 49.99, 50, 74.99, 75, 100)
+    ]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 def test_constant_equals_torchs():
     expected = torchs_rates(ConstantLR, 0.05, 10, factor=1.0)
-    assert [learning_rate("constant", epoch, 10, 0.05) for epoch in range(11)] == pytest.approx(expected)
+    assert [learning_rate("constant", epoch, 10, 0.05) for epoch in range(11)] == pytest.approx(
+        expected
+    )
 
 
 def test_the_reference_s_printed_rates_to_six_decimals():
     printed = {int(epoch): rate for epoch, rate in REFERENCE["learning_rates_phase2"].items()}
     assert len(printed) == 13 and printed[46] == 0.005627
-    assert {epoch: round(learning_rate("cosine", epoch, 100, 0.01), 6) for epoch in printed} == printed
+    assert {
+        epoch: round(learning_rate("cosine", epoch, 100, 0.01), 6) for epoch in printed
+    } == printed
     second = phases(AS_RUN)[1]
     assert {epoch: round(second.rate(100 + epoch), 6) for epoch in printed} == printed
 
 
-@pytest.mark.parametrize(("schedule", "time", "expected"), [
-    ("one_cycle", 0, 0.0), ("one_cycle", 1, 0.1), ("one_cycle", 2, 0.2), ("one_cycle", 4, 0.4),  # rise: 4 epochs to 0.4
-    ("one_cycle", 7, 0.3), ("one_cycle", 10, 0.2), ("one_cycle", 15, 0.4 / 12), ("one_cycle", 16, 0.0),
-    ("cosine", 2, 0.2), ("cosine", 4, 0.4), ("cosine", 10, 0.2), ("cosine", 16, 0.0),
-    ("cosine", 8, 0.2 * (1 + math.cos(math.pi / 3))), ("cosine", 12, 0.2 * (1 - 0.5)),
-    ("constant", 1, 0.1), ("constant", 3.999, 0.3999), ("constant", 4, 0.4), ("constant", 16, 0.4),
-    ("step", 2, 0.2), ("step", 4, 0.4), ("step", 9.5, 0.4), ("step", 10, 0.04),  # milestones count from the start
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("schedule", "time", "expected"),
+    [
+        ("one_cycle", 0, 0.0),
+        ("one_cycle", 1, 0.1),
+        ("one_cycle", 2, 0.2),
+        ("one_cycle", 4, 0.4),  # rise: 4 epochs to 0.4
+        ("one_cycle", 7, 0.3),
+        ("one_cycle", 10, 0.2),
+        ("one_cycle", 15, 0.4 / 12),
+        ("one_cycle", 16, 0.0),
+        ("cosine", 2, 0.2),
+        ("cosine", 4, 0.4),
+        ("cosine", 10, 0.2),
+        ("cosine", 16, 0.0),
+        ("cosine", 8, 0.2 * (1 + math.cos(math.pi / 3))),
+        ("cosine", 12, 0.2 * (1 - 0.5)),
+        ("constant", 1, 0.1),
+        ("constant", 3.999, 0.3999),
+        ("constant", 4, 0.4),
+        ("constant", 16, 0.4),
+        ("step", 2, 0.2),
+        ("step", 4, 0.4),
+        ("step", 9.5, 0.4),
+        ("step", 10, 0.04),  # milestones count from the start
+    ],
+)
 def test_warm_up_by_hand(schedule, time, expected):
     """16 epochs with a peak of 0.4, the first 4 of them warm-up; a milestone at 10."""
-    assert learning_rate(schedule, time, 16, 0.4, 4.0, (10,), 0.1) == pytest.approx(expected, abs=1e-12)
+    assert learning_rate(schedule, time, 16, 0.4, 4.0, (10,), 0.1) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_one_cycle_without_a_rise_falls_linearly():
@@ -105,16 +148,35 @@ def test_two_phases_as_the_reference_ran():
     before = torchs_rates(MultiStepLR, 0.1, 100, milestones=[50, 75], gamma=0.1)
     after = torchs_rates(CosineAnnealingLR, 0.01, 100, T_max=100)
     assert [first.rate(epoch) for epoch in range(100)] == pytest.approx(before[:100], rel=1e-9)
-    assert [second.rate(100 + epoch) for epoch in range(101)] == pytest.approx(after, rel=1e-9, abs=1e-12)
+    assert [second.rate(100 + epoch) for epoch in range(101)] == pytest.approx(
+        after, rel=1e-9, abs=1e-12
+    )
     assert second.rate(100) == 0.01  # its own peak, not where phase 1 ended
 
 
 def test_second_phase_has_its_own_values():
     first, second = (phase.recipe for phase in phases(AS_RUN))
-    own = ("epochs", "learning_rate", "schedule", "vertical_flip", "blur", "erasing", "cutmix",
-           "normalisation")  # fmt: skip
+    own = (
+        "epochs",
+        "learning_rate",
+        "schedule",
+        "vertical_flip",
+        "blur",
+        "erasing",
+        "cutmix",
+        "normalisation",
+    )
     assert [getattr(first, name) for name in own] == [100, 0.1, "step", 0.0, 0.0, 0.0, 0.0, "image"]
-    assert [getattr(second, name) for name in own] == [100, 0.01, "cosine", 0.05, 0.3, 0.5, 0.0, "pixel"]
+    assert [getattr(second, name) for name in own] == [
+        100,
+        0.01,
+        "cosine",
+        0.05,
+        0.3,
+        0.5,
+        0.0,
+        "pixel",
+    ]
     same = {item.name for item in fields(Train)} - set(own) - {"warmup_epochs"}
     assert all(getattr(first, name) == getattr(second, name) for name in same)
     prefixed = {item.name for item in fields(Train) if item.name.startswith("phase2_")}
@@ -122,20 +184,34 @@ def test_second_phase_has_its_own_values():
 
 
 def test_only_the_first_phase_warms_up():
-    first, second = phases(Train(epochs=4, warmup_epochs=2.0, learning_rate=0.1, phase2_epochs=3,
-                                 phase2_learning_rate=0.02, schedule_by="step"))  # fmt: skip
+    first, second = phases(
+        Train(
+            epochs=4,
+            warmup_epochs=2.0,
+            learning_rate=0.1,
+            phase2_epochs=3,
+            phase2_learning_rate=0.02,
+            schedule_by="step",
+        )
+    )
     assert [first.rate(time) for time in (0, 1, 2, 3, 4)] == pytest.approx([0, 0.05, 0.1, 0.05, 0])
-    assert [second.rate(4 + time) for time in (0, 1.5, 3)] == pytest.approx([0.02, 0.01, 0], abs=1e-12)
+    assert [second.rate(4 + time) for time in (0, 1.5, 3)] == pytest.approx(
+        [0.02, 0.01, 0], abs=1e-12
+    )
 
 
 def test_second_phase_with_steps_counts_milestones_from_its_own_start():
     second = phases(Train(epochs=10, milestones=(3,), phase2_epochs=5, phase2_schedule="step"))[1]
-    assert [second.rate(10 + epoch) for epoch in range(5)] == pytest.approx([0.01] * 3 + [0.001] * 2)
+    assert [second.rate(10 + epoch) for epoch in range(5)] == pytest.approx(
+        [0.01] * 3 + [0.001] * 2
+    )
 
 
 def test_one_phase():
     (only,) = phases(Train(epochs=3))
-    assert (only.number, only.first_epoch, only.end) == (1, 0, 3) and total_epochs(Train(epochs=3)) == 3
+    assert (only.number, only.first_epoch, only.end) == (1, 0, 3) and total_epochs(
+        Train(epochs=3)
+    ) == 3
 
 
 @pytest.mark.parametrize("steps", [7, 49, 352, 391])

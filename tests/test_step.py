@@ -1,4 +1,4 @@
-"""The step and the epoch: loss, optimiser and batches by hand, compilation, and that nothing waits for the device."""
+"""Step and epoch: loss, optimiser, batches by hand; compilation; nothing waits for the device."""
 
 import dataclasses
 import math
@@ -12,16 +12,30 @@ from lib import compute, data, model, optimise, step, trivial
 from lib.settings import Train
 
 TINY = Train(
-    run="tiny", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), batch_size=20, learning_rate=0.05,
+    run="tiny",
+    dataset="digits",
+    blocks=(1, 1),
+    widths=(8, 16),
+    strides=(1, 2),
+    batch_size=20,
+    learning_rate=0.05,
     device="cpu",
-)  # fmt: skip
+)
 PLAIN = dataclasses.replace(
-    TINY, momentum=0.0, weight_decay=0.0, crop_padding=0, horizontal_flip=0.0, cutmix=0.0,
-)  # fmt: skip
+    TINY, momentum=0.0, weight_decay=0.0, crop_padding=0, horizontal_flip=0.0, cutmix=0.0
+)
 RICH = dataclasses.replace(
-    TINY, trivial_augment=0.7, blur=0.5, erasing=0.5, vertical_flip=0.1, cutmix=0.4, mixup=0.4, flip_mode="alternating",
-    crop_mode="reflect", label_smoothing=0.1,
-)  # fmt: skip
+    TINY,
+    trivial_augment=0.7,
+    blur=0.5,
+    erasing=0.5,
+    vertical_flip=0.1,
+    cutmix=0.4,
+    mixup=0.4,
+    flip_mode="alternating",
+    crop_mode="reflect",
+    label_smoothing=0.1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +61,22 @@ def test_mixed_loss_by_hand():
     assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
     soft = lam[:, None] * F.one_hot(labels, 3) + (1 - lam[:, None]) * F.one_hot(partners, 3)
     smoothed = step.mixed_cross_entropy(logits, labels, partners, lam, 0.1)
-    assert smoothed.item() == pytest.approx(F.cross_entropy(logits, soft, label_smoothing=0.1).item(), rel=1e-6)
+    assert smoothed.item() == pytest.approx(
+        F.cross_entropy(logits, soft, label_smoothing=0.1).item(), rel=1e-6
+    )
 
 
 def test_decay_spares_vectors_only_where_asked():
     vectors = sum(parameter.numel() for parameter in network().parameters() if parameter.dim() == 1)
-    groups = optimise.make_optimiser(network(), dataclasses.replace(TINY, decay_all=False)).param_groups
+    groups = optimise.make_optimiser(
+        network(), dataclasses.replace(TINY, decay_all=False)
+    ).param_groups
     assert [group["weight_decay"] for group in groups] == [TINY.weight_decay, 0.0]
-    assert sum(parameter.numel() for parameter in groups[1]["params"]) == vectors == 2 * (8 * 3 + 16 * 3) + 10
+    assert (
+        sum(parameter.numel() for parameter in groups[1]["params"])
+        == vectors
+        == 2 * (8 * 3 + 16 * 3) + 10
+    )
     assert len(optimise.make_optimiser(network(), TINY).param_groups) == 1
 
 
@@ -71,28 +93,39 @@ def test_one_step_is_sgd_by_hand(digits):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert hits.item() == pytest.approx((logits.argmax(1) == batch.labels).float().mean().item())
     for mine, other in zip(ours.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(mine, other - PLAIN.learning_rate * other.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            mine, other - PLAIN.learning_rate * other.grad, rtol=1e-4, atol=1e-6
+        )
 
 
 def test_every_image_once_an_epoch_in_another_order(digits, monkeypatch):
-    """Also over several groups and with a smaller last batch; the images themselves tell which they are."""
+    """Also over several groups and a smaller last batch; the images tell which they are."""
     monkeypatch.setattr(step, "GROUP_IMAGES", 50)  # two batches of 20
     raw = data.normalise(digits.train.pixels.float() / 255, digits.statistics)
     known = {image.numpy().tobytes() for image in raw}
     orders = []
     for epoch in (0, 1, 0):
         drawn = batches(digits, PLAIN, epoch)
-        assert [len(batch) for batch in drawn] == [20] * (len(digits.train) // 20) + [len(digits.train) % 20]
-        orders.append([image.contiguous().numpy().tobytes() for batch in drawn for image in batch.images])
+        assert [len(batch) for batch in drawn] == [20] * (len(digits.train) // 20) + [
+            len(digits.train) % 20
+        ]
+        orders.append(
+            [image.contiguous().numpy().tobytes() for batch in drawn for image in batch.images]
+        )
     assert len(known) == len(digits.train) and all(set(order) == known for order in orders)
     assert orders[0] == orders[2] != orders[1]
 
 
 def test_images_keep_their_labels(digits):
     raw = data.normalise(digits.train.pixels.float() / 255, digits.statistics)
-    label = {image.numpy().tobytes(): int(label) for image, label in zip(raw, digits.train.labels, strict=True)}
+    label = {
+        image.numpy().tobytes(): int(label)
+        for image, label in zip(raw, digits.train.labels, strict=True)
+    }
     for batch in batches(digits, PLAIN):
-        assert [label[image.contiguous().numpy().tobytes()] for image in batch.images] == batch.labels.tolist()
+        assert [
+            label[image.contiguous().numpy().tobytes()] for image in batch.images
+        ] == batch.labels.tolist()
 
 
 def test_alternating_flips_show_each_image_both_ways_in_turn():
@@ -116,7 +149,7 @@ def test_alternating_flips_reach_the_images(digits):
 
 
 def test_compiled_step_has_one_graph_and_the_same_gradients(digits, monkeypatch):
-    """On a GPU the compiled forward pass must not break in parts; here a compiler without code generation says so."""
+    """The compiled forward pass must not break up; a compiler without code generation tells."""
     calls = []
 
     def compiled(function):
@@ -137,25 +170,38 @@ def test_compiled_step_has_one_graph_and_the_same_gradients(digits, monkeypatch)
             loss.backward()
             assert 0 <= hits <= 1
         for one, other in zip(ours.parameters(), twin.parameters(), strict=True):
-            torch.testing.assert_close(one.grad, other.grad, rtol=0.02, atol=0.02 * float(other.grad.abs().max()))
+            torch.testing.assert_close(
+                one.grad, other.grad, rtol=0.02, atol=0.02 * float(other.grad.abs().max())
+            )
     assert calls == [20]  # the smaller last batch is not compiled
 
 
 class NoWaiting(TorchDispatchMode):
-    """Fails at what would make the processor wait for a GPU: reading a value, or a shape that depends on values."""
+    """Fails at what makes a processor wait for a GPU: reading a value, a shape from values."""
 
-    FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "bincount")
+    FORBIDDEN = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "is_nonzero",
+        "equal",
+        "unique",
+        "bincount",
+    )
 
     def __torch_dispatch__(self, function, types, arguments=(), named=None):
         name = function.overloadpacket.__name__
         assert name not in self.FORBIDDEN, f"{name} waits for the device"
         indices = arguments[1] if name in ("index", "index_put_", "index_put") else []
-        assert not any(one is not None and one.dtype == torch.bool for one in indices), "indexed by a mask"
+        assert not any(one is not None and one.dtype == torch.bool for one in indices), (
+            "indexed by a mask"
+        )
         return function(*arguments, **(named or {}))
 
 
 def test_no_step_waits_for_the_device(digits):
-    recipe = dataclasses.replace(RICH, trivial_augment=0.0)  # draws on the processor, see the next test
+    # Draws on the processor, see the next test.
+    recipe = dataclasses.replace(RICH, trivial_augment=0.0)
     mine = network()
     optimiser, loss_of = optimise.make_optimiser(mine, recipe), step.loss_function(mine, "fp32")
     sums = 0

@@ -1,4 +1,4 @@
-"""A study of tiny runs: its plan, its jobs under make -j, killed and gone on with, and what it records."""
+"""A study of tiny runs: its plan, its jobs under make -j, killed, gone on with, its records."""
 
 import fcntl
 import json
@@ -21,15 +21,25 @@ from lib.paths import ROOT
 from lib.study_words import notice_of
 
 PLAN = "title: Tiny\nruns: [quick, smoke]\nseeds: [7]\nepochs: 0.5\ntrain_images: 200\n"
-PLAIN = "# smoke: quick without CutMix; only these two run on embedded data.\nbase: quick\n03_train:\n  cutmix: 0.0\n"
+PLAIN = (
+    "# smoke: quick without CutMix; only these two run on embedded data.\n"
+    "base: quick\n"
+    "03_train:\n"
+    "  cutmix: 0.0\n"
+)
 
 
 def prepare(bundle):
     """Make quick what smoke is, and smoke an ablation of it."""
     folder = bundle.folder / "params"
     tiny = (folder / "quick.yaml").read_text()
-    for old, new in (("[4, 4, 4, 3]", "[1, 1]"), ("[32, 64, 128, 256]", "[8, 16]"), ("[1, 2, 2, 2]", "[1, 2]"),
-                     ("train_images: 8000", "train_images: 300"), ("epochs: 3", "epochs: 2")):  # fmt: skip
+    for old, new in (
+        ("[4, 4, 4, 3]", "[1, 1]"),
+        ("[32, 64, 128, 256]", "[8, 16]"),
+        ("[1, 2, 2, 2]", "[1, 2]"),
+        ("train_images: 8000", "train_images: 300"),
+        ("epochs: 3", "epochs: 2"),
+    ):
         assert old in tiny
         tiny = tiny.replace(old, new)
     (folder / "quick.yaml").write_text(tiny)
@@ -45,9 +55,14 @@ def make(bundle, *arguments: str) -> list[str]:
 
 def run(bundle, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        make(bundle, *arguments), cwd=bundle.folder, env=bundle.environment, text=True, capture_output=True,
-        timeout=600, check=False,
-    )  # fmt: skip
+        make(bundle, *arguments),
+        cwd=bundle.folder,
+        env=bundle.environment,
+        text=True,
+        capture_output=True,
+        timeout=600,
+        check=False,
+    )
 
 
 def hashes(bundle) -> dict[str, str]:
@@ -65,7 +80,7 @@ def done(tmp_path_factory):
 
 
 def test_trainings_need_no_jupyter():
-    """A container with PyTorch alone does a study, predicts and measures speed; `None` makes an import fail."""
+    """PyTorch alone suffices to study, predict and measure speed; `None` makes an import fail."""
     absent = (
         "papermill",
         "nbconvert",
@@ -76,26 +91,50 @@ def test_trainings_need_no_jupyter():
         "IPython",
         "latex2mathml",
     )
-    code = (f"import sys; sys.modules.update(dict.fromkeys({absent})); import lib.study, lib.study_page, lib.train; "
-            "import lib.logits, lib.verify, lib.node_data, benchmarks.run")  # fmt: skip
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); import lib.study, "
+        "lib.study_page, lib.train; import lib.logits, lib.verify, lib.node_data, benchmarks.run"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
 def test_an_environment_of_ones_own_finds_this_bundle_wherever_it_is(bundle):
     """Python's own folder of packages may hold another bundle's lib, as here, or none."""
     code = "import lib, os; print(lib.__file__); os.chdir('/'); print(os.environ['PYTHONPATH'])"
-    (bundle.folder / "asks.mk").write_text(f'include Makefile\nasks:\n\t@$(BIN)/python -c "{code}"\n')
+    (bundle.folder / "asks.mk").write_text(
+        f'include Makefile\nasks:\n\t@$(BIN)/python -c "{code}"\n'
+    )
     ended = subprocess.run(
-        ["make", "--no-print-directory", "--file", "asks.mk", "asks", f"BIN={Path(sys.executable).parent}"],
-        cwd=bundle.folder, text=True, capture_output=True, timeout=60, check=True,
+        [
+            "make",
+            "--no-print-directory",
+            "--file",
+            "asks.mk",
+            "asks",
+            f"BIN={Path(sys.executable).parent}",
+        ],
+        cwd=bundle.folder,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=True,
         env={**os.environ, "PYTHONPATH": "/elsewhere"},
-    )  # fmt: skip
-    assert ended.stdout.split() == [f"{bundle.folder}/lib/__init__.py", f"{bundle.folder}:/elsewhere"]
+    )
+    assert ended.stdout.split() == [
+        f"{bundle.folder}/lib/__init__.py",
+        f"{bundle.folder}:/elsewhere",
+    ]
 
 
 def test_an_environment_of_ones_own_without_python_is_one_line(bundle):
-    ended = subprocess.run(["make", "setup", "BIN=/nowhere"], cwd=bundle.folder, text=True, capture_output=True,
-                           timeout=60, check=False)  # fmt: skip
+    ended = subprocess.run(
+        ["make", "setup", "BIN=/nowhere"],
+        cwd=bundle.folder,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 2 and not (bundle.folder / ".venv").exists()
     assert len(ended.stderr.splitlines()) == 1 and "BIN=/nowhere: no python there" in ended.stderr
 
@@ -103,7 +142,9 @@ def test_an_environment_of_ones_own_without_python_is_one_line(bundle):
 def folder(bundle, file: str) -> Path:
     """The results of a run file's only job."""
     (found,) = (
-        path for path in bundle.folder.glob("results/*/study.json") if json.loads(path.read_text()).get("file") == file
+        path
+        for path in bundle.folder.glob("results/*/study.json")
+        if json.loads(path.read_text()).get("file") == file
     )
     return found.parent
 
@@ -113,9 +154,16 @@ def test_every_job_is_done_and_recorded(done):
     assert folder(done, "smoke").name == "smoke-epochs1-warmup_epochs0.25-seed7-train_images200"
     assert "results/studies/tiny/study.html" in done.said
     collected = json.loads((done.results("studies") / "tiny" / "study.json").read_text())
-    assert collected["missing"] == [] and [job["file"] for job in collected["jobs"]] == ["quick", "smoke"]
+    assert collected["missing"] == [] and [job["file"] for job in collected["jobs"]] == [
+        "quick",
+        "smoke",
+    ]
     assert [job["base"] for job in collected["jobs"]] == [None, "quick"]
-    assert not collected["plan"]["full"] and collected["jobs"][0]["notice"] and collected["jobs"][0]["seed"] == 7
+    assert (
+        not collected["plan"]["full"]
+        and collected["jobs"][0]["notice"]
+        and collected["jobs"][0]["seed"] == 7
+    )
 
 
 def test_figures_agree_with_the_predictions(done):
@@ -125,22 +173,38 @@ def test_figures_agree_with_the_predictions(done):
     assert (found["test"]["accuracy"], found["test"]["images"]) == (score.accuracy, score.images)
     assert np.array_equal(arrays["logits_original"].argmax(1), arrays["predictions"])
     assert np.array_equal(arrays["logits_pad_center_crop"], arrays["logits_original"])
-    flip = metrics.mcnemar(arrays["predictions"], arrays["logits_horizontal_flip"].argmax(1), arrays["labels"])
+    flip = metrics.mcnemar(
+        arrays["predictions"], arrays["logits_horizontal_flip"].argmax(1), arrays["labels"]
+    )
     told = found["views"]["horizontal_flip"]
-    assert (told["gained"], told["lost"]) == (flip.only_second, flip.only_first) and told["p"] == pytest.approx(flip.p)
-    assert np.trace(found["confusion"]) == score.correct and np.sum(found["confusion"]) == score.images
-    assert found["settings"]["cutmix"] == 0 and found["settings"]["epochs"] == found["train"]["epochs"] == 1
+    assert (told["gained"], told["lost"]) == (flip.only_second, flip.only_first) and told[
+        "p"
+    ] == pytest.approx(flip.p)
+    assert (
+        np.trace(found["confusion"]) == score.correct and np.sum(found["confusion"]) == score.images
+    )
+    assert (
+        found["settings"]["cutmix"] == 0
+        and found["settings"]["epochs"] == found["train"]["epochs"] == 1
+    )
 
 
 def test_killed_study_goes_on_to_the_same_weights(bundle, done):
-    """Killed when the first epoch of a job is on disk; jobs and make go together, as when a machine goes down."""
+    """Killed once a job's first epoch is on disk; jobs and make at once, as a machine goes down."""
     prepare(bundle)
     process = subprocess.Popen(
-        make(bundle, "-j2"), cwd=bundle.folder, env=bundle.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        make(bundle, "-j2"),
+        cwd=bundle.folder,
+        env=bundle.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until = time.monotonic() + 300
-    while not list(bundle.folder.glob("results/*/training*/history.jsonl")) and time.monotonic() < until:
+    while (
+        not list(bundle.folder.glob("results/*/training*/history.jsonl"))
+        and time.monotonic() < until
+    ):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -161,7 +225,9 @@ def test_second_call_trains_nothing_and_one_failing_job_does_not_stop_the_other(
     shutil.rmtree(place)
     kept.rename(place)
     assert ended.returncode != 0 and ended.stdout.count("done already") == 1
-    assert {path: path.stat().st_mtime_ns for path in folder(done, "quick").glob("training/*")} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in folder(done, "quick").glob("training/*")
+    } == before
     assert "is working on this run" in ended.stderr
     assert "smoke@7" in (done.results("studies") / "tiny" / "study.html").read_text()
 
@@ -169,25 +235,39 @@ def test_second_call_trains_nothing_and_one_failing_job_does_not_stop_the_other(
 def test_choices_are_judged_on_the_holdout_and_nothing_is_trained_again(done):
     """The same trainings, scored on other images: those no training saw."""
     plans = done.folder / "params" / "studies"
-    (plans / "chosen.yaml").write_text(PLAN.replace("[quick, smoke]", "[quick]") + "judged_on: holdout\n")
+    (plans / "chosen.yaml").write_text(
+        PLAN.replace("[quick, smoke]", "[quick]") + "judged_on: holdout\n"
+    )
     before = hashes(done)
     ended = done.run("lib.study", "job", "chosen", "quick@7")
     assert ended.returncode == 0 and "holdout accuracy" in ended.stdout, ended.stderr
     assert hashes(done) == before and "epoch 1" not in ended.stdout
-    found, arrays = (json.loads((folder(done, "quick") / "study.json").read_text()),
-                     np.load(folder(done, "quick") / "study.npz"))  # fmt: skip
+    found, arrays = (
+        json.loads((folder(done, "quick") / "study.json").read_text()),
+        np.load(folder(done, "quick") / "study.npz"),
+    )
     held = data.load("digits", 200, 5000).holdout
-    assert np.array_equal(arrays["labels"], held.labels) and np.array_equal(arrays["index"], held.index)
+    assert np.array_equal(arrays["labels"], held.labels) and np.array_equal(
+        arrays["index"], held.index
+    )
     assert found["judged_on"] == "holdout" and found["test"]["images"] == len(held)
     assert done.run("lib.study", "collect", "chosen").returncode == 0
     page = (done.results("studies") / "chosen" / "study.html").read_text()
-    assert "Hold-out accuracy</h2>" in page and "the test set was not looked at" in page and "Test accuracy" not in page
-    assert done.run("lib.study", "collect", "tiny").returncode == 0  # judged on the test set: to be done again
-    assert "quick@7" in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
+    assert (
+        "Hold-out accuracy</h2>" in page
+        and "the test set was not looked at" in page
+        and "Test accuracy" not in page
+    )
+    # Judged on the test set: to be done again.
+    assert done.run("lib.study", "collect", "tiny").returncode == 0
+    assert (
+        "quick@7"
+        in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
+    )
 
 
 def test_a_job_done_elsewhere_is_taken_as_done(done, bundle):
-    """Its study.json came back, its weights did not; the findings of another training are not taken for this one's."""
+    """Its study.json came back, its weights did not; another training's findings are not taken."""
     prepare(bundle)
     there = folder(done, "smoke")
     here = bundle.folder / "results" / there.name
@@ -204,7 +284,7 @@ def test_a_job_done_elsewhere_is_taken_as_done(done, bundle):
 
 
 def test_parameters_changed_since_are_named_and_left_out(done):
-    """The run's file was edited after it was done: its findings are not shown as those of what stands there now."""
+    """The run's file was edited since: its findings are not shown as those of what is there now."""
     path = done.folder / "params" / "smoke.yaml"
     before = path.read_text()
     path.write_text(before + "  label_smoothing: 0.1\n")
@@ -215,7 +295,10 @@ def test_parameters_changed_since_are_named_and_left_out(done):
     assert ended.returncode == 0
     (line,) = [line for line in ended.stderr.splitlines() if "label_smoothing" in line]
     assert "done with other parameters" in line and "make study PLAN=tiny" in line
-    assert "smoke@7" in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
+    assert (
+        "smoke@7"
+        in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
+    )
 
 
 # The plan
@@ -229,7 +312,9 @@ def test_job_is_what_run_all_would_do():
 
 
 def test_what_a_plan_sets_goes_to_every_run():
-    plan = plans.Plan("p", "P", ("as_run", "no_cutmix"), (42,), set="widths=[8,8,8,8] 03_train.batch_size=64")
+    plan = plans.Plan(
+        "p", "P", ("as_run", "no_cutmix"), (42,), set="widths=[8,8,8,8] 03_train.batch_size=64"
+    )
     assert not plan.full
     for run in plan.runs:
         told = plans.parameters_of(plan, run, 42)
@@ -246,15 +331,25 @@ def test_choices_keep_the_holdout_out_of_training():
 
 
 @pytest.mark.parametrize(
-    "name", ["full", "best", "screen_networks", "screen_best", "screen_mark", "screen_cpu", "screen_small"]
+    "name",
+    ["full", "best", "screen_networks", "screen_best", "screen_mark", "screen_cpu", "screen_small"],
 )
 def test_every_plan_has_a_tiny_form(name):
     plan, whole = plans.read_plan(name, tiny=True), plans.read_plan(name)
-    assert plan.name == f"{name}-tiny" and plan.runs == whole.runs and len(plan.seeds) == 1 and not plan.full
+    assert (
+        plan.name == f"{name}-tiny"
+        and plan.runs == whole.runs
+        and len(plan.seeds) == 1
+        and not plan.full
+    )
     for job in plan.jobs():
         small, usual = (plans.find_job(one, job).settings("03_train") for one in (plan, whole))
         assert schedule.total_epochs(small) <= 2 and small.train_images == 512
-        assert (small.blocks, small.widths, small.batch_size) == (usual.blocks, usual.widths, usual.batch_size)
+        assert (small.blocks, small.widths, small.batch_size) == (
+            usual.blocks,
+            usual.widths,
+            usual.batch_size,
+        )
         asked = plans.find_job(plan, job).settings("04_predict_tta")
         assert small.holdout_images == asked.holdout_images == asked.test_images == 128
 
@@ -263,9 +358,12 @@ def test_a_teacher_is_of_the_same_study():
     plan = plans.read_plan("screen_mark")
     teacher, pupil = (plans.find_job(plan, f"{run}@42") for run in ("best", "best_distilled"))
     assert pupil.settings("03_train").teacher == teacher.name != "best"
-    assert plans.find_job(plans.Plan("p", "P", ("best_distilled",), (42,)), "best_distilled@42").settings(
-        "03_train"
-    ).teacher == "best"  # fmt: skip
+    assert (
+        plans.find_job(plans.Plan("p", "P", ("best_distilled",), (42,)), "best_distilled@42")
+        .settings("03_train")
+        .teacher
+        == "best"
+    )
     seeds = plans.Plan("p", "P", ("best_distilled",), (43,))
     assert plans.find_job(seeds, "best_distilled@43").settings("03_train").teacher == "best-seed43"
 
@@ -291,11 +389,20 @@ def test_shipped_plans_are_the_report_s_claims():
         ("runs: [smoke]\nseeds: [1]\nepoch: 0.5\n", "unknown key 'epoch' (did you mean 'epochs'?)"),
         ("runs: [smoke]\nseeds: [1]\nepochs: 2\n", "epochs = 2: must be a share"),
         ("runs: [smoke]\nseeds: [1]\ntrain_images: -1\n", "train_images = -1"),
-        ("runs: [smoke]\nseeds: [1]\njudged_on: train\n", "judged_on = 'train': must be one of test, holdout"),
+        (
+            "runs: [smoke]\nseeds: [1]\njudged_on: train\n",
+            "judged_on = 'train': must be one of test, holdout",
+        ),
         ("runs: [smoke]\nseeds: [1]\ntiny: true\n", "unknown key 'tiny'"),
         ("runs: [smoke]\nseeds: [1]\nset: [widths]\n", "set = ['widths']: write text as for SET="),
-        ("runs: [smoke]\nseeds: [1]\nset: 03_train.batch_sise=2\n", "set: SET: 03_train.batch_sise = 2: unknown key"),
-        ("runs: [smoke]\nseeds: [1]\nset: 03_train.epochs=2\n", "set: 03_train.epochs: a plan says that"),
+        (
+            "runs: [smoke]\nseeds: [1]\nset: 03_train.batch_sise=2\n",
+            "set: SET: 03_train.batch_sise = 2: unknown key",
+        ),
+        (
+            "runs: [smoke]\nseeds: [1]\nset: 03_train.epochs=2\n",
+            "set: 03_train.epochs: a plan says that",
+        ),
         ("runs: [smoke]\nseeds: [1]\nset: seed=2\n", "set: seed: a plan says that"),
         ("runs: [smoke\n", "not valid YAML"),
         ("runs: [smoke]\nseeds: [1]\nruns: [quick]\n", "key 'runs' is given twice"),

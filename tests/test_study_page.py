@@ -1,4 +1,4 @@
-"""A study's statistics against values worked out by hand; its page: complete, described, honest about its length."""
+"""A study's statistics against values by hand; its page: complete, described, honest on length."""
 
 import json
 import math
@@ -12,8 +12,12 @@ from scipy import stats
 from lib import compare, paths, plots, study_page, study_words
 
 LABELS = np.arange(200) % 10
-CPU = {"device": "cpu", "device_name": "A CPU", "cpu_capability": "AVX2", "precision": "fp32", "threads": 2,
-       "commit": "0123456789abcdef", "dirty": True}  # fmt: skip
+# fmt: off
+CPU = {
+    "device": "cpu", "device_name": "A CPU", "cpu_capability": "AVX2", "precision": "fp32",
+    "threads": 2, "commit": "0123456789abcdef", "dirty": True,
+}
+# fmt: on
 SETTINGS = {"seed": 42, "cutmix": 0.5, "milestones": [], "schedule": "cosine", "audit": False}
 SUBSET = "a subset of CIFAR-10: 8,000 of 50,000 training images"
 
@@ -28,22 +32,50 @@ def predicted(wrong):
 
 
 def job(file, seed=42, accuracy=0.9, base=None, **more):
-    views = {"original": score(accuracy, gained=0, lost=0, p=1.0),
-             "vertical_flip": score(accuracy - 0.05, gained=4, lost=14, p=0.03)}  # fmt: skip
+    views = {
+        "original": score(accuracy, gained=0, lost=0, p=1.0),
+        "vertical_flip": score(accuracy - 0.05, gained=4, lost=14, p=0.03),
+    }
     made = {
-        "run": f"{file}-seed{seed}", "file": file, "seed": seed, "base": base, "settings": {**SETTINGS, "seed": seed},
-        "dataset": "cifar10", "notice": "", "parameters": 4_754_218, "mmac": 271.4, "environment": CPU,
-        "train": {"epochs": 6, "images": 8000, "seconds": 75.0, "images_per_second": 640.0, "last": {}},
-        "weights_sha256": f"{seed:064x}", "test": {"images": 200, **score(accuracy)}, "beside": None, "views": views,
+        "run": f"{file}-seed{seed}",
+        "file": file,
+        "seed": seed,
+        "base": base,
+        "settings": {**SETTINGS, "seed": seed},
+        "dataset": "cifar10",
+        "notice": "",
+        "parameters": 4_754_218,
+        "mmac": 271.4,
+        "environment": CPU,
+        "train": {
+            "epochs": 6,
+            "images": 8000,
+            "seconds": 75.0,
+            "images_per_second": 640.0,
+            "last": {},
+        },
+        "weights_sha256": f"{seed:064x}",
+        "test": {"images": 200, **score(accuracy)},
+        "beside": None,
+        "views": views,
         "combinations": {"flip": score(accuracy + 0.01, gained=3, lost=1, p=0.6)},
-        "confusion": np.eye(10, dtype=int).tolist(), "audit": None,
-    }  # fmt: skip
+        "confusion": np.eye(10, dtype=int).tolist(),
+        "audit": None,
+    }
     return {**made, **more}
 
 
 def plan(runs, seeds=(42,), full=False, **more):
     length = {"epochs": 1.0, "train_images": 0} if full else {"epochs": 0.06, "train_images": 8000}
-    return {"name": "p", "title": "A title", "runs": list(runs), "seeds": list(seeds), "full": full, **length, **more}
+    return {
+        "name": "p",
+        "title": "A title",
+        "runs": list(runs),
+        "seeds": list(seeds),
+        "full": full,
+        **length,
+        **more,
+    }
 
 
 def arrays(predictions):
@@ -62,17 +94,31 @@ def results(tmp_path, monkeypatch):
 
 def small():
     """Return collected findings with a base, a variant, an audit run and one job missing."""
-    phases = [{"phase": 1, "best": 0.88, "best_epoch": 5, "last": 0.87}, {"phase": 2, "best": 0.9004, "best_epoch": 12,
-              "last": 0.9}]  # fmt: skip
+    phases = [
+        {"phase": 1, "best": 0.88, "best_epoch": 5, "last": 0.87},
+        {"phase": 2, "best": 0.9004, "best_epoch": 12, "last": 0.9},
+    ]
     jobs = [
         job("as_run", beside={"normalisation": "image", **score(0.8875)}),
-        job("no_cutmix", accuracy=0.92, base="as_run", settings={**SETTINGS, "cutmix": 0.0, "milestones": [3, 4]}),
         job(
-            "audit", base="as_run", settings={**SETTINGS, "audit": True}, audit={"test_accuracy": [], "phases": phases}
+            "no_cutmix",
+            accuracy=0.92,
+            base="as_run",
+            settings={**SETTINGS, "cutmix": 0.0, "milestones": [3, 4]},
+        ),
+        job(
+            "audit",
+            base="as_run",
+            settings={**SETTINGS, "audit": True},
+            audit={"test_accuracy": [], "phases": phases},
         ),
     ]
     jobs = [{**one, "dataset": "cifar10-subset", "notice": SUBSET} for one in jobs]
-    return {"plan": plan(["as_run", "no_cutmix", "audit", "wide"]), "jobs": jobs, "missing": ["wide@42"]}
+    return {
+        "plan": plan(["as_run", "no_cutmix", "audit", "wide"]),
+        "jobs": jobs,
+        "missing": ["wide@42"],
+    }
 
 
 def save_predictions(results, jobs, wrong):
@@ -87,12 +133,14 @@ def soup(page):
 
 def test_several_seeds_give_mean_spread_and_interval_of_student():
     table = compare.summary(
-        [job("a", seed, accuracy) for seed, accuracy in ((44, 0.96), (42, 0.94), (43, 0.95))], nothing
+        [job("a", seed, accuracy) for seed, accuracy in ((44, 0.96), (42, 0.94), (43, 0.95))],
+        nothing,
     )
     row = table.loc["a"]
     assert row["seeds"] == (42, 43, 44) and row["accuracies"] == (0.94, 0.95, 0.96)
     assert row["accuracy"] == pytest.approx(0.95) and row["sd"] == pytest.approx(0.01)
-    half = 4.302653 * 0.01 / math.sqrt(3)  # 97.5% quantile of t with two degrees of freedom, from a table
+    # 97.5% quantile of t with two degrees of freedom, from a table.
+    half = 4.302653 * 0.01 / math.sqrt(3)
     assert (row["low"], row["high"]) == (pytest.approx(0.95 - half), pytest.approx(0.95 + half))
     assert row["test"] == "–" and math.isnan(row["p"])
 
@@ -104,7 +152,9 @@ def test_an_interval_ends_at_one():
 
 def test_one_seed_keeps_its_own_interval():
     row = compare.summary([job("a")], nothing).loc["a"]
-    assert (row["low"], row["high"]) == (pytest.approx(0.87), pytest.approx(0.92)) and math.isnan(row["sd"])
+    assert (row["low"], row["high"]) == (pytest.approx(0.87), pytest.approx(0.92)) and math.isnan(
+        row["sd"]
+    )
 
 
 @pytest.mark.parametrize("theirs", [(0.90, 0.92, 0.91), (0.90, 0.94)])
@@ -114,26 +164,40 @@ def test_welch_over_seeds(theirs):
     jobs += [job("b", seed, one, base="a") for seed, one in enumerate(ours)]
     row = compare.summary(jobs, nothing).loc["b"]
     n, m = len(ours), len(theirs)
-    first, second = (sum((x - sum(s) / len(s)) ** 2 for x in s) / (len(s) - 1) / len(s) for s in (ours, theirs))
+    first, second = (
+        sum((x - sum(s) / len(s)) ** 2 for x in s) / (len(s) - 1) / len(s) for s in (ours, theirs)
+    )
     t = (sum(ours) / n - sum(theirs) / m) / math.sqrt(first + second)
-    freedom = (first + second) ** 2 / (first**2 / (n - 1) + second**2 / (m - 1))  # Welch and Satterthwaite
-    assert row["test"] == "Welch's t over seeds" and row["p"] == pytest.approx(2 * stats.t.sf(t, freedom))
+    # Welch and Satterthwaite.
+    freedom = (first + second) ** 2 / (first**2 / (n - 1) + second**2 / (m - 1))
+    assert row["test"] == "Welch's t over seeds" and row["p"] == pytest.approx(
+        2 * stats.t.sf(t, freedom)
+    )
     assert row["difference"] == pytest.approx(100 * (0.95 - sum(theirs) / m))
     half = 100 * stats.t.ppf(0.975, freedom) * math.sqrt(first + second)
-    assert (row["least"], row["most"]) == pytest.approx((row["difference"] - half, row["difference"] + half))
+    assert (row["least"], row["most"]) == pytest.approx(
+        (row["difference"] - half, row["difference"] + half)
+    )
     if m == 3:  # four degrees of freedom, for which the distribution has a closed form
         below = 0.5 + 3 / 8 * t / math.sqrt(1 + t * t / 4) * (1 - t * t / (12 * (1 + t * t / 4)))
         assert row["p"] == pytest.approx(2 * (1 - below))
 
 
 def test_welch_without_spread_has_no_p():
-    jobs = [job(file, seed, 0.9, base=base) for file, base in (("a", None), ("b", "a")) for seed in (1, 2)]
+    jobs = [
+        job(file, seed, 0.9, base=base)
+        for file, base in (("a", None), ("b", "a"))
+        for seed in (1, 2)
+    ]
     assert compare.summary(jobs, nothing).loc["b", ["p", "least", "most"]].isna().all()
 
 
 @pytest.mark.parametrize(
     ("only_base", "only_run", "p", "method"),
-    [(1, 6, 2 * (1 + 7) / 2**7, "exact binomial"), (10, 30, math.erfc(math.sqrt(19**2 / 40 / 2)), "chi-square")],
+    [
+        (1, 6, 2 * (1 + 7) / 2**7, "exact binomial"),
+        (10, 30, math.erfc(math.sqrt(19**2 / 40 / 2)), "chi-square"),
+    ],
 )
 def test_mcnemar_on_the_common_seed(only_base, only_run, p, method):
     saved = {"a": predicted(range(only_run)), "b": predicted(range(100, 100 + only_base))}
@@ -142,12 +206,14 @@ def test_mcnemar_on_the_common_seed(only_base, only_run, p, method):
     assert row["p"] == pytest.approx(p)
     assert row["test"].startswith(f"McNemar, {method}") and row["test"].endswith("seed 43")
     assert row["difference"] == pytest.approx(10)  # to the mean of both seeds of the base
-    assert row["paired"] == pytest.approx((only_run - only_base) / 2)  # points of 200 images, on that seed
-    assert math.isnan(row["least"]) and math.isnan(row["most"])  # an interval of one seed is not that of the means
+    # Points of 200 images, on that seed.
+    assert row["paired"] == pytest.approx((only_run - only_base) / 2)
+    # An interval of one seed is not that of the means.
+    assert math.isnan(row["least"]) and math.isnan(row["most"])
 
 
 def test_the_interval_of_a_difference_on_one_seed():
-    """10 images only the base gets right, 30 only the run, of 200: 20 more, standard error sqrt(40 - 20^2 / 200)."""
+    """Of 200 images 10 only the base has right, 30 only the run: error sqrt(40 - 20^2 / 200)."""
     saved = {"a": predicted(range(30)), "b": predicted(range(100, 110))}
     jobs = [job("a", 42, 0.85), job("b", 42, 0.95, base="a")]
     row = compare.summary(jobs, lambda one: arrays(saved[one["file"]])).loc["b"]
@@ -164,7 +230,10 @@ def test_what_cannot_be_compared_is_said():
 
     base = job("a")
     assert test_of(base, job("b", base="a"))[0] == "none: predictions are not here"
-    assert test_of(base, job("b", base="a"), predictions=other_images)[0] == "none: not the same test images"
+    assert (
+        test_of(base, job("b", base="a"), predictions=other_images)[0]
+        == "none: not the same test images"
+    )
     assert test_of(base, job("b", 43, base="a"))[0] == "none: no seed in common"
     test, difference = test_of(base, job("b", base="a", dataset="digits"))
     assert test == "none: not the same data" and math.isnan(difference)
@@ -174,22 +243,36 @@ def test_what_cannot_be_compared_is_said():
 
 def test_rows_stand_in_the_order_of_the_plan_and_audits_are_marked():
     table = compare.summary(small()["jobs"], nothing, ["wide", "audit", "as_run"])
-    assert list(table.index) == ["audit", "as_run", "no_cutmix"] and list(table["audit"]) == [True, False, False]
+    assert list(table.index) == ["audit", "as_run", "no_cutmix"] and list(table["audit"]) == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_views_of_one_seed_and_of_several():
     gained = {1: (4, 2), 2: (6, 2), 3: (8, 2)}  # of 200 images: 1, 2 and 3 points
-    jobs = [job("a", seed, views={"original": {}, "horizontal_flip": score(0.9, gained=one, lost=two, p=0.5)})
-            for seed, (one, two) in gained.items()]  # fmt: skip
+    jobs = [
+        job(
+            "a",
+            seed,
+            views={"original": {}, "horizontal_flip": score(0.9, gained=one, lost=two, p=0.5)},
+        )
+        for seed, (one, two) in gained.items()
+    ]
     row = compare.views(jobs).iloc[0]
     assert (row["change"], row["gained"], row["lost"]) == (pytest.approx(2), 6, 2)
     t = 2 / (1 / math.sqrt(3))
-    assert row["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t))  # closed form for two degrees of freedom
+    # Closed form for two degrees of freedom.
+    assert row["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t))
     assert compare.views(jobs[:1]).iloc[0]["p"] == 0.5 and list(compare.views(jobs)["view"]) == [
         "horizontal_flip",
         "flip",
     ]
-    same = [job("a", seed, views={"pad_center_crop": score(0.9, gained=0, lost=0, p=1.0)}) for seed in (1, 2)]
+    same = [
+        job("a", seed, views={"pad_center_crop": score(0.9, gained=0, lost=0, p=1.0)})
+        for seed in (1, 2)
+    ]
     assert compare.views(same).iloc[0]["p"] == 1
 
 
@@ -197,28 +280,42 @@ def test_changes_normalisation_and_audit():
     jobs = small()["jobs"]
     found = compare.changes(jobs)
     assert [tuple(row) for row in found.itertuples(index=False)] == [
-        ("no_cutmix", "as_run", "cutmix", "0.5", "0.0"), ("no_cutmix", "as_run", "milestones", "[]", "[3, 4]"),
+        ("no_cutmix", "as_run", "cutmix", "0.5", "0.0"),
+        ("no_cutmix", "as_run", "milestones", "[]", "[3, 4]"),
         ("audit", "as_run", "audit", "false", "true"),
-    ]  # fmt: skip
+    ]
     assert compare.beside(jobs).loc[0, "difference"] == pytest.approx(-1.25)
     assert list(compare.audits(jobs)["bias"]) == [pytest.approx(1), pytest.approx(0.04)]
 
 
 def test_numbers_in_words():
-    assert [study_words.points(one) for one in (-0.314, 0.5, -0.001, math.nan)] == ["−0.31", "+0.50", "0.00", "–"]
+    assert [study_words.points(one) for one in (-0.314, 0.5, -0.001, math.nan)] == [
+        "−0.31",
+        "+0.50",
+        "0.00",
+        "–",
+    ]
     assert study_words.words(["a", "b", "c"]) == "a, b and c" and study_words.words([1]) == "1"
     assert study_words.images(2.5) == "2.5" and study_words.images(1200.0) == "1,200"
 
 
 def test_notice_says_the_fraction_once_and_other_data_first():
     fraction = study_words.notice_of(plan(["a"]), [job("a", notice=SUBSET)])
-    assert fraction.startswith("at a fraction: 6% of the epochs, 8,000 of 50,000 training images; it decides no claim")
+    assert fraction.startswith(
+        "at a fraction: 6% of the epochs, 8,000 of 50,000 training images; it decides no claim"
+    )
     judged = study_words.notice_of(plan(["a"], judged_on="holdout"), [job("a", notice=SUBSET)])
-    assert judged.startswith("at a fraction: 6% of the epochs, 8,000 of 45,000 training images, judged on the hold-out")
+    assert judged.startswith(
+        "at a fraction: 6% of the epochs, 8,000 of 45,000 training images, judged on the hold-out"
+    )
     assert study_words.notice_of(plan(["a"], full=True), [job("a")]) == ""
-    digits = study_words.notice_of(plan(["a"], full=True), [job("a", notice="handwritten digits, not CIFAR-10")])
+    digits = study_words.notice_of(
+        plan(["a"], full=True), [job("a", notice="handwritten digits, not CIFAR-10")]
+    )
     assert digits == "handwritten digits, not CIFAR-10"
-    assert "training images" not in study_words.notice_of(plan(["a"], train_images=0, epochs=0.125), [])
+    assert "training images" not in study_words.notice_of(
+        plan(["a"], train_images=0, epochs=0.125), []
+    )
 
 
 def test_page_is_complete_described_and_honest(results):
@@ -230,8 +327,12 @@ def test_page_is_complete_described_and_honest(results):
     assert [h1.get_text() for h1 in document.find_all("h1")] == ["A title"]
     assert "6% of the epochs" in document.select_one("header p.notice").get_text()
     images = document.find_all("img")
-    assert len(images) == 1 and all(len(image["alt"]) > 20 and image["src"].startswith("data:") for image in images)
-    assert not re.search(r"\b(nan|NaN|None|inf)\b|Undefined|\{\{", re.sub(r"data:[^\"]+", "", source))
+    assert len(images) == 1 and all(
+        len(image["alt"]) > 20 and image["src"].startswith("data:") for image in images
+    )
+    assert not re.search(
+        r"\b(nan|NaN|None|inf)\b|Undefined|\{\{", re.sub(r"data:[^\"]+", "", source)
+    )
     assert not re.search(r'(src|href)="https?:', source)
     anchors = {link["href"][1:] for link in document.find_all("a") if link["href"].startswith("#")}
     assert anchors <= {tag["id"] for tag in document.find_all(id=True)}
@@ -249,16 +350,32 @@ def test_page_holds_every_number(results):
     save_predictions(results, collected["jobs"], [range(40), range(20), range(40)])
     text = " ".join(soup(study_page.write_page(collected)).get_text(" ").split())
     for part in (
-        "3 of 4 trainings are done", "90.00% (87.00% to 92.00%)", "1 of 1 difference to a base has p below 0.05",
-        "no_cutmix +2.00 points against as_run", "audit followed the test set and is not among these differences",
-        "exact binomial, seed 42", "never a headline",
-        "−5.00", "88.75%", "−1.25", "0.04 points in phase 2", "milestones [] → [3, 4]",
-        "A CPU, AVX2, fp32, 2 threads", "6 epochs of 8,000 images in 1:15", "0123456789 with local changes",
-        "wide@42", "make study PLAN=p", "000000000000", "94.65%",
-    ):  # fmt: skip
+        "3 of 4 trainings are done",
+        "90.00% (87.00% to 92.00%)",
+        "1 of 1 difference to a base has p below 0.05",
+        "no_cutmix +2.00 points against as_run",
+        "audit followed the test set and is not among these differences",
+        "exact binomial, seed 42",
+        "never a headline",
+        "−5.00",
+        "88.75%",
+        "−1.25",
+        "0.04 points in phase 2",
+        "milestones [] → [3, 4]",
+        "A CPU, AVX2, fp32, 2 threads",
+        "6 epochs of 8,000 images in 1:15",
+        "0123456789 with local changes",
+        "wide@42",
+        "make study PLAN=p",
+        "000000000000",
+        "94.65%",
+    ):
         assert part in text, part
-    row = next(row for row in soup(results / "studies/p/study.html").select("#accuracy ~ .scroll tbody tr")
-               if row.th.get_text().startswith("audit"))  # fmt: skip
+    row = next(
+        row
+        for row in soup(results / "studies/p/study.html").select("#accuracy ~ .scroll tbody tr")
+        if row.th.get_text().startswith("audit")
+    )
     assert "followed the test set" in row.get_text() and not row.find("b")
 
 
@@ -272,27 +389,50 @@ def test_page_without_jobs_leaves_nothing_of_an_earlier_state(results):
 
 def test_page_says_where_jobs_differ(results):
     gpu = {**CPU, "device": "cuda", "device_name": "A GPU"}
-    jobs = [job("a"), job("b", base="a", dataset="digits", notice="handwritten digits, not CIFAR-10", environment=gpu)]
-    alarms = [tag.get_text() for tag in soup(study_page.write_page(
-        {"plan": plan("ab", full=True), "jobs": jobs, "missing": []})).select("p.alarm")]  # fmt: skip
+    jobs = [
+        job("a"),
+        job(
+            "b",
+            base="a",
+            dataset="digits",
+            notice="handwritten digits, not CIFAR-10",
+            environment=gpu,
+        ),
+    ]
+    alarms = [
+        tag.get_text()
+        for tag in soup(
+            study_page.write_page({"plan": plan("ab", full=True), "jobs": jobs, "missing": []})
+        ).select("p.alarm")
+    ]
     assert len(alarms) == 2 and "CIFAR-10 (a@42); handwritten digits" in alarms[0]
     assert "A CPU, AVX2" in alarms[1] and "A GPU" in alarms[1]
 
 
 def test_what_was_written_by_hand_is_escaped(results):
-    collected = {"plan": plan(["a"], title="5% <b>more</b> & a_b"), "jobs": [job("a")], "missing": []}
+    collected = {
+        "plan": plan(["a"], title="5% <b>more</b> & a_b"),
+        "jobs": [job("a")],
+        "missing": [],
+    }
     page = study_page.write_page(collected)
     assert soup(page).h1.get_text() == "5% <b>more</b> & a_b"
     latex = (page.parent / "study.tex").read_text(encoding="utf-8")
     assert r"5\% <b>more</b> \& a\_b" in latex and not re.search(r"(?<!\\)%", latex)
-    assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule")) and "nan" not in latex
+    assert (
+        all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+        and "nan" not in latex
+    )
 
 
 def test_figure_has_a_dot_for_every_seed():
     jobs = [job("a", 1, 0.90), job("a", 2, 0.92), job("b", 1, 0.94, base="a")]
     axis = plots.study(compare.summary(jobs, nothing), "A title", "accuracy (%)").axes[0]
-    dots = {line.get_label(): list(line.get_xdata()) for line in axis.lines if line.get_linestyle() == "None"
-            and "seed" in str(line.get_label())}  # fmt: skip
+    dots = {
+        line.get_label(): list(line.get_xdata())
+        for line in axis.lines
+        if line.get_linestyle() == "None" and "seed" in str(line.get_label())
+    }
     assert dots == {"base, one seed": [90, 92], "variant, one seed": [94]}
     base = next(line for line in axis.lines if line.get_label() == "mean of its base")
     assert list(base.get_xdata()) == [pytest.approx(91)] * 2 and base.get_ydata().mean() == 0

@@ -15,10 +15,22 @@ from lib.model import ResNet, count_parameters
 from lib.settings import Train
 
 TINY = Train(
-    run="tiny", dataset="digits", blocks=(1, 1), widths=(8, 16), strides=(1, 2), train_images=60, epochs=4,
-    batch_size=20, learning_rate=0.05, erasing=0.5, blur=0.5, vertical_flip=0.1, holdout_images=20, phase2_epochs=2,
+    run="tiny",
+    dataset="digits",
+    blocks=(1, 1),
+    widths=(8, 16),
+    strides=(1, 2),
+    train_images=60,
+    epochs=4,
+    batch_size=20,
+    learning_rate=0.05,
+    erasing=0.5,
+    blur=0.5,
+    vertical_flip=0.1,
+    holdout_images=20,
+    phase2_epochs=2,
     device="cpu",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +92,33 @@ def test_stopped_training_ends_with_the_same_bits(digits, never_stopped, tmp_pat
 
 
 def test_every_ingredient_at_once_is_resumed_to_the_same_bits(digits, tmp_path):
-    """TrivialAugment, mixing, alternating flips, averaged weights, Muon, SAM, whitening: all they keep is on disk."""
+    """TrivialAugment, mixing, flips, average, Muon, SAM, whitening: their state is on disk."""
     rich = dataclasses.replace(
-        TINY, epochs=3, phase2_epochs=1, trivial_augment=0.7, cutmix=0.4, mixup=0.4, flip_mode="alternating",
-        crop_mode="reflect", ema=0.95, label_smoothing=0.1, nesterov=True, decay_all=False, schedule="one_cycle",
-        warmup_epochs=0.5, schedule_by="step", optimiser="muon", sam=0.05, shift_rate=8.0, stem="whitening",
-        block="pooled", activation="gelu", initialisation="dirac", norm_scale=False, norm_momentum=0.4,
-    )  # fmt: skip
+        TINY,
+        epochs=3,
+        phase2_epochs=1,
+        trivial_augment=0.7,
+        cutmix=0.4,
+        mixup=0.4,
+        flip_mode="alternating",
+        crop_mode="reflect",
+        ema=0.95,
+        label_smoothing=0.1,
+        nesterov=True,
+        decay_all=False,
+        schedule="one_cycle",
+        warmup_epochs=0.5,
+        schedule_by="step",
+        optimiser="muon",
+        sam=0.05,
+        shift_rate=8.0,
+        stem="whitening",
+        block="pooled",
+        activation="gelu",
+        initialisation="dirac",
+        norm_scale=False,
+        norm_momentum=0.4,
+    )
     whole = train.train(rich, digits, tmp_path / "whole")
     for epochs in (1, 3):
         stopped(digits, tmp_path / str(epochs), epochs, rich)
@@ -95,7 +127,7 @@ def test_every_ingredient_at_once_is_resumed_to_the_same_bits(digits, tmp_path):
 
 
 def test_a_parameter_added_since_throws_no_training_away(digits, tmp_path):
-    """A finished training that does not know it counts as having its default, and no other value."""
+    """A finished training that does not know it counts as having its default, no other value."""
     done = train.train(TINY, digits, tmp_path)
     path = state.complete_folder(tmp_path) / "state.json"
     summary = json.loads(path.read_text())
@@ -110,7 +142,7 @@ def test_a_parameter_added_since_throws_no_training_away(digits, tmp_path):
 
 @pytest.fixture
 def taught(digits, tmp_path, monkeypatch):
-    """A finished run `master` and the settings of a pupil; both in a results folder of their own."""
+    """A finished run `master` and the settings of a pupil; both in a results folder apart."""
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     plain = dataclasses.replace(TINY, epochs=1, phase2_epochs=0)
     master = train.train(plain, digits, tmp_path / "master")
@@ -121,7 +153,9 @@ def test_a_teacher_is_listened_to_and_is_part_of_the_identity(digits, tmp_path, 
     master, pupil = taught
     first = train.train(pupil, digits, tmp_path / "pupil")
     assert first.summary["data"]["teacher"] == master.summary["weights_sha256"]
-    ignored = train.train(dataclasses.replace(pupil, teacher_weight=0.0), digits, tmp_path / "ignored")
+    ignored = train.train(
+        dataclasses.replace(pupil, teacher_weight=0.0), digits, tmp_path / "ignored"
+    )
     assert ignored.summary["weights_sha256"] == master.summary["weights_sha256"]
     assert first.summary["weights_sha256"] != master.summary["weights_sha256"]
     other = dataclasses.replace(pupil, teacher="", seed=9)
@@ -133,9 +167,12 @@ def test_a_teacher_is_listened_to_and_is_part_of_the_identity(digits, tmp_path, 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"teacher": "nobody"}, "no finished training in results/nobody"), ({"normalisation": "image"}, "normalisation"),
-     ({"holdout": 5001}, "held out")],
-)  # fmt: skip
+    [
+        ({"teacher": "nobody"}, "no finished training in results/nobody"),
+        ({"normalisation": "image"}, "normalisation"),
+        ({"holdout": 5001}, "held out"),
+    ],
+)
 def test_a_teacher_that_cannot_teach_is_one_line(digits, tmp_path, taught, changes, said):
     _, pupil = taught
     with pytest.raises(UserError, match=said) as caught:
@@ -144,16 +181,27 @@ def test_a_teacher_that_cannot_teach_is_one_line(digits, tmp_path, taught, chang
 
 
 def test_averaged_weights_are_the_result(digits, tmp_path):
-    """With a decay of almost 1 but few steps the average still moves; it is not the last step's network."""
-    plain = train.train(dataclasses.replace(TINY, epochs=1, phase2_epochs=0), digits, tmp_path / "plain")
-    averaged = train.train(dataclasses.replace(TINY, epochs=1, phase2_epochs=0, ema=0.9), digits, tmp_path / "ema")
+    """With a decay near 1 but few steps the average moves; it is not the last step's network."""
+    plain = train.train(
+        dataclasses.replace(TINY, epochs=1, phase2_epochs=0), digits, tmp_path / "plain"
+    )
+    averaged = train.train(
+        dataclasses.replace(TINY, epochs=1, phase2_epochs=0, ema=0.9), digits, tmp_path / "ema"
+    )
     steps = 3
-    assert int(plain.model.bn.num_batches_tracked) == int(averaged.model.bn.num_batches_tracked) == steps
-    assert plain.history[0]["train_loss"] == averaged.history[0]["train_loss"]  # the same steps were done
+    assert (
+        int(plain.model.bn.num_batches_tracked)
+        == int(averaged.model.bn.num_batches_tracked)
+        == steps
+    )
+    # The same steps were done.
+    assert plain.history[0]["train_loss"] == averaged.history[0]["train_loss"]
     assert plain.summary["weights_sha256"] != averaged.summary["weights_sha256"]
 
 
-def test_each_phase_is_normalised_as_it_says_and_the_weights_carry_the_last(digits, tmp_path, monkeypatch):
+def test_each_phase_is_normalised_as_it_says_and_the_weights_carry_the_last(
+    digits, tmp_path, monkeypatch
+):
     used = []
     real = train.train_epoch
     monkeypatch.setattr(train, "train_epoch", lambda *args: used.append(args[5]) or real(*args))
@@ -161,7 +209,10 @@ def test_each_phase_is_normalised_as_it_says_and_the_weights_carry_the_last(digi
     done = train.train(settings, digits, tmp_path)
     by_image = data.per_image_std(digits.all_train.pixels).tolist()
     assert used == [digits.by_image, digits.statistics]
-    assert list(digits.by_image.std) == pytest.approx(by_image) and digits.by_image.mean == digits.statistics.mean
+    assert (
+        list(digits.by_image.std) == pytest.approx(by_image)
+        and digits.by_image.mean == digits.statistics.mean
+    )
     assert done.normalisation == "pixel"
     saved = torch.load(state.complete_folder(tmp_path) / "weights.pt", weights_only=True)
     assert saved["statistics"]["std"] == digits.statistics.std
@@ -176,7 +227,9 @@ def test_audit_follows_the_test_accuracy_and_changes_nothing_else(digits, tmp_pa
     assert followed.summary["weights_sha256"] == plain.summary["weights_sha256"]
     assert "test_accuracy" not in plain.history[0] and outcome.audit(plain.history) is None
     precision = followed.summary["compute"]["precision"]
-    logits = predict.logits(followed.model, digits.test.pixels, digits.by_image, precision=precision)
+    logits = predict.logits(
+        followed.model, digits.test.pixels, digits.by_image, precision=precision
+    )
     accuracy = (logits.argmax(1) == digits.test.labels).double().mean().item()
     assert followed.history[-1]["test_accuracy"] == pytest.approx(accuracy)
 
@@ -184,13 +237,16 @@ def test_audit_follows_the_test_accuracy_and_changes_nothing_else(digits, tmp_pa
 def test_audit_by_hand():
     rows = [(1, 0.5), (1, 0.9), (1, 0.7), (2, 0.8), (2, 0.6)]
     history = [
-        {"epoch": number, "phase": phase, "test_accuracy": value} for number, (phase, value) in enumerate(rows, 1)
+        {"epoch": number, "phase": phase, "test_accuracy": value}
+        for number, (phase, value) in enumerate(rows, 1)
     ]
     assert outcome.audit(history) == {
         "test_accuracy": [0.5, 0.9, 0.7, 0.8, 0.6],
-        "phases": [{"phase": 1, "best": 0.9, "best_epoch": 2, "last": 0.7},
-                   {"phase": 2, "best": 0.8, "best_epoch": 4, "last": 0.6}],
-    }  # fmt: skip
+        "phases": [
+            {"phase": 1, "best": 0.9, "best_epoch": 2, "last": 0.7},
+            {"phase": 2, "best": 0.8, "best_epoch": 4, "last": 0.6},
+        ],
+    }
 
 
 def test_finished_training_is_loaded_not_repeated(digits, tmp_path):
@@ -200,7 +256,9 @@ def test_finished_training_is_loaded_not_repeated(digits, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_damaged_checkpoint_is_named_and_the_one_before_used(digits, never_stopped, tmp_path, damage):
+def test_damaged_checkpoint_is_named_and_the_one_before_used(
+    digits, never_stopped, tmp_path, damage
+):
     path = stopped(digits, tmp_path, 3) / state.CHECKPOINT
     content = bytearray(path.read_bytes())
     if damage == "flipped":
@@ -218,16 +276,24 @@ def test_unfinished_training_of_other_parameters_is_refused(digits, tmp_path):
     before = (partial / state.CHECKPOINT).read_bytes()
     with pytest.raises(UserError, match=re.escape("learning_rate 0.05 -> 0.06")) as caught:
         train.train(dataclasses.replace(TINY, learning_rate=0.06), digits, tmp_path)
-    assert "epoch 2" in str(caught.value) and "RETRAIN=1" in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        "epoch 2" in str(caught.value)
+        and "RETRAIN=1" in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
     assert (partial / state.CHECKPOINT).read_bytes() == before
-    other = train.train(dataclasses.replace(TINY, learning_rate=0.06), digits, tmp_path, retrain=True)
+    other = train.train(
+        dataclasses.replace(TINY, learning_rate=0.06), digits, tmp_path, retrain=True
+    )
     assert other.summary["parameters"]["learning_rate"] == 0.06 and len(other.history) == 6
 
 
 def test_unfinished_training_of_other_code_is_refused(digits, tmp_path, monkeypatch):
     stopped(digits, tmp_path, 2)
     real = fingerprint.of_files
-    monkeypatch.setattr(fingerprint, "of_files", lambda names: {**real(names), "lib/augment.py": "0" * 64})
+    monkeypatch.setattr(
+        fingerprint, "of_files", lambda names: {**real(names), "lib/augment.py": "0" * 64}
+    )
     with pytest.raises(UserError, match=r"lib/augment\.py"):
         train.train(TINY, digits, tmp_path)
 
@@ -246,9 +312,17 @@ def test_old_state_stays_until_the_new_one_is_complete(digits, tmp_path):
 def test_weights_carry_their_own_configuration(digits, never_stopped, tmp_path):
     train.train(TINY, digits, tmp_path)
     saved = torch.load(state.complete_folder(tmp_path) / "weights.pt", weights_only=True)
-    described = {"blocks": [1, 1], "widths": [8, 16], "strides": [1, 2], "classes": 10, "block": "basic"}
+    described = {
+        "blocks": [1, 1],
+        "widths": [8, 16],
+        "strides": [1, 2],
+        "classes": 10,
+        "block": "basic",
+    }
     assert saved["network"].items() >= described.items()
-    assert count_parameters(ResNet(**saved["network"])) == count_parameters(train.load_finished(tmp_path).model)
+    assert count_parameters(ResNet(**saved["network"])) == count_parameters(
+        train.load_finished(tmp_path).model
+    )
     assert saved["classes"] == [str(digit) for digit in range(10)]
     assert saved["parameters"]["learning_rate"] == 0.05
     summary = json.loads((state.complete_folder(tmp_path) / "state.json").read_text())
@@ -256,11 +330,26 @@ def test_weights_carry_their_own_configuration(digits, never_stopped, tmp_path):
 
 
 def test_code_that_decides_the_weights_is_all_named():
-    """What lib.train imports, also indirectly, is either part of its identity or known not to touch the weights."""
+    """All that lib.train imports, if indirectly, is part of its identity or spares the weights."""
     elsewhere = {
-        "archive", "energy", "errors", "fetch", "fingerprint", "graph", "inert", "lock", "metrics", "mirrors",
-        "params", "paths", "predict", "progress", "provenance", "request", "unpickle",
-    }  # fmt: skip
+        "archive",
+        "energy",
+        "errors",
+        "fetch",
+        "fingerprint",
+        "graph",
+        "inert",
+        "lock",
+        "metrics",
+        "mirrors",
+        "params",
+        "paths",
+        "predict",
+        "progress",
+        "provenance",
+        "request",
+        "unpickle",
+    }
     imported = {Path(name).stem for name in fingerprint.of_modules(["train"])}
     assert imported - elsewhere == set(train.CODE)
     assert set(train.CODE) == {Path(name).stem for name in fingerprint.of_files(train.CODE)}

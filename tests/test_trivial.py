@@ -1,4 +1,4 @@
-"""TrivialAugment against torchvision's own operations, image by image, and its draws against their distribution."""
+"""TrivialAugment against torchvision's operations, its draws against their distribution."""
 
 import math
 
@@ -17,7 +17,7 @@ NAMES = list(SPACE)
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Thousands of calls on single images: a second thread costs more than it computes, much so under load."""
+    """Thousands of calls on single images: a second thread costs more than it computes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -29,11 +29,15 @@ def generator(seed=0):
 
 
 def pictures(height=32, width=32):
-    """Noise, something like a photograph, low contrast, two levels, a dark corner, and constant images."""
+    """Noise, something like a photograph, low contrast, two levels, a dark corner, constants."""
     noise = torch.randint(256, (2, 3, height, width), generator=generator(1), dtype=torch.uint8)
     y, x = torch.meshgrid(torch.linspace(0, 3, height), torch.linspace(0, 3, width), indexing="ij")
     waves = torch.stack([torch.sin(x * y), torch.cos(x - y * 2), torch.sin(x + y)])
-    photograph = (waves * 90 + 120 + torch.randn(3, height, width, generator=generator(2)) * 6).clamp(0, 255).byte()
+    photograph = (
+        (waves * 90 + 120 + torch.randn(3, height, width, generator=generator(2)) * 6)
+        .clamp(0, 255)
+        .byte()
+    )
     faint = 100 + noise[0] % 4
     binary = (noise[1] > 200) * 255
     corner = noise[0].clone()
@@ -57,11 +61,13 @@ def torchvisions(image, name, magnitude):
 
 def torchvisions_batch(images, plan):
     chosen = zip(images, plan.operation.tolist(), plan.magnitude.tolist(), strict=True)
-    return torch.stack([torchvisions(image, NAMES[operation], magnitude) for image, operation, magnitude in chosen])
+    return torch.stack(
+        [torchvisions(image, NAMES[operation], magnitude) for image, operation, magnitude in chosen]
+    )
 
 
 def near(share, probability, count):
-    """Whether a share of `count` draws agrees with the probability: within four standard deviations."""
+    """Whether a share of `count` draws fits the probability: within four standard deviations."""
     return abs(share - probability) <= 4 * math.sqrt(probability * (1 - probability) / count)
 
 
@@ -72,12 +78,16 @@ def near(share, probability, count):
 def test_each_magnitude_and_sign_gives_torchvisions_pixels(name):
     images, magnitudes = pictures(), every(name)
     batch = images.repeat_interleave(len(magnitudes), 0)
-    plan = trivial.Plan(torch.full((len(batch),), NAMES.index(name)), magnitudes.repeat(len(images)))
+    plan = trivial.Plan(
+        torch.full((len(batch),), NAMES.index(name)), magnitudes.repeat(len(images))
+    )
     expected = torchvisions_batch(batch, plan)
     result = trivial.apply(batch, plan)
     assert result.dtype == torch.uint8 and result.shape == batch.shape
     differ = (result != expected).sum(dim=(1, 2, 3))
-    assert not differ.any(), f"{int(differ.sum())} pixels, magnitudes {plan.magnitude[differ > 0].unique().tolist()}"
+    assert not differ.any(), (
+        f"{int(differ.sum())} pixels, magnitudes {plan.magnitude[differ > 0].unique().tolist()}"
+    )
     if name != "Identity":
         assert (expected != batch).any()
 
@@ -86,7 +96,9 @@ def test_each_magnitude_and_sign_gives_torchvisions_pixels(name):
 def test_oblong_images(name):
     images, magnitudes = pictures(16, 32)[:2], every(name)[::3]
     batch = images.repeat_interleave(len(magnitudes), 0)
-    plan = trivial.Plan(torch.full((len(batch),), NAMES.index(name)), magnitudes.repeat(len(images)))
+    plan = trivial.Plan(
+        torch.full((len(batch),), NAMES.index(name)), magnitudes.repeat(len(images))
+    )
     assert torch.equal(trivial.apply(batch, plan), torchvisions_batch(batch, plan))
 
 
@@ -95,7 +107,9 @@ def test_autocontrast_of_every_range():
     low, high = torch.triu_indices(256, 256)[:, ::7]
     values = torch.arange(256).clamp(low[:, None], high[:, None]).to(torch.uint8)
     batch = values.view(-1, 1, 16, 16).expand(-1, 3, -1, -1)
-    plan = trivial.Plan(torch.full((len(batch),), NAMES.index("AutoContrast")), torch.zeros(len(batch)))
+    plan = trivial.Plan(
+        torch.full((len(batch),), NAMES.index("AutoContrast")), torch.zeros(len(batch))
+    )
     result = trivial.apply(batch, plan)
     some = range(0, len(batch), 5)
     assert all(torch.equal(result[i], torchvisions(batch[i], "AutoContrast", 0.0)) for i in some)
@@ -103,14 +117,22 @@ def test_autocontrast_of_every_range():
 
 def test_operations_by_hand():
     image = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(5, 3, -1, -1)
-    chosen = {"TranslateX": 3.7, "Solarize": 0.0, "Posterize": 2.0, "Brightness": 0.5, "ShearY": 0.0}
+    chosen = {
+        "TranslateX": 3.7,
+        "Solarize": 0.0,
+        "Posterize": 2.0,
+        "Brightness": 0.5,
+        "ShearY": 0.0,
+    }
     operations = torch.tensor([NAMES.index(name) for name in chosen])
     plan = trivial.Plan(operations, torch.tensor(list(chosen.values())))
     moved, inverted, coarse, bright, same = trivial.apply(image, plan)
     assert (moved[:, :, :3] == 0).all() and torch.equal(moved[:, :, 3:], image[0, :, :, :-3])
     assert torch.equal(inverted, 255 - image[0])
     assert coarse.unique().tolist() == [0, 64, 128, 192]
-    assert torch.equal(bright[0].flatten(), torch.tensor([min(value * 3 // 2, 255) for value in range(256)]))
+    assert torch.equal(
+        bright[0].flatten(), torch.tensor([min(value * 3 // 2, 255) for value in range(256)])
+    )
     assert torch.equal(same, image[0])
 
 
@@ -127,7 +149,9 @@ def test_small_batches(count):
     images = pictures()[:count]
     result = trivial.trivial_augment(images, 1.0, generator(5))
     assert result.shape == images.shape and result.dtype == torch.uint8
-    for image, mine, operation, magnitude in zip(images, result, *trivial.draw(count, 1.0, generator(5)), strict=True):
+    for image, mine, operation, magnitude in zip(
+        images, result, *trivial.draw(count, 1.0, generator(5)), strict=True
+    ):
         assert torch.equal(mine, torchvisions(image, NAMES[operation], float(magnitude)))
 
 
@@ -146,10 +170,16 @@ def test_operations_and_bins_are_uniform():
     plan = trivial.draw(56_000, 1.0, generator(7))
     assert stats.chisquare(np.bincount(plan.operation, minlength=14)).pvalue > 1e-3
     for index, name in enumerate(NAMES):
-        values, bins = np.unique(SPACE[name][0].float().numpy(), return_counts=True)  # posterize has equal bins
-        drawn, counts = np.unique(plan.magnitude[plan.operation == index].abs().numpy(), return_counts=True)
+        # Posterize has equal bins.
+        values, bins = np.unique(SPACE[name][0].float().numpy(), return_counts=True)
+        drawn, counts = np.unique(
+            plan.magnitude[plan.operation == index].abs().numpy(), return_counts=True
+        )
         np.testing.assert_array_equal(drawn, values)
-        assert len(values) == 1 or stats.chisquare(counts, bins / bins.sum() * counts.sum()).pvalue > 1e-3, name
+        assert (
+            len(values) == 1
+            or stats.chisquare(counts, bins / bins.sum() * counts.sum()).pvalue > 1e-3
+        ), name
 
 
 def test_signs():
@@ -157,7 +187,11 @@ def test_signs():
     for index, name in enumerate(NAMES):
         negative = plan.magnitude[plan.operation == index].signbit()
         count = len(negative)
-        assert near(negative.float().mean().item(), 0.5, count) if SPACE[name][1] else not negative.any(), name
+        assert (
+            near(negative.float().mean().item(), 0.5, count)
+            if SPACE[name][1]
+            else not negative.any()
+        ), name
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
@@ -175,7 +209,11 @@ def test_operation_bin_and_sign_are_independent():
     operation, magnitude = plan.operation[geometric], plan.magnitude[geometric]
     steepest = torch.stack([every(NAMES[index]).max() for index in range(1, 6)])[operation - 1]
     position = (magnitude.abs() / steepest * 30).round().long()
-    for first, second in ((operation - 1, position), (operation - 1, magnitude.signbit()), (position, magnitude < 0)):
+    for first, second in (
+        (operation - 1, position),
+        (operation - 1, magnitude.signbit()),
+        (position, magnitude < 0),
+    ):
         kept = position > 0
         table = np.zeros((31, 31))
         np.add.at(table, (first[kept].numpy(), second[kept].long().numpy()), 1)
@@ -216,7 +254,11 @@ def test_nothing_is_read_back_from_the_device():
     """A meta tensor has no values: item, nonzero, masks and CPU tensors among operands raise."""
     images = torch.empty(200, 3, 32, 32, dtype=torch.uint8, device="meta")
     result = trivial.trivial_augment(images, 0.9, generator())
-    assert result.device.type == "meta" and result.dtype == torch.uint8 and result.shape == images.shape
+    assert (
+        result.device.type == "meta"
+        and result.dtype == torch.uint8
+        and result.shape == images.shape
+    )
 
 
 def test_deterministic_algorithms_and_autocast_change_nothing():

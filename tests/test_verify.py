@@ -13,7 +13,7 @@ from lib.errors import UserError
 
 @pytest.fixture
 def kept(finished, monkeypatch):
-    """Verify within this process, in the bundle with the finished smoke run; its metrics are put back afterwards."""
+    """Verify in this process, in the bundle of the finished smoke run; its metrics are put back."""
     path = finished.results() / "metrics.json"
     before = path.read_bytes()
     monkeypatch.setattr("lib.paths.RESULTS", finished.folder / "results")
@@ -55,7 +55,12 @@ def test_another_machine_is_judged_within_a_tolerance(kept, capsys):
     change(kept, train__weights_sha256="0" * 64, environment__cpu_capability="ANOTHER")
     assert verify.main(["smoke"]) == 0
     assert "another machine: cpu_capability ANOTHER -> " in capsys.readouterr().out
-    change(kept, train__weights_sha256="0" * 64, environment__cpu_capability="ANOTHER", test__accuracy=1 - accuracy / 9)
+    change(
+        kept,
+        train__weights_sha256="0" * 64,
+        environment__cpu_capability="ANOTHER",
+        test__accuracy=1 - accuracy / 9,
+    )
     assert verify.main(["smoke"]) == 1
     assert "NOT reproduced, within" in capsys.readouterr().out
 
@@ -68,7 +73,11 @@ def test_tolerance_by_hand():
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ("quick", "results/quick/metrics.json: no finished run there to verify; make run-all RUN=quick first"),
+        (
+            "quick",
+            "results/quick/metrics.json: no finished run there to verify; make run-all RUN=quick "
+            "first",
+        ),
         ("smok", "no file params/smok.yaml"),
     ],
 )
@@ -80,5 +89,7 @@ def test_bad_input_is_one_line(kept, run, said):
 
 def test_other_parameters_are_refused(kept):
     change(kept, settings__learning_rate=0.5)
-    with pytest.raises(UserError, match=r"made with other parameters \(learning_rate 0\.5 -> 0\.05\)"):
+    with pytest.raises(
+        UserError, match=r"made with other parameters \(learning_rate 0\.5 -> 0\.05\)"
+    ):
         verify.main(["smoke"])

@@ -1,7 +1,8 @@
-"""A plan of six runs on a real Slurm of two nodes, with jobs killed and a node lost: `make test-cluster`, Debian, root.
+"""A plan of six runs on a real Slurm of two nodes, with jobs killed and a node lost.
 
-Not part of `make test`. The result must be that of `make study` on one machine, bit for bit. Takes some ten minutes on
-two cores, since two nodes share them.
+Run by `make test-cluster`, on Debian, as root. Not part of `make test`. The result must be that of
+`make study` on one machine, bit for bit. Takes some ten minutes on two cores, since two nodes share
+them.
 """
 
 import json
@@ -19,15 +20,33 @@ from lib.paths import ROOT
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 PLAN = "title: Six\nruns: [quick, smoke]\nseeds: [1, 2, 3]\n"
-PLAIN = "# smoke: quick without CutMix; only these two run on embedded data.\nbase: quick\n03_train:\n  cutmix: 0.0\n"
+PLAIN = (
+    "# smoke: quick without CutMix; only these two run on embedded data.\n"
+    "base: quick\n"
+    "03_train:\n"
+    "  cutmix: 0.0\n"
+)
 EPOCHS = 12  # of a second or two each
-SMALL = {"[4, 4, 4, 3]": "[1, 1]", "[32, 64, 128, 256]": "[16, 32]", "[1, 2, 2, 2]": "[1, 2]",
-         "epochs: 3": f"epochs: {EPOCHS}", "train_images: 8000": "train_images: 1200"}  # fmt: skip
-TESTED = {"train:gpu=1 ": "train:gpu=0 ", "mem_mb=8000": "mem_mb=3000",
-          "checks: 20": "checks: 2"}  # fmt: skip
+SMALL = {
+    "[4, 4, 4, 3]": "[1, 1]",
+    "[32, 64, 128, 256]": "[16, 32]",
+    "[1, 2, 2, 2]": "[1, 2]",
+    "epochs: 3": f"epochs: {EPOCHS}",
+    "train_images: 8000": "train_images: 1200",
+}
+TESTED = {"train:gpu=1 ": "train:gpu=0 ", "mem_mb=8000": "mem_mb=3000", "checks: 20": "checks: 2"}
 PATIENCE_S = 600
 # Not of the result: when, how fast and under which commit it was made.
-TIMES = ("seconds", "images_per_second", "finished", "joules", "commit", "dirty", "started", "wall_s")
+TIMES = (
+    "seconds",
+    "images_per_second",
+    "finished",
+    "joules",
+    "commit",
+    "dirty",
+    "started",
+    "wall_s",
+)
 
 
 def shell(*words: str) -> str:
@@ -43,7 +62,7 @@ def slurm(tmp_path_factory):
 
 
 def prepared(folder: Path) -> Bundle:
-    """A copy of the bundle with the plan, its runs and a profile for nodes without a GPU; both environments linked."""
+    """A copy of the bundle with plan, runs and a profile without GPU; both environments linked."""
     made = Bundle(folder / "bundle")
     for name in (".venv", ".venv-cluster"):
         (made.folder / name).symlink_to(ROOT / name)
@@ -70,20 +89,27 @@ def start(bundle: Bundle, *words: str) -> subprocess.Popen:
     asked = ["make", *words, "PLAN=six", "BIN=.venv/bin", "CLUSTER_READY=Snakefile"]
     with (bundle.folder / "said.txt").open("a") as said:
         return subprocess.Popen(
-            asked, cwd=bundle.folder, env=bundle.environment, stdout=said, stderr=subprocess.STDOUT,
+            asked,
+            cwd=bundle.folder,
+            env=bundle.environment,
+            stdout=said,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
 
 def queue() -> list[dict[str, str]]:
     """Slurm's jobs: id, state, node and which of the plan's it is."""
     lines = shell("squeue", "--noheader", "--format=%i|%T|%N|%k").splitlines()
-    rows = [dict(zip(("id", "state", "node", "comment"), line.split("|"), strict=True)) for line in lines]
+    rows = [
+        dict(zip(("id", "state", "node", "comment"), line.split("|"), strict=True))
+        for line in lines
+    ]
     return [{**row, "job": row["comment"].rpartition("wildcards_")[2]} for row in rows]
 
 
 def in_training(bundle: Bundle, but: set[str], node: str = "") -> dict[str, str]:
-    """Wait for a job on `node` that has an epoch behind it and several before it, and is none of `but`."""
+    """Wait for a job on `node` with an epoch behind and several before it, none of `but`."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         for row in queue():
@@ -93,7 +119,9 @@ def in_training(bundle: Bundle, but: set[str], node: str = "") -> dict[str, str]
                 if history.is_file() and 1 <= len(history.read_text().splitlines()) < EPOCHS - 2:
                     return row
         time.sleep(0.05)
-    raise AssertionError(f"no job in training: {queue()}\n{(bundle.folder / 'said.txt').read_text()[-3000:]}")
+    raise AssertionError(
+        f"no job in training: {queue()}\n{(bundle.folder / 'said.txt').read_text()[-3000:]}"
+    )
 
 
 def lose_node(folder: Path, name: str) -> None:
@@ -106,7 +134,10 @@ def lose_node(folder: Path, name: str) -> None:
             title = (process / "cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue
-        mine = any(f"SLURM_JOB_ID={job}".encode() in words or title.startswith(f"slurmstepd: [{job}.") for job in jobs)
+        mine = any(
+            f"SLURM_JOB_ID={job}".encode() in words or title.startswith(f"slurmstepd: [{job}.")
+            for job in jobs
+        )
         if mine:
             os.kill(int(process.name), signal.SIGKILL)
 
@@ -148,18 +179,28 @@ def test_study_through_kills_and_a_lost_node_is_that_of_one_machine(slurm, tmp_p
         log = (logs / f"{job}.log").read_text()
         assert len(re.findall(r" on .*: " + job, log)) >= 2, f"{job} was not started again:\n{log}"
         epochs = [int(one) for one in re.findall(r"epoch (\d+) ", log)]
-        assert epochs == sorted(set(epochs)) and epochs[-1] == EPOCHS, f"{job} did not go on where it was:\n{log}"
-        print(f"{job} ({name}): {log.count('epoch ')} epochs in {len(re.findall(' on .*: ' + job, log))} starts")
+        assert epochs == sorted(set(epochs)) and epochs[-1] == EPOCHS, (
+            f"{job} did not go on where it was:\n{log}"
+        )
+        print(
+            f"{job} ({name}): {log.count('epoch ')} epochs in "
+            f"{len(re.findall(' on .*: ' + job, log))} starts"
+        )
 
     alone = prepared(tmp_path / "alone")
-    assert start(alone, "study").wait(PATIENCE_S) == 0, (alone.folder / "said.txt").read_text()[-4000:]
+    assert start(alone, "study").wait(PATIENCE_S) == 0, (alone.folder / "said.txt").read_text()[
+        -4000:
+    ]
     assert result(bundle) == result(alone) and len(result(alone)["jobs"]) == 6
     tables = [one.results("studies") / "six" / "study.tex" for one in (bundle, alone)]
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
     before = {path: path.stat().st_mtime_ns for path in bundle.folder.glob("results/*/study.json")}
-    assert start(bundle, "study-cluster", "PROFILE=tested").wait(PATIENCE_S) == 0  # nothing is submitted
-    assert {path: path.stat().st_mtime_ns for path in bundle.folder.glob("results/*/study.json")} == before
+    # Nothing is submitted.
+    assert start(bundle, "study-cluster", "PROFILE=tested").wait(PATIENCE_S) == 0
+    assert {
+        path: path.stat().st_mtime_ns for path in bundle.folder.glob("results/*/study.json")
+    } == before
     assert not queue()
 
 
@@ -177,14 +218,37 @@ def test_jobs_of_a_call_that_was_cut_off_are_named(slurm, tmp_path):
 
 
 def test_jobs_of_one_gpu_go_together_always_the_same_ones(tmp_path):
-    """Five jobs, two of them to do, two to a GPU: a dry run names the packs they are in, and copies no data."""
-    asked = ["--config", "plan=small", "jobs=a@1 b@1 c@1 d@1 e@1", "todo=d@1 e@1", "jobs_per_gpu=2", "scratch="]
+    """Five jobs, two to do, two to a GPU: a dry run names their packs and copies no data."""
+    asked = [
+        "--config",
+        "plan=small",
+        "jobs=a@1 b@1 c@1 d@1 e@1",
+        "todo=d@1 e@1",
+        "jobs_per_gpu=2",
+        "scratch=",
+    ]
     said = subprocess.run(
-        [ROOT / ".venv-cluster" / "bin" / "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path,
-         "--dry-run", "--printshellcmds", "--cores", "4", *asked],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        [
+            ROOT / ".venv-cluster" / "bin" / "snakemake",
+            "--snakefile",
+            ROOT / "Snakefile",
+            "--directory",
+            tmp_path,
+            "--dry-run",
+            "--printshellcmds",
+            "--cores",
+            "4",
+            *asked,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     told = said.stdout + said.stderr
-    assert sorted(re.findall(r"make .* (-j\d) study-jobs .*JOBS='(.*)'", told)) == [("-j2", "c@1 d@1"), ("-j2", "e@1")]
+    assert sorted(re.findall(r"make .* (-j\d) study-jobs .*JOBS='(.*)'", told)) == [
+        ("-j2", "c@1 d@1"),
+        ("-j2", "e@1"),
+    ]
     assert told.count("root=$(printenv CIFAR10_ROOT || true) && CIFAR10_ROOT=$root ") == 2
     assert "c@1+1.done" in told and "e@1.done" in told and "node_data" not in told
