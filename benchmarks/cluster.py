@@ -1,7 +1,7 @@
-"""What a cluster adds to a job, and how long many jobs take: ``python -m benchmarks.cluster [measure]``.
+"""What a cluster adds to a job, and the time of many: ``python -m benchmarks.cluster [measure]``.
 
-``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time, as `make
-study-cluster` would; without it the table in README.md is written from what is kept.
+``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time,
+as `make study-cluster` would; without it the table in README.md is written from what is kept.
 """
 
 import argparse
@@ -26,20 +26,24 @@ KEPT = paths.ROOT / "benchmarks" / "results" / "cluster" / "overhead.json"
 BEGIN, END = "<!-- cluster: begin (python -m benchmarks.cluster) -->", "<!-- cluster: end -->"
 SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
 JOBS, AT_ONCE, ROUNDS = 200, (1, 8, 64), 3
-PARTS = ("lib", "notebooks", "params", "docs", "cluster", "Makefile", "Snakefile", "pyproject.toml",
-         "requirements.txt", "requirements-cluster.txt")  # fmt: skip
+# fmt: off
+PARTS = (
+    "lib", "notebooks", "params", "docs", "cluster", "Makefile", "Snakefile", "pyproject.toml",
+    "requirements.txt", "requirements-cluster.txt",
+)
+# fmt: on
 
 
 def duration(jobs: int, at_once: int, seconds: float, overhead: float) -> float:
-    """Return the seconds that equal jobs take where `at_once` run at a time: whole rounds of training and overhead."""
+    """Return the seconds of equal jobs, `at_once` at a time: rounds of training and overhead."""
     return math.ceil(jobs / at_once) * (seconds + overhead)
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Return the seconds of ROUNDS jobs, from the call to its end, that are not training, and their median.
+    """Return the seconds of ROUNDS jobs, call to end, that are not training, and their median.
 
-    They hold all that a job costs beside: check and submission, Slurm's queue, the start of Python twice, data,
-    prediction with five views of a tiny network, the engine's next look, the page.
+    They hold all that a job costs beside: check and submission, Slurm's queue, the start of Python
+    twice, data, prediction with five views of a tiny network, the engine's next look, the page.
     """
     bundle, found = folder / "bundle", []
     bundle.mkdir()
@@ -50,20 +54,31 @@ def measure(folder: Path) -> dict[str, Any]:
     for name in (".venv", ".venv-cluster"):
         (bundle / name).symlink_to(paths.ROOT / name)
     profile = bundle / "cluster" / "slurm" / "config.yaml"
-    profile.write_text(profile.read_text().replace("train:gpu=1 ", "train:gpu=0 ").replace("=8000", "=3000"))
+    profile.write_text(
+        profile.read_text().replace("train:gpu=1 ", "train:gpu=0 ").replace("=8000", "=3000")
+    )
     for seed in range(1, ROUNDS + 1):
         (bundle / "params" / "studies" / "one.yaml").write_text(f"runs: [smoke]\nseeds: [{seed}]\n")
         begun = time.monotonic()
-        asked = ["make", "study-cluster", "PLAN=one", "PROFILE=slurm", "BIN=.venv/bin", "CLUSTER_READY=Snakefile"]
+        asked = [
+            "make",
+            "study-cluster",
+            "PLAN=one",
+            "PROFILE=slurm",
+            "BIN=.venv/bin",
+            "CLUSTER_READY=Snakefile",
+        ]
         subprocess.run(asked, cwd=bundle, check=True, capture_output=True)
         whole = time.monotonic() - begun
-        trained = read_json(bundle / "results" / f"smoke-seed{seed}" / "study.json")["train"]["seconds"]
+        trained = read_json(bundle / "results" / f"smoke-seed{seed}" / "study.json")["train"][
+            "seconds"
+        ]
         found.append(round(whole - trained, 1))
     return {"overhead_s": found, "median_s": statistics.median(found)}
 
 
 def rows(results: Sequence[Result], overhead: float) -> list[list[str]]:
-    """Return heading and, for each result and kind of machine it was trained on, its time and that of JOBS jobs.
+    """Return heading and, for each result and kind of machine, its time and that of JOBS jobs.
 
     On AT_ONCE machines, with an `overhead` in seconds a job.
     """
@@ -77,7 +92,9 @@ def rows(results: Sequence[Result], overhead: float) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure where asked, then write README.md's table; raises UserError."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cluster", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("action", nargs="?", choices=("measure",))
     if parser.parse_args(arguments).action:
         with tempfile.TemporaryDirectory() as scratch:
@@ -88,9 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 subprocess.run([SCRIPT, "stop", f"{scratch}/slurm"], check=False)
     if not KEPT.is_file():
-        raise UserError(f"{paths.shown(KEPT)}: not measured yet; python -m benchmarks.cluster measure")
+        raise UserError(
+            f"{paths.shown(KEPT)}: not measured yet; python -m benchmarks.cluster measure"
+        )
     overhead = read_json(KEPT)["median_s"]
-    note = f"A job's overhead, measured on the two-node Slurm of the tests: {overhead:.0f} s (median of {ROUNDS})."
+    note = (
+        f"A job's overhead, measured on the two-node Slurm of the tests: {overhead:.0f} s (median "
+        f"of {ROUNDS})."
+    )
     released = anchors.ours(anchors.runs("released/*"))
     put(f"{markdown(rows(released, overhead))}\n\n{note}", BEGIN, END)
     return 0

@@ -15,7 +15,8 @@ from lib.data import Dataset
 from lib.model import layer_table
 
 OPTIMISER, LOADING = "optimiser", "loading and augmentation"
-# The first that fits an operator's (CPU) or a kernel's (GPU) name. Compiled kernels carry the names of all they do.
+# The first that fits an operator's (CPU) or a kernel's (GPU) name. Compiled kernels carry the names
+# of all they do.
 GROUPS = (
     (OPTIMISER, r"^optimizer|multi_tensor_apply|fused_?sgd"),
     ("batch norm", r"batch_?norm|bn_[fb]w"),
@@ -36,7 +37,7 @@ def group_of(name: str) -> str:
 
 
 def times(work, device: torch.device) -> Counter:
-    """Return (group, name) -> microseconds that each operator (on a GPU: each kernel) took itself during `work`."""
+    """Return (group, name) -> microseconds that each operator (GPU: kernel) took in `work`."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports a missing GPU as an error
     gpu = device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
@@ -59,9 +60,10 @@ def _inside_optimiser(event) -> bool:
 
 
 def measure_profile(plan: Plan, dataset: Dataset, quick: bool) -> dict:
-    """Return shares of the time of our training: `groups` in words, `top` the operators that take most, [name, share].
+    """Return shares of our training's time.
 
-    Loading and steps are profiled one after the other over the same images, so that each operator's side is known.
+    `groups` in words, `top` the operators that take most, [name, share]. Loading and steps are
+    profiled one after the other over the same images, so that each operator's side is known.
     """
     ours = Ours(dataset, settings(quick=quick), plan.steps)
     loading = sum(times(ours.prepare, ours.device).values())
@@ -70,14 +72,19 @@ def measure_profile(plan: Plan, dataset: Dataset, quick: bool) -> dict:
     for (group, _name), taken in steps.items():
         groups[group] += taken
     top = [[name[:80], taken / whole] for (_group, name), taken in steps.most_common(TOP)]
-    return {"groups": {group: taken / whole for group, taken in groups.most_common()}, "top": top,
-            "mmac": float(layer_table(ours.model)["mmac"].sum()), "images": plan.steps * BATCH}  # fmt: skip
+    return {
+        "groups": {group: taken / whole for group, taken in groups.most_common()},
+        "top": top,
+        "mmac": float(layer_table(ours.model)["mmac"].sum()),
+        "images": plan.steps * BATCH,
+    }
 
 
 def matrix_rate(size: int, precision: str, device: torch.device) -> float:
-    """Return the floating-point operations/s of multiplying square matrices in the training's precision, the fastest.
+    """Return the floating-point operations/s of multiplying square matrices, the fastest.
 
-    A product of n x n matrices is n^3 multiplications and as many additions.
+    In the training's precision. A product of n x n matrices is n^3 multiplications and as many
+    additions.
     """
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device).to(kind) for _side in range(2))
@@ -91,8 +98,9 @@ def matrix_rate(size: int, precision: str, device: torch.device) -> float:
 
 
 def bound(flops: float, mmac: float) -> float:
-    """Return the images/s that a machine of `flops` operations/s can train at most, `mmac` 1e6 MAC an image forward.
+    """Return the images/s that a machine of `flops` operations/s can train at most.
 
-    Two operations a multiply-accumulate; the backward pass is two such products for each of the forward pass's.
+    `mmac`: 1e6 MAC an image forward. Two operations a multiply-accumulate; the backward pass is two
+    such products for each of the forward pass's.
     """
     return flops / (2 * 3 * mmac * 1e6)

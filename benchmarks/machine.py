@@ -19,8 +19,11 @@ def slug(told: dict[str, str | int | bool]) -> str:
     """Return the name of a machine's files, such as cpu-2-threads-avx512_bf16 or nvidia-h200."""
     if told["device"] == "cuda":
         return re.sub(r"[^a-z0-9]+", "-", str(told["device_name"]).lower()).strip("-")
-    units = "_amx" if torch.cpu._is_amx_tile_supported() else "_bf16" if torch.cpu._is_avx512_bf16_supported() else ""
-    return f"cpu-{told['threads']}-threads-{str(told['cpu_capability']).lower().replace(' ', '_')}{units}"
+    units = "_bf16" if torch.cpu._is_avx512_bf16_supported() else ""
+    if torch.cpu._is_amx_tile_supported():
+        units = "_amx"
+    capability = str(told["cpu_capability"]).lower().replace(" ", "_")
+    return f"cpu-{told['threads']}-threads-{capability}{units}"
 
 
 def words(told: dict[str, str | int | bool]) -> str:

@@ -1,4 +1,4 @@
-"""Peak memory of a training in a process of its own: ``python -m benchmarks.memory STEPS [--quick]`` prints JSON."""
+"""Peak memory of a training in its own process: ``python -m benchmarks.memory STEPS [--quick]``."""
 
 import argparse
 import json
@@ -20,13 +20,16 @@ def peak_bytes() -> int:
     for line in lines:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def train_and_look(steps: int, quick: bool) -> dict[str, int]:
     """Train the reference network on all training images for some steps, look at the hold-out once.
 
-    Returns bytes: the peak once everything is imported, with the data loaded, and in all; on a GPU also its own.
+    Returns bytes: the peak once everything is imported, with the data loaded, and in all; on a GPU
+    also its own.
     """
     from itertools import islice
 
@@ -52,7 +55,13 @@ def train_and_look(steps: int, quick: bool) -> dict[str, int]:
 
 def measure(steps: int, quick: bool) -> dict[str, int]:
     """Return what `train_and_look` finds in a process that has done nothing else."""
-    command = [sys.executable, "-m", "benchmarks.memory", str(steps), *(["--quick"] if quick else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.memory",
+        str(steps),
+        *(["--quick"] if quick else []),
+    ]
     done = subprocess.run(command, cwd=paths.ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

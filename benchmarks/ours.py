@@ -1,4 +1,4 @@
-"""Our training, as `lib` does it, taken apart so that each part can be timed. It knows nothing of the baseline."""
+"""Our training, as `lib` does it, in parts that can be timed. It knows nothing of the baseline."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,14 +15,15 @@ WARMUP_STEPS = 3  # compile, record the CUDA graph, let the libraries choose the
 
 
 class Ours:
-    """Our training of one network, `steps` batches an epoch (0: all images), by lib's own epoch, step and batches."""
+    """Our training of one network by lib's own code, `steps` batches an epoch (0: all images)."""
 
     def __init__(self, dataset: Dataset, chosen: Train, steps: int):
         self.settings, self.statistics, self.epochs = chosen, dataset.statistics, 0
         self.device = compute.prepare(chosen)
         compiled = compute.compiles(chosen, self.device)
         if compiled:
-            torch.compiler.reset()  # only a few compilations are allowed, and an earlier network's graphs hold memory
+            # Only a few compilations are allowed, and an earlier network's graphs hold memory.
+            torch.compiler.reset()
         self.images = subset(dataset.train, steps * BATCH).to(self.device)
         built = model.build(chosen, len(dataset.classes), chosen.seed)
         self.model = built.to(self.device, memory_format=torch.channels_last)
@@ -35,8 +36,16 @@ class Ours:
 
     def epoch(self) -> None:
         """Train one epoch: all that happens between two looks at the hold-out."""
-        step.train_epoch(self.model, self.optimiser, self.images, self.phase, self.epochs, self.statistics,
-                         self.settings.seed, self.loss_of)  # fmt: skip
+        step.train_epoch(
+            self.model,
+            self.optimiser,
+            self.images,
+            self.phase,
+            self.epochs,
+            self.statistics,
+            self.settings.seed,
+            self.loss_of,
+        )
         self.epochs += 1
 
     def batches(self) -> Iterator[step.Batch]:
@@ -50,7 +59,7 @@ class Ours:
             pass
 
     def fixed(self, steps: int = 0) -> None:
-        """Do `steps`, or an epoch's, on one batch over and over: what is left when nothing is loaded."""
+        """Do `steps`, or an epoch's, on one batch again and again: what is left without loading."""
         self.model.train()
         for _step in range(steps or len(self.images) // BATCH):
             step.train_step(self.model, self.loss_of, self.optimiser, self.batch, self.phase.recipe)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from lib.settings import Train
 
 BATCH = 128  # images a step, the reference's
-VIEWS = "report"  # the five views as the reference's code made them, a key of lib.predict.COMBINATIONS
+VIEWS = (
+    "report"  # the five views as the reference's code made them, a key of lib.predict.COMBINATIONS
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,14 @@ TINY = {"blocks": (1, 1), "widths": (8, 16), "strides": (2, 2)}
 
 
 def settings(network: str = "reference", quick: bool = False) -> Train:
-    """Return the report's recipe for one of NETWORKS (in a rehearsal a tiny network in its place)."""
+    """Return the report's recipe for one of NETWORKS (in a rehearsal a tiny network instead)."""
     return Train(
-        run="bench", batch_size=BATCH, learning_rate=0.1, crop_padding=2, vertical_flip=0.05, blur=0.3, cutmix=0.5,
+        run="bench",
+        batch_size=BATCH,
+        learning_rate=0.1,
+        crop_padding=2,
+        vertical_flip=0.05,
+        blur=0.3,
+        cutmix=0.5,
         **(TINY if quick else NETWORKS[network]),
-    )  # fmt: skip
+    )

@@ -21,7 +21,7 @@ def pictures(pixels: Tensor) -> list[Image.Image]:
 
 
 def ours(network, images: Images, statistics: Statistics, precision: str) -> Tensor:
-    """Return the mean over the five views of the softmax, (N, classes) on the CPU, by lib's own code."""
+    """Return the five views' mean softmax, (N, classes) on the CPU, by lib's own code."""
     names = predict.COMBINATIONS[VIEWS]
     by_view = predict.view_logits(network, images, names, statistics, precision, 0)
     return predict.combine(by_view, VIEWS)
@@ -29,7 +29,7 @@ def ours(network, images: Images, statistics: Statistics, precision: str) -> Ten
 
 @torch.no_grad()
 def calibrate(network: torch.nn.Module, pixels: Tensor, statistics: Statistics) -> None:
-    """Give batch norm the statistics of some images, in place: the probabilities of random weights then differ."""
+    """Give batch norm some images' statistics, in place: random weights' answers then differ."""
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -66,14 +66,18 @@ def parts(images: Images, count: int, rounds: int) -> list[Images]:
 
 
 def measure(plan: Plan, dataset: Dataset, quick: bool) -> dict:
-    """Return the seconds that the plan's `images` take, and how many times faster ours is, by rounds.
+    """Return the seconds that the plan's `images` take, and how much faster ours is, by rounds.
 
-    Ours predicts each of them once, a part a round; the baseline `baseline_images`, and its time is scaled.
-    largest_difference: between the two in fp32, of any probability of the first part.
+    Ours predicts each of them once, a part a round; the baseline `baseline_images`, and its time is
+    scaled. largest_difference: between the two in fp32, of any probability of the first part.
     """
     pair = Pair(dataset, quick)
-    few, all_of_them = (parts(dataset.test, count, plan.rounds) for count in (plan.baseline_images, plan.images))
-    difference = (pair.theirs(pictures(few[0].pixels)) - pair.ours(few[0], "fp32")).abs().max().item()
+    few, all_of_them = (
+        parts(dataset.test, count, plan.rounds) for count in (plan.baseline_images, plan.images)
+    )
+    difference = (
+        (pair.theirs(pictures(few[0].pixels)) - pair.ours(few[0], "fp32")).abs().max().item()
+    )
     pair.ours(few[0])  # now everything is warm
     shown, images = iter([pictures(part.pixels) for part in few]), iter(all_of_them)
     measures = {
@@ -82,5 +86,11 @@ def measure(plan: Plan, dataset: Dataset, quick: bool) -> dict:
     }
     found = interleaved(measures, plan.rounds)
     times = {f"{name}_seconds": seconds_for(plan.images, rates) for name, rates in found.items()}
-    return {"rounds": found, "images": plan.images, "baseline_images": plan.baseline_images, **times,
-            "ratio": spread(ratios(found["ours"], found["baseline"])), "largest_difference": difference}  # fmt: skip
+    return {
+        "rounds": found,
+        "images": plan.images,
+        "baseline_images": plan.baseline_images,
+        **times,
+        "ratio": spread(ratios(found["ours"], found["baseline"])),
+        "largest_difference": difference,
+    }

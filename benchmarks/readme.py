@@ -1,7 +1,7 @@
 """Put measurements into README.md: ``python -m benchmarks.readme``.
 
-What ``make bench`` left in results/bench/ is copied to benchmarks/results/, which is committed, and the table is
-written from all that lies there; a rehearsal never gets in.
+What ``make bench`` left in results/bench/ is copied to benchmarks/results/, which is committed, and
+the table is written from all that lies there; a rehearsal never gets in.
 """
 
 import shutil
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- benchmarks: begin (make bench) -->", "<!-- benchmarks: end --
 
 
 def keep() -> None:
-    """Copy each machine's file from results/bench/ to benchmarks/results/ and draw its figure there."""
+    """Copy each machine's file from results/bench/ to benchmarks/results/ and draw its figure."""
     KEPT.mkdir(exist_ok=True)
     for path in sorted(FOLDER.glob("*.json")):
         found = read_json(path)

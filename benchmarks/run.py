@@ -1,6 +1,7 @@
-"""Measure speed and memory on this machine: ``make bench``, or ``python -m benchmarks.run [--quick]``.
+"""Measure speed and memory on a machine: ``make bench`` or ``python -m benchmarks.run [--quick]``.
 
-Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into the README.
+Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into the
+README.
 """
 
 import argparse
@@ -35,7 +36,12 @@ def measure(quick: bool) -> dict[str, Any]:
     dataset, root = dataset_here()
     told = machine.description()
     plan = PLANS["quick" if quick else told["device"]]
-    found: dict[str, Any] = {"machine": told, "rehearsal": quick, "plan": asdict(plan), "recipe": asdict(settings())}
+    found: dict[str, Any] = {
+        "machine": told,
+        "rehearsal": quick,
+        "plan": asdict(plan),
+        "recipe": asdict(settings()),
+    }
     parts = {
         "training": lambda: training.measure(plan, dataset, root, quick),
         "networks": lambda: training.measure_networks(plan, dataset, quick),
@@ -52,7 +58,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def against_the_bound(found: dict[str, Any], matrix: int) -> dict[str, Any]:
-    """Return the machine's rate of matrix products, the bound it sets, and the share of it that training reaches."""
+    """Return the machine's rate of matrix products, its bound, and training's share of it."""
     flops = limits.matrix_rate(matrix, found["machine"]["precision"], compute.prepare(settings()))
     bound = limits.bound(flops, found["profile"]["mmac"])
     reached = spread([rate / bound for rate in found["training"]["rounds"]["ours"]])
@@ -61,8 +67,12 @@ def against_the_bound(found: dict[str, Any], matrix: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write the files, print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a rehearsal in seconds, with a tiny network")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a rehearsal in seconds, with a tiny network"
+    )
     quick = parser.parse_args(arguments).quick
     found = measure(quick)
     name = machine.slug(found["machine"]) + ("-quick" if quick else "")

@@ -1,4 +1,4 @@
-"""Start-up of the notebooks: seconds from starting a kernel to the end of the cell with the imports."""
+"""Start-up of the notebooks: seconds from starting a kernel to the end of its imports."""
 
 import json
 import subprocess
@@ -23,7 +23,8 @@ def seconds_to_start(source: str) -> float:
     from jupyter_client.manager import start_new_kernel
 
     started = time.perf_counter()
-    options = {"cwd": str(paths.NOTEBOOKS), "stderr": subprocess.DEVNULL}  # where a kernel talks of its transport
+    # Where a kernel talks of its transport.
+    options = {"cwd": str(paths.NOTEBOOKS), "stderr": subprocess.DEVNULL}
     manager, client = start_new_kernel(TIMEOUT_S, "python3", **options)
     try:
         reply = client.execute_interactive(source, timeout=TIMEOUT_S, store_history=False)
@@ -32,12 +33,14 @@ def seconds_to_start(source: str) -> float:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     if reply["content"]["status"] != "ok":
-        raise RuntimeError(f"the imports failed: {reply['content']['ename']}: {reply['content']['evalue']}")
+        raise RuntimeError(
+            f"the imports failed: {reply['content']['ename']}: {reply['content']['evalue']}"
+        )
     return taken
 
 
 def measure(starts: int, count: int) -> dict[str, dict[str, float]]:
-    """Return for the first `count` notebooks the seconds of `starts` starts each; {} where Jupyter is not installed."""
+    """Return the seconds of `starts` starts of the first `count` notebooks; {} without Jupyter."""
     try:
         import jupyter_client  # noqa: F401
     except ImportError:

@@ -15,7 +15,7 @@ def number(value: float) -> str:
 
 
 def between(found: dict[str, float], unit: str = "", scale: float = 1) -> str:
-    """Return a median with its lowest and highest reading, times `scale`; the median alone where all are one."""
+    """Return a median with lowest and highest reading, times `scale`; alone where all are one."""
     middle, low, high = (number(found[key] * scale) for key in ("median", "low", "high"))
     return f"{middle}{unit}" + (f" ({low} to {high})" if low != high else "")
 
@@ -32,14 +32,26 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _training(found: dict[str, Any]) -> list[tuple[str, str]]:
     training = found["training"]
-    steps = [(f"Training, {name} network: {one['parameters']:,} parameters, {number(one['mmac'])} MMAC, images/s",
-              between(one)) for name, one in found["networks"].items()]  # fmt: skip
+    steps = [
+        (
+            f"Training, {name} network: {one['parameters']:,} parameters, {number(one['mmac'])} "
+            "MMAC, images/s",
+            between(one),
+        )
+        for name, one in found["networks"].items()
+    ]
     return [
         ("Training, the reference's pipeline, images/s", between(training["baseline"])),
         ("Training, ours, images/s", between(training["ours"])),
         ("Training, ours : the reference's", between(training["ratio"])),
-        ("Loading and augmentation alone, share of our training time", percent(training["loading_share"])),
-        ("Our speed in proportion to the same step on one fixed batch", percent(training["of_fixed_batch"])),
+        (
+            "Loading and augmentation alone, share of our training time",
+            percent(training["loading_share"]),
+        ),
+        (
+            "Our speed in proportion to the same step on one fixed batch",
+            percent(training["of_fixed_batch"]),
+        ),
         *steps,
     ]
 
@@ -56,13 +68,22 @@ def _prediction(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _costs(found: dict[str, Any]) -> list[tuple[str, str]]:
     memory = found["memory"]
-    listed = [(f"Peak memory of a training process (batch {BATCH}, all training images), MiB",
-               number(memory["peak"] / MIB))]  # fmt: skip
+    listed = [
+        (
+            f"Peak memory of a training process (batch {BATCH}, all training images), MiB",
+            number(memory["peak"] / MIB),
+        )
+    ]
     if "gpu" in memory:
         listed.append(("the same, of the GPU, MiB", number(memory["gpu"] / MIB)))
     medians = [one["median"] for one in found["startup"].values()]
     if medians:
-        listed.append(("Start of a notebook: kernel and imports, s", f"{min(medians):.1f} to {max(medians):.1f}"))
+        listed.append(
+            (
+                "Start of a notebook: kernel and imports, s",
+                f"{min(medians):.1f} to {max(medians):.1f}",
+            )
+        )
     return listed
 
 

@@ -30,12 +30,14 @@ def wait(device: torch.device) -> None:
 
 
 def interleaved(measures: dict[str, Callable[[], float]], rounds: int) -> Rates:
-    """Take each measure (images/s) once a round, in turn (A B A B ...), so that noise of the machine hits all alike."""
+    """Take each measure (images/s) once a round, in turn (A B A B): noise then hits all alike."""
     found: Rates = {name: [] for name in measures}
     for number in range(1, rounds + 1):
         for name, measure in measures.items():
             found[name].append(measure())
-        shown = ", ".join(f"{name.replace('_', ' ')} {values[-1]:,.4g}" for name, values in found.items())
+        shown = ", ".join(
+            f"{name.replace('_', ' ')} {values[-1]:,.4g}" for name, values in found.items()
+        )
         say(f"  round {number}/{rounds}: {shown} images/s")
     return found
 
@@ -51,5 +53,5 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def seconds_for(images: int, rates: Sequence[float]) -> float:
-    """Return the seconds that `images` take when rounds of equal size ran at these rates (images/s)."""
+    """Return the seconds that `images` take when equal rounds ran at these rates (images/s)."""
     return images * statistics.fmean(1 / rate for rate in rates)

@@ -1,4 +1,4 @@
-"""Training speed in images/s: the reference's pipeline, ours, our loading alone, our steps without the loading."""
+"""Training speed in images/s: the reference's, ours, our loading, our steps without loading."""
 
 from dataclasses import replace
 from itertools import islice
@@ -19,7 +19,9 @@ from lib.settings import Train
 class Baseline:
     """The reference's training of the network that `chosen` describes."""
 
-    def __init__(self, dataset: Dataset, root: Path, chosen: Train, device: torch.device, plan: Plan):
+    def __init__(
+        self, dataset: Dataset, root: Path, chosen: Train, device: torch.device, plan: Plan
+    ):
         self.plan, self.device, self.rng = plan, device, np.random.default_rng(chosen.seed)
         self.model = model.build(chosen, len(dataset.classes), chosen.seed).to(device)
         self.optimiser = baseline.make_optimiser(self.model)
@@ -29,19 +31,24 @@ class Baseline:
         """Return images/s over the plan's steps, after those in which the workers start."""
         images: list[int] = []
         with baseline.switches():
-            counts = baseline.train_steps(self.model, self.optimiser, self.loader, self.device, self.rng)
+            counts = baseline.train_steps(
+                self.model, self.optimiser, self.loader, self.device, self.rng
+            )
             sum(islice(counts, self.plan.baseline_warmup))
             wait(self.device)
-            taken = seconds(lambda: images.extend(islice(counts, self.plan.baseline_steps)), self.device)
+            taken = seconds(
+                lambda: images.extend(islice(counts, self.plan.baseline_steps)), self.device
+            )
             counts.close()  # with it the workers end, which would go on loading while ours is timed
         return sum(images) / taken
 
 
 def measure(plan: Plan, dataset: Dataset, root: Path, quick: bool) -> dict:
-    """Return images/s of both pipelines and what follows from them, each as median, low and high of the rounds.
+    """Return images/s of both pipelines and what follows, as median, low and high of the rounds.
 
-    ratio: ours / baseline. loading_share: time of loading and augmentation alone, in proportion to the epoch's.
-    of_fixed_batch: our speed in proportion to the same steps on one batch that is there already.
+    ratio: ours / baseline. loading_share: time of loading and augmentation alone, in proportion to
+    the epoch's. of_fixed_batch: our speed in proportion to the same steps on one batch that is
+    there already.
     """
     chosen = settings(quick=quick)
     ours = Ours(dataset, chosen, plan.steps)
@@ -62,19 +69,25 @@ def measure(plan: Plan, dataset: Dataset, root: Path, quick: bool) -> dict:
 
 
 def measure_networks(plan: Plan, dataset: Dataset, quick: bool) -> dict:
-    """Return for each of NETWORKS its images/s over the plan's steps, warm, and its arithmetic an image (MMAC).
+    """Return for each of NETWORKS its images/s over the plan's steps, warm, and its MMAC an image.
 
     On a GPU each is measured a second time without `deterministic`: what that costs there.
     """
     variants = {network: settings(network, quick) for network in NETWORKS}
     if compute.prepare(settings()).type == "cuda":
-        others = {f"{name}, not deterministic": replace(one, deterministic=False) for name, one in variants.items()}
+        others = {
+            f"{name}, not deterministic": replace(one, deterministic=False)
+            for name, one in variants.items()
+        }
         variants |= others
     found = {}
     for name, chosen in variants.items():
         ours = Ours(dataset, chosen, plan.network_steps)
         rates = [ours.rate(ours.epoch) for _repeat in range(plan.network_repeats)]
         mmac = float(model.layer_table(ours.model)["mmac"].sum())
-        found[name] = spread(rates) | {"mmac": mmac, "parameters": model.count_parameters(ours.model)}
+        found[name] = spread(rates) | {
+            "mmac": mmac,
+            "parameters": model.count_parameters(ours.model),
+        }
         say(f"  {name}: {found[name]['median']:,.0f} images/s")
     return found
