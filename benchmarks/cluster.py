@@ -1,7 +1,7 @@
 """What a cluster adds to a job, and how long many jobs take: ``python -m benchmarks.cluster [measure]``.
 
 ``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time, as `make
-study-cluster` would; without it the table in README.md is written from what is kept.
+study-cluster` would; without it the table in docs/cluster.md is written from what is kept.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from lib.readme import markdown, put
 from lib.state import read_json, write_json
 
 KEPT = paths.ROOT / "benchmarks" / "results" / "cluster" / "overhead.json"
-BEGIN, END = "<!-- cluster: begin (python -m benchmarks.cluster) -->", "<!-- cluster: end -->"
 SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
 JOBS, AT_ONCE, ROUNDS = 200, (1, 8, 64), 3
 PARTS = ("lib", "notebooks", "params", "docs", "cluster", "Makefile", "Snakefile", "pyproject.toml",
@@ -76,7 +75,7 @@ def rows(results: Sequence[Result], overhead: float) -> list[list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure where asked, then write README.md's table; raises UserError."""
+    """Measure where asked, then write the table in docs/cluster.md; raises UserError."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__.splitlines()[0])
     parser.add_argument("action", nargs="?", choices=("measure",))
     if parser.parse_args(arguments).action:
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overhead = read_json(KEPT)["median_s"]
     note = f"A job's overhead, measured on the two-node Slurm of the tests: {overhead:.0f} s (median of {ROUNDS})."
     released = anchors.ours(anchors.runs("released/*"))
-    put(f"{markdown(rows(released, overhead))}\n\n{note}", BEGIN, END)
+    put(f"{markdown(rows(released, overhead))}\n\n{note}", "cluster")
     return 0
 
 

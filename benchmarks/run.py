@@ -1,6 +1,6 @@
 """Measure speed and memory on this machine: ``make bench``, or ``python -m benchmarks.run [--quick]``.
 
-Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into the README.
+Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into docs/speed.md.
 """
 
 import argparse

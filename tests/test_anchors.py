@@ -240,10 +240,10 @@ def test_ours_are_filled_and_others_hollow(shown):
     assert len({(look["marker"], look.get("markerfacecolor")) for look in anchors_plot.LOOKS.values()}) == 4
 
 
-# README and report
+# pages and report
 
 
-def test_readme_section_is_written(results, monkeypatch):
+def test_section_is_written(results, monkeypatch):
     told = record.reference()
     monkeypatch.setattr(paths, "ROOT", results)
     monkeypatch.setattr(record, "reference", lambda: told)
@@ -256,14 +256,13 @@ def test_readme_section_is_written(results, monkeypatch):
     assert len(rows) == 3 + len(anchors.others()) and not any("measured here" in row for row in rows[3:])
     assert "quick" not in text and anchors.NONE_YET not in text
     named = re.findall(r'(?:src|srcset)="([^"]+)"', text)
-    assert named == ["docs/anchors-narrow.svg", "docs/anchors.svg"]
-    assert all((results / name).is_file() for name in named)
+    assert named == ["anchors-narrow.svg", "anchors.svg"]
+    assert all((results / "docs" / name).is_file() for name in named)
     assert f'alt="{anchors_plot.alt(anchors.ours(anchors.runs()) + anchors.others())}"' in text
 
 
-def test_committed_readme_has_the_anchors():
-    page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    section = page.split(readme.BESIDE_BEGIN)[1].split(readme.BESIDE_END)[0]
+def test_committed_page_has_the_anchors():
+    section = readme.read("anchors")
     for row in anchors.table(anchors.others()).values.tolist():
         assert f"| {' | '.join(row)} |" in section
     assert "not measured here" in section and (paths.ROOT / "docs" / "anchors.svg").is_file()
@@ -318,6 +317,5 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
     assert "A screening" in text and "10% of the epochs" in text and "No choice" not in text
 
 
-def test_committed_readme_has_the_screenings():
-    page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    assert page.split(readme.TRIED_BEGIN)[1].split(readme.TRIED_END)[0].strip() == readme.ingredients()
+def test_committed_page_has_the_screenings():
+    assert readme.read("ingredients") == readme.ingredients()

@@ -1,4 +1,4 @@
-"""The README's "write your own" examples, applied to a copy of the bundle and trained."""
+"""The examples of docs/extend.md, applied to a copy of the bundle and trained."""
 
 import json
 import re
@@ -10,8 +10,7 @@ from lib.paths import ROOT
 
 
 def examples() -> list[str]:
-    section = (ROOT / "README.md").read_text().split("**Write your own**")[1].split("**Your own data directory**")[0]
-    return re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
+    return re.findall(r"```diff\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(), re.DOTALL)
 
 
 def apply(folder, diff: str) -> int:
@@ -22,7 +21,7 @@ def apply(folder, diff: str) -> int:
         before = "".join(line[1:] for line in lines if line[0] in " -")
         after = "".join(line[1:] for line in lines if line[0] in " +")
         text = (folder / file).read_text()
-        assert text.count(before) == 1, f"README's lines for {file} are not there exactly once:\n{before}"
+        assert text.count(before) == 1, f"docs/extend.md: its lines for {file} are not there exactly once:\n{before}"
         (folder / file).write_text(text.replace(before, after))
         added += sum(line[0] == "+" and line.strip() != "+" for line in lines)
     return added
