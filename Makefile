@@ -35,7 +35,7 @@ export RUN SET SEED UNTIL PLAN PROFILE
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if $(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster data run-all status verify release study study-jobs study-cluster release-study claims bench bench-readme readme html pdf lab test test-cluster lint strip lock clean
+.PHONY: help setup setup-cluster data run-all status verify release study study-jobs study-cluster release-study claims bench bench-readme readme html pdf lab check test test-cluster lint strip lock clean
 
 help: ## list the targets
 	@echo "make run-all [RUN=quick] [SET=\"03_train.epochs=2 seed=7\"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]"; echo
@@ -100,10 +100,10 @@ claims: setup ## judge the reference report's claims by what is here, on a page 
 bench: setup ## measure speed and memory beside the reference's pipeline (CIFAR-10; some 10 minutes on two cores)
 	@$(BIN)/python -m benchmarks.run
 
-bench-readme: setup ## keep those measurements in benchmarks/results/ and write their table into README.md
+bench-readme: setup ## keep those measurements in benchmarks/results/ and write their table into docs/speed.md
 	@$(BIN)/python -m benchmarks.readme
 
-readme: setup ## write README.md's table of the runs named in RUNS, and the full runs beside others'
+readme: setup ## write the generated tables of README.md (the runs named in RUNS) and docs/
 	@$(BIN)/python -m lib.readme $(RUNS)
 
 html: setup ## render the pages of a run again, and the index over all runs
@@ -114,6 +114,9 @@ pdf: setup ## print the report of a run to PDF (needs a Chromium or Chrome)
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+check: setup ## lint, house rule and fast tests (two minutes)
+	@$(MAKE) --no-print-directory lint
 
 test: setup ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,7 +1,8 @@
-"""What a cluster adds to a job, and the time of many: ``python -m benchmarks.cluster [measure]``.
+"""What a cluster adds to a job, and how long many take: ``python -m benchmarks.cluster [measure]``.
 
-``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time,
-as `make study-cluster` would; without it the table in README.md is written from what is kept.
+``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time, as
+`make
+study-cluster` would; without it the table in docs/cluster.md is written from what is kept.
 """
 
 import argparse
@@ -23,15 +24,20 @@ from lib.readme import markdown, put
 from lib.state import read_json, write_json
 
 KEPT = paths.ROOT / "benchmarks" / "results" / "cluster" / "overhead.json"
-BEGIN, END = "<!-- cluster: begin (python -m benchmarks.cluster) -->", "<!-- cluster: end -->"
 SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
 JOBS, AT_ONCE, ROUNDS = 200, (1, 8, 64), 3
-# fmt: off
 PARTS = (
-    "lib", "notebooks", "params", "docs", "cluster", "Makefile", "Snakefile", "pyproject.toml",
-    "requirements.txt", "requirements-cluster.txt",
+    "lib",
+    "notebooks",
+    "params",
+    "docs",
+    "cluster",
+    "Makefile",
+    "Snakefile",
+    "pyproject.toml",
+    "requirements.txt",
+    "requirements-cluster.txt",
 )
-# fmt: on
 
 
 def duration(jobs: int, at_once: int, seconds: float, overhead: float) -> float:
@@ -40,10 +46,11 @@ def duration(jobs: int, at_once: int, seconds: float, overhead: float) -> float:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Return the seconds of ROUNDS jobs, call to end, that are not training, and their median.
+    """Return the seconds of ROUNDS jobs, from call to end, that are not training, and their median.
 
-    They hold all that a job costs beside: check and submission, Slurm's queue, the start of Python
-    twice, data, prediction with five views of a tiny network, the engine's next look, the page.
+    They hold all that a job costs beside: check and submission, Slurm's queue, the start of Python twice,
+    data,
+    prediction with five views of a tiny network, the engine's next look, the page.
     """
     bundle, found = folder / "bundle", []
     bundle.mkdir()
@@ -91,7 +98,7 @@ def rows(results: Sequence[Result], overhead: float) -> list[list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure where asked, then write README.md's table; raises UserError."""
+    """Measure where asked, then write the table in docs/cluster.md; raises UserError."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cluster", description=__doc__.splitlines()[0]
     )
@@ -110,11 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     overhead = read_json(KEPT)["median_s"]
     note = (
-        f"A job's overhead, measured on the two-node Slurm of the tests: {overhead:.0f} s (median "
-        f"of {ROUNDS})."
+        "A job's overhead, measured on the two-node Slurm of the tests: "
+        f"{overhead:.0f} s (median of {ROUNDS})."
     )
     released = anchors.ours(anchors.runs("released/*"))
-    put(f"{markdown(rows(released, overhead))}\n\n{note}", BEGIN, END)
+    put(f"{markdown(rows(released, overhead))}\n\n{note}", "cluster")
     return 0
 
 

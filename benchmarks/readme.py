@@ -1,4 +1,4 @@
-"""Put measurements into README.md: ``python -m benchmarks.readme``.
+"""Put measurements into docs/speed.md: ``python -m benchmarks.readme``.
 
 What ``make bench`` left in results/bench/ is copied to benchmarks/results/, which is committed, and
 the table is written from all that lies there; a rehearsal never gets in.
@@ -16,7 +16,6 @@ from lib.readme import markdown, put
 from lib.state import read_json
 
 KEPT = paths.ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- benchmarks: begin (make bench) -->", "<!-- benchmarks: end -->"
 
 
 def keep() -> None:
@@ -39,12 +38,12 @@ def summary(machines: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Replace what stands between the marks in README.md."""
+    """Replace the table in docs/speed.md."""
     keep()
     machines = [read_json(path) for path in sorted(KEPT.glob("*.json"))]
     if not machines:
         raise UserError("no measurements in results/bench/ or benchmarks/results/: make bench")
-    put(summary(machines), BEGIN, END)
+    put(summary(machines), "benchmarks")
     return 0
 
 

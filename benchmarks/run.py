@@ -1,7 +1,7 @@
-"""Measure speed and memory on a machine: ``make bench`` or ``python -m benchmarks.run [--quick]``.
+"""Measure speed and memory here: ``make bench``, or ``python -m benchmarks.run [--quick]``.
 
-Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into the
-README.
+Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into
+docs/speed.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The measurements as rows of words, for the terminal and for the README."""
+"""The measurements as rows of words, for the terminal and for docs/speed.md."""
 
 from typing import Any
 

@@ -1,12 +1,15 @@
-"""Write README.md's tables from the runs' metrics: ``python -m lib.readme RUN [RUN ...]``.
+"""Write the tables of README.md and docs/ from the runs here: ``python -m lib.readme RUN ...``.
 
-The results of the runs named, the ingredients that released studies tried, and all runs on the
-whole of CIFAR-10 beside what others report, with their figure.
+The results of the runs named, the ingredients that released studies tried, and all runs on the whole of
+CIFAR-10
+compared with what others report, with their figure.
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from lib import anchors, anchors_plot, params, paths, record
 from lib.effect import in_words
@@ -15,22 +18,31 @@ from lib.progress import clock
 from lib.state import read_json, write_atomically
 from lib.study_words import notice_of, points
 
-BEGIN, END = "<!-- results: begin (make readme) -->", "<!-- results: end -->"
-BESIDE_BEGIN, BESIDE_END = "<!-- anchors: begin (make readme) -->", "<!-- anchors: end -->"
-TRIED_BEGIN, TRIED_END = "<!-- ingredients: begin (make readme) -->", "<!-- ingredients: end -->"
+# Each generated section: the page it stands in, and the command that writes it (named in its mark).
+SECTIONS = {
+    "results": ("README.md", "make readme"),
+    "ingredients": ("docs/study.md", "make readme"),
+    "anchors": ("docs/comparison.md", "make readme"),
+    "cluster": ("docs/cluster.md", "python -m benchmarks.cluster"),
+    "benchmarks": ("docs/speed.md", "make bench-readme"),
+}
 FIGURE = "docs/anchors"
-# fmt: off
 COLUMNS = (
-    "run", "data", "parameters", "test accuracy (95% interval)", "with averaged views", "training",
+    "run",
+    "data",
+    "parameters",
+    "test accuracy (95% interval)",
+    "with averaged views",
+    "training",
     "on",
 )
-# fmt: on
 
 
 def row(run: str) -> list[str]:
-    """Return a run's table cells, or its release's if not done here; UserError without either."""
-    released = paths.RESULTS / "released" / run / "metrics.json"
-    metrics = record.read_metrics(run) or read_json(released)
+    """Return a run's cells of the table, or its release's; UserError where there is neither."""
+    metrics = record.read_metrics(run) or read_json(
+        paths.RESULTS / "released" / run / "metrics.json"
+    )
     if "test" not in metrics:
         raise UserError(
             f"results/{run}/metrics.json: no test accuracy there; run make run-all RUN={run} first"
@@ -54,43 +66,80 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (heading, ["---"] * len(heading), *body))
 
 
-def put(text: str, begin: str, end: str) -> None:
-    """Replace what stands between two marks in README.md; UserError where they are missing."""
-    readme = paths.ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
-    _old, found, after = rest.partition(end)
+def marks(section: str) -> tuple[str, str]:
+    """Return the two comments between which a section of SECTIONS stands in its page."""
+    return f"<!-- {section}: begin ({SECTIONS[section][1]}) -->", f"<!-- {section}: end -->"
+
+
+def link(section: str, path: str) -> str:
+    """Return `path`, relative to the bundle, as a link from the page of a section."""
+    return Path(os.path.relpath(path, Path(SECTIONS[section][0]).parent)).as_posix()
+
+
+def read(section: str) -> str:
+    """Return what stands between the marks of a section now; UserError without them."""
+    return _split(section)[1].strip("\n")
+
+
+def put(text: str, section: str) -> None:
+    """Replace what stands between a section's marks in its page; UserError without them."""
+    before, _old, after = _split(section)
+    write_atomically(paths.ROOT / SECTIONS[section][0], f"{before}\n{text}\n{after}".encode())
+
+
+def _split(section: str) -> tuple[str, str, str]:
+    """Return the section's page in three: up to the first mark, between, from the last mark on."""
+    name, (begin, end) = SECTIONS[section][0], marks(section)
+    before, _, rest = (paths.ROOT / name).read_text(encoding="utf-8").partition(begin)
+    old, found, after = rest.partition(end)
     if not found:
         raise UserError(
-            f"README.md: the marks '{begin}' and '{end}' are missing; put them back around the "
-            "table"
+            f"{name}: the marks '{begin}' and '{end}' are missing; put them back around the table"
         )
-    write_atomically(readme, f"{before}{begin}\n{text}\n{end}{after}".encode())
+    return before + begin, old, end + after
 
 
 def table(runs: list[str]) -> str:
-    """Return the Markdown table of these runs, the reference's reported figures as first row."""
+    """Return the Markdown table of these runs, the reference's reported figures first."""
     reference = record.reference()
-    first = ["*the reference, as reported*", "CIFAR-10", f"{reference['parameters']:,}"]
-    first += [f"{reference['test_accuracy']:.2%}", "not stated", "200 epochs", ""]
+    first = [
+        "*the reference, as reported*",
+        "CIFAR-10",
+        f"{reference['parameters']:,}",
+        f"{reference['test_accuracy']:.2%}",
+        "not stated",
+        "200 epochs",
+        "",
+    ]
     return markdown([COLUMNS, first, *map(row, runs)])
 
 
 def ingredients() -> str:
-    """Return a table for each released study that served a choice: the changes and their effect."""
+    """Return a table for each released study that served a choice: the changes, what they did."""
     parts = []
     for path in sorted((paths.RESULTS / "released" / "studies").glob("*/study.json")):
         study = read_json(path)
         if study["plan"].get("judged_on") != "holdout":
             continue
-        rows = [["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"]]
-        study["summary"].sort(key=lambda row: (bool(row["base"]), row["difference"] or 0.0))
-        for row in study["summary"]:
-            score = f"{row['accuracy']:.2%} ({row['low']:.2%} to {row['high']:.2%})"
-            rows.append([_change(row), score, _against(row)])
-        folder = path.parent.relative_to(paths.ROOT)
-        notice = notice_of(study["plan"], study["jobs"])
-        told = f"**{study['plan']['title']}** ([page]({folder}/study.html); {notice})"
-        parts += [told, markdown(rows)]
+        rows = [
+            [
+                _change(row),
+                f"{row['accuracy']:.2%} ({row['low']:.2%} to {row['high']:.2%})",
+                _against(row),
+            ]
+            for row in sorted(
+                study["summary"], key=lambda row: (bool(row["base"]), row["difference"] or 0.0)
+            )
+        ]
+        page = link("ingredients", f"{path.parent.relative_to(paths.ROOT).as_posix()}/study.html")
+        plan = study["plan"]
+        told = f"**{plan['title']}** ([page]({page}); {notice_of(plan, study['jobs'])})"
+        parts += [
+            told,
+            markdown(
+                [["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"], *rows]
+            ),
+        ]
     return "\n\n".join(parts)
 
 
@@ -104,21 +153,23 @@ def _change(row: dict) -> str:
 def _against(row: dict) -> str:
     if row["difference"] is None:
         return ""
-    # Older pages: none.
-    told = [] if row.get("least") is None else [f"{points(row['least'])} to {points(row['most'])}"]
+    told = (
+        [] if row.get("least") is None else [f"{points(row['least'])} to {points(row['most'])}"]
+    )  # older pages: none
     told += [] if row["p"] is None else [in_words(row["p"])]
     return points(row["difference"]) + (f" ({', '.join(told)})" if told else "")
 
 
 def beside() -> str:
-    """Draw the figure of our runs beside others' and return it, table and note as Markdown."""
+    """Draw the figure of the bundle's runs and others'; return it, table and note as Markdown."""
     results = anchors.ours(anchors.runs()) + anchors.others()
     anchors_plot.save(results, paths.ROOT / FIGURE)
     found = anchors.table(results)
     found["network"] = [one.name if one.source else f"**`{one.name}`**" for one in results]
+    figure = link("anchors", FIGURE)
     picture = (
-        f'<picture><source media="(max-width: 760px)" srcset="{FIGURE}-narrow.svg">'
-        f'<img src="{FIGURE}.svg" alt="{escape(anchors_plot.alt(results))}"></picture>'
+        f'<picture><source media="(max-width: 760px)" srcset="{figure}-narrow.svg">'
+        f'<img src="{figure}.svg" alt="{escape(anchors_plot.alt(results))}"></picture>'
     )
     return "\n\n".join(
         (markdown([list(found), *found.values.tolist()]), anchors.note(results), picture)
@@ -126,12 +177,12 @@ def beside() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Replace what stands between the marks in README.md."""
+    """Write the three sections that ``make readme`` writes."""
     parser = argparse.ArgumentParser(prog="python -m lib.readme", description=__doc__)
     parser.add_argument("runs", nargs="+")
-    put(table(parser.parse_args(arguments).runs), BEGIN, END)
-    put(ingredients(), TRIED_BEGIN, TRIED_END)
-    put(beside(), BESIDE_BEGIN, BESIDE_END)
+    put(table(parser.parse_args(arguments).runs), "results")
+    put(ingredients(), "ingredients")
+    put(beside(), "anchors")
     return 0
 
 

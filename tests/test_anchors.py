@@ -1,4 +1,4 @@
-"""Our runs beside others: which are shown, what table and figure say, whose figures they are."""
+"""This bundle's runs beside others: which are shown, what is said of them, and by whom."""
 
 import json
 import re
@@ -251,8 +251,9 @@ def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
 def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
     anchors_plot.save(shown, tmp_path / "anchors")
     for path in (tmp_path / "anchors.svg", tmp_path / "anchors-narrow.svg"):
-        # No XML parser is installed.
-        page = BeautifulSoup(path.read_text().split("?>", 1)[1], "html.parser")
+        page = BeautifulSoup(
+            path.read_text().split("?>", 1)[1], "html.parser"
+        )  # no XML parser is installed
         texts = [text.get_text(strip=True) for text in page.find_all("text")]
         assert {anchors_plot.label(one, shown) for one in shown} <= set(texts)
         assert {
@@ -288,10 +289,10 @@ def test_ours_are_filled_and_others_hollow(shown):
     )
 
 
-# README and report
+# pages and report
 
 
-def test_readme_section_is_written(results, monkeypatch):
+def test_section_is_written(results, monkeypatch):
     told = record.reference()
     monkeypatch.setattr(paths, "ROOT", results)
     monkeypatch.setattr(record, "reference", lambda: told)
@@ -306,14 +307,13 @@ def test_readme_section_is_written(results, monkeypatch):
     )
     assert "quick" not in text and anchors.NONE_YET not in text
     named = re.findall(r'(?:src|srcset)="([^"]+)"', text)
-    assert named == ["docs/anchors-narrow.svg", "docs/anchors.svg"]
-    assert all((results / name).is_file() for name in named)
+    assert named == ["anchors-narrow.svg", "anchors.svg"]
+    assert all((results / "docs" / name).is_file() for name in named)
     assert f'alt="{anchors_plot.alt(anchors.ours(anchors.runs()) + anchors.others())}"' in text
 
 
-def test_committed_readme_has_the_anchors():
-    page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    section = page.split(readme.BESIDE_BEGIN)[1].split(readme.BESIDE_END)[0]
+def test_committed_page_has_the_anchors():
+    section = readme.read("anchors")
     for row in anchors.table(anchors.others()).values.tolist():
         assert f"| {' | '.join(row)} |" in section
     assert "not measured here" in section and (paths.ROOT / "docs" / "anchors.svg").is_file()
@@ -378,15 +378,12 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert lines[2] == "| **`best`** | 90.32% (89.50% to 91.20%) |  |"
     assert lines[3] == (
-        "| `best_a`: a coin for each mirroring | 89.82% (89.50% to 91.20%) | −0.50 (−1.20 to "
-        "+0.20, p = 0.25) |"
+        "| `best_a`: a coin for each mirroring | 89.82% (89.50% to 91.20%) "
+        "| −0.50 (−1.20 to +0.20, p = 0.25) |"
     )
     assert lines[4].endswith("| 91.32% (89.50% to 91.20%) | +1.00 (p < 0.001) |")
     assert "A screening" in text and "10% of the epochs" in text and "No choice" not in text
 
 
-def test_committed_readme_has_the_screenings():
-    page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    assert (
-        page.split(readme.TRIED_BEGIN)[1].split(readme.TRIED_END)[0].strip() == readme.ingredients()
-    )
+def test_committed_page_has_the_screenings():
+    assert readme.read("ingredients") == readme.ingredients()

@@ -32,6 +32,7 @@ from lib.data import CIFAR10_STATISTICS, Dataset, Images, normalise
 from lib.errors import UserError, exit_on_user_error
 from lib.model import ResNet
 from lib.paths import ROOT
+from lib.readme import marks
 
 
 @pytest.fixture(scope="module")
@@ -252,10 +253,11 @@ def test_rehearsal_measures_everything(rehearsed, copy):
 @pytest.mark.cifar10
 def test_readme_takes_measurements_and_no_rehearsal(rehearsed, tmp_path, monkeypatch):
     _said, written = rehearsed
-    page, kept, measured = tmp_path / "README.md", tmp_path / "kept", tmp_path / "bench"
+    page, kept, measured = tmp_path / "docs" / "speed.md", tmp_path / "kept", tmp_path / "bench"
     monkeypatch.setattr(readme, "KEPT", kept)
     monkeypatch.setattr(readme, "FOLDER", measured)
     monkeypatch.setattr(readme.paths, "ROOT", tmp_path)
+    page.parent.mkdir()
     page.write_text("before\nafter\n")
     shutil.copytree(written.parent, measured)
     with pytest.raises(UserError, match="no measurements"):
@@ -266,7 +268,8 @@ def test_readme_takes_measurements_and_no_rehearsal(rehearsed, tmp_path, monkeyp
     (measured / "made-up.json").write_text(json.dumps({**content, "rehearsal": False}))
     with pytest.raises(UserError, match="the marks"):
         readme.main()
-    page.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    begin, end = marks("benchmarks")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     readme.main()
     text = page.read_text()
     assert (

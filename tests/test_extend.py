@@ -1,4 +1,4 @@
-"""The README's "write your own" examples, applied to a copy of the bundle and trained."""
+"""The examples of docs/extend.md, applied to a copy of the bundle and trained."""
 
 import json
 import re
@@ -10,17 +10,11 @@ from lib.paths import ROOT
 
 
 def examples() -> list[str]:
-    section = (
-        (ROOT / "README.md")
-        .read_text()
-        .split("**Write your own**")[1]
-        .split("**Your own data directory**")[0]
-    )
-    return re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
+    return re.findall(r"```diff\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(), re.DOTALL)
 
 
 def apply(folder, diff: str) -> int:
-    """Replace, in each file named, the diff's old lines by its new ones; count the new ones."""
+    """Replace the diff's old lines by its new ones in each file named; count the new ones."""
     added = 0
     for file, hunk in re.findall(r"^ # (\S+)\n(.*?)(?=^ # |\Z)", diff, re.DOTALL | re.MULTILINE):
         lines = hunk.splitlines(keepends=True)
@@ -28,7 +22,7 @@ def apply(folder, diff: str) -> int:
         after = "".join(line[1:] for line in lines if line[0] in " +")
         text = (folder / file).read_text()
         assert text.count(before) == 1, (
-            f"README's lines for {file} are not there exactly once:\n{before}"
+            f"docs/extend.md: its lines for {file} are not there exactly once:\n{before}"
         )
         (folder / file).write_text(text.replace(before, after))
         added += sum(line[0] == "+" and line.strip() != "+" for line in lines)
