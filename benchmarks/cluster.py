@@ -1,8 +1,7 @@
 """What a cluster adds to a job, and how long many take: ``python -m benchmarks.cluster [measure]``.
 
-``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time, as
-`make
-study-cluster` would; without it the table in docs/cluster.md is written from what is kept.
+``measure`` (Debian, as root) starts the Slurm of tests/cluster and sends it one tiny job at a time,
+as `make study-cluster` would; without it the table in docs/cluster.md is written from what is kept.
 """
 
 import argparse
@@ -48,9 +47,8 @@ def duration(jobs: int, at_once: int, seconds: float, overhead: float) -> float:
 def measure(folder: Path) -> dict[str, Any]:
     """Return the seconds of ROUNDS jobs, from call to end, that are not training, and their median.
 
-    They hold all that a job costs beside: check and submission, Slurm's queue, the start of Python twice,
-    data,
-    prediction with five views of a tiny network, the engine's next look, the page.
+    They hold all that a job costs beside: check and submission, Slurm's queue, the start of Python
+    twice, data, prediction with five views of a tiny network, the engine's next look, the page.
     """
     bundle, found = folder / "bundle", []
     bundle.mkdir()

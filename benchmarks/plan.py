@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from lib.settings import Train
 
 BATCH = 128  # images a step, the reference's
-VIEWS = (
-    "report"  # the five views as the reference's code made them, a key of lib.predict.COMBINATIONS
-)
+# The five views as the reference's code made them, a key of lib.predict.COMBINATIONS.
+VIEWS = "report"
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ CIFAR10_CLASSES = (
 )
 # fmt: on
 DIGITS_NOTICE = "handwritten digits, not CIFAR-10"
-SPLIT_SEED = (
-    20_250_415  # the split is the same for every seed of a run, so that seeds can be compared
-)
+# The split is the same for every seed of a run, so that seeds can be compared.
+SPLIT_SEED = 20_250_415
 
 
 @dataclass(frozen=True)

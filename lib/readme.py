@@ -1,8 +1,7 @@
 """Write the tables of README.md and docs/ from the runs here: ``python -m lib.readme RUN ...``.
 
-The results of the runs named, the ingredients that released studies tried, and all runs on the whole of
-CIFAR-10
-compared with what others report, with their figure.
+The results of the runs named, the ingredients that released studies tried, and all runs on all of
+CIFAR-10 compared with what others report, with their figure.
 """
 
 import argparse

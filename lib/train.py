@@ -38,9 +38,8 @@ CODE = (
 # fmt: on
 # Parameters of where the training computes; they stand in the identity under "compute".
 COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
-WHITENING_IMAGES = (
-    5000  # from which a whitening stem's filters are made: 4.8 million patches for 12 directions
-)
+# From which a whitening stem's filters are made: 4.8 million patches for 12 directions.
+WHITENING_IMAGES = 5000
 
 
 @dataclass

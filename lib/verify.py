@@ -16,9 +16,8 @@ from lib.errors import UserError, exit_on_user_error
 from lib.execute import with_dataset
 from lib.lock import Failed, locked
 
-STANDARD_ERRORS = (
-    3  # of the difference of two accuracies: what two trainings may differ by elsewhere
-)
+# Of the difference of two accuracies: what two trainings may differ by elsewhere.
+STANDARD_ERRORS = 3
 
 
 def recorded(parameters: params.RunParameters) -> dict[str, Any]:

@@ -19,9 +19,8 @@ from lib.paths import shown
 
 FILE = "weights.safetensors"
 LIMIT_BYTES = 10 * 2**20  # the file is committed
-KEY = (
-    "bundle"  # of the file's metadata; one key alone, since the format keeps no order among several
-)
+# Of the file's metadata; one key alone, since the format keeps no order among several.
+KEY = "bundle"
 
 
 def rounded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
