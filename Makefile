@@ -53,34 +53,34 @@ $(READY): requirements.txt pyproject.toml
 	@rm -f $(VENV)/.installed-*; touch $@
 
 data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
-	@$(BIN)/python -m lib.fetch
+	@$(BIN)/python -m bundle data
 
 run-all: setup ## run the notebooks of a run, render its pages, end with the figures
-	@$(BIN)/python -m lib.execute "$$RUN" $(OPTIONS)
+	@$(BIN)/python -m bundle run "$$RUN" $(OPTIONS)
 
 status: setup ## say for each notebook of a run whether it is up to date, and if not, what changed
-	@$(BIN)/python -m lib.execute "$$RUN" $(OPTIONS) --status
+	@$(BIN)/python -m bundle status "$$RUN" --set "$$SET" --seed "$$SEED"
 
 verify: setup ## train a finished run again from nothing and compare weights and test accuracy
-	@$(BIN)/python -m lib.verify "$$RUN" --set "$$SET" --seed "$$SEED"
+	@$(BIN)/python -m bundle verify "$$RUN" --set "$$SET" --seed "$$SEED"
 
 release: setup ## write a finished run to results/released/, to be committed (WEIGHTS=1, LOGITS=1: usable untrained)
-	@$(BIN)/python -m lib.release "$$RUN" --set "$$SET" --seed "$$SEED" $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
+	@$(BIN)/python -m bundle release "$$RUN" --set "$$SET" --seed "$$SEED" $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
 
 study: setup ## train a plan's runs and seeds (make -j4 study PLAN=full; TINY=1 to try it), show them together
-	@jobs=$$($(BIN)/python -m lib.study jobs "$$PLAN" $(if $(TINY),--tiny)) || exit $$?; \
+	@jobs=$$($(BIN)/python -m bundle study jobs "$$PLAN" $(if $(TINY),--tiny)) || exit $$?; \
 	$(MAKE) --no-print-directory --keep-going study-jobs JOBS="$$jobs"; code=$$?; \
-	$(BIN)/python -m lib.study collect "$$PLAN" $(if $(TINY),--tiny) && exit $$code
+	$(BIN)/python -m bundle study collect "$$PLAN" $(if $(TINY),--tiny) && exit $$code
 
 study-jobs: $(addprefix study-job/,$(JOBS))
 
 study-job/%:
-	@$(BIN)/python -m lib.study job "$$PLAN" $* $(if $(TINY),--tiny) $(if $(WAIT),--wait $(WAIT))
+	@$(BIN)/python -m bundle study job "$$PLAN" $* $(if $(TINY),--tiny) $(if $(WAIT),--wait $(WAIT))
 
 study-cluster: setup ## do the same on a cluster: PROFILE=slurm, kubernetes, local or your own folder in cluster/
-	@$(BIN)/python -m lib.cluster "$$PLAN" --profile "$$PROFILE" $(if $(TINY),--tiny) --check
+	@$(BIN)/python -m bundle cluster "$$PLAN" --profile "$$PROFILE" $(if $(TINY),--tiny) --check
 	@$(MAKE) --no-print-directory setup-cluster
-	@$(BIN)/python -m lib.cluster "$$PLAN" --profile "$$PROFILE" $(if $(TINY),--tiny)
+	@$(BIN)/python -m bundle cluster "$$PLAN" --profile "$$PROFILE" $(if $(TINY),--tiny)
 
 setup-cluster: $(CLUSTER_READY) ## make .venv-cluster with the engine for clusters (done by study-cluster when needed)
 
@@ -95,7 +95,7 @@ release-study: ## keep the page of a plan under results/released/, which is comm
 	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN" && cp -r "results/studies/$$PLAN" results/released/studies/
 
 claims: setup ## judge the reference report's claims by what is here, on a page of its own
-	@$(BIN)/python -m lib.claims
+	@$(BIN)/python -m bundle claims
 
 bench: setup ## measure speed and memory beside the reference's pipeline (CIFAR-10; some 10 minutes on two cores)
 	@$(BIN)/python -m benchmarks.run
@@ -104,13 +104,13 @@ bench-readme: setup ## keep those measurements in benchmarks/results/ and write 
 	@$(BIN)/python -m benchmarks.readme
 
 readme: setup ## write the generated tables of README.md (the runs named in RUNS) and docs/
-	@$(BIN)/python -m lib.readme $(RUNS)
+	@$(BIN)/python -m bundle readme $(RUNS)
 
 html: setup ## render the pages of a run again, and the index over all runs
-	@$(BIN)/python -m lib.publish "$$RUN"
+	@$(BIN)/python -m bundle pages "$$RUN"
 
 pdf: setup ## print the report of a run to PDF (needs a Chromium or Chrome)
-	@$(BIN)/python -m lib.publish "$$RUN" --pdf
+	@$(BIN)/python -m bundle pages "$$RUN" --pdf
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks

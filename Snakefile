@@ -1,4 +1,4 @@
-# A study's plan as jobs of a cluster. `make study-cluster PLAN=... PROFILE=...` calls it, by way of lib/cluster.py, which
+# A study's plan as jobs of a cluster. `make study-cluster PLAN=... PROFILE=...` calls it, by way of bundle/study/cluster.py, which
 # checks all that can be checked before. A job here is a call of `make study-jobs`, the one that `make study` makes: the
 # same code, the same state on disk, and done is done for both. The engine knows a job only by the empty file that it
 # leaves last: of what is declared it deletes, before every attempt, outputs and logs alike. So checkpoints, weights and
@@ -33,7 +33,7 @@ rule train:
     params:
         log=f"{FOLDER}/{{pack}}.log",
         jobs=lambda wildcards: " ".join(PACKS[wildcards.pack]),
-        root=f"$({BIN}/python -m lib.node_data {shlex.quote(SCRATCH)})" if SCRATCH else "$(printenv CIFAR10_ROOT || true)",
+        root=f"$({BIN}/python -m bundle data --node {shlex.quote(SCRATCH)})" if SCRATCH else "$(printenv CIFAR10_ROOT || true)",
     shell:
         "cd {HOME} && exec >>{params.log} 2>&1; echo \"$(date) on $(hostname): {params.jobs}\"; root={params.root} && "
         "CIFAR10_ROOT=$root BUNDLE_OFFLINE=1 make --no-print-directory --keep-going -j{TOGETHER} study-jobs "

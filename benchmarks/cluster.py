@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import anchors, paths
-from lib.anchors import Result
+from bundle import paths
+from bundle.files import read_json, write_json
+from bundle.readme import put
+from bundle.report import anchors
+from bundle.report.anchors import Result
+from bundle.words import clock, markdown
 from lib.errors import UserError, exit_on_user_error
-from lib.progress import clock
-from lib.readme import markdown, put
-from lib.state import read_json, write_json
 
 KEPT = paths.ROOT / "benchmarks" / "results" / "cluster" / "overhead.json"
 SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"

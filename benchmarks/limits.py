@@ -12,7 +12,7 @@ from benchmarks.ours import Ours
 from benchmarks.plan import BATCH, Plan, settings
 from benchmarks.timing import seconds
 from lib.data import Dataset
-from lib.model import layer_table
+from lib.layers import layer_table
 
 OPTIMISER, LOADING = "optimiser", "loading and augmentation"
 # The first that fits an operator's (CPU) or a kernel's (GPU) name. Compiled kernels carry the names

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import paths
+from bundle import paths
+from bundle.dataset import cifar10
 
 
 def peak_bytes() -> int:
@@ -37,16 +38,17 @@ def train_and_look(steps: int, quick: bool) -> dict[str, int]:
 
     from benchmarks.ours import Ours
     from benchmarks.plan import settings
-    from lib import data, step, train
+    from bundle.training import session
+    from lib import data, step
 
     found = {"imported": peak_bytes()}
-    dataset = data.load("cifar10")
+    dataset = cifar10.load("cifar10")
     found["data"] = peak_bytes()
     ours = Ours(dataset, settings(quick=quick), steps if quick else 0)
     for batch in islice(ours.batches(), steps):
         step.train_step(ours.model, ours.loss_of, ours.optimiser, batch, ours.phase.recipe)
     holdout = data.subset(dataset.holdout, 100 if quick else 0).to(ours.device)
-    train.evaluate(ours.model, holdout, ours.statistics, ours.precision)
+    session.evaluate(ours.model, holdout, ours.statistics, ours.precision)
     found["peak"] = peak_bytes()
     if ours.device.type == "cuda":
         found["gpu"] = torch.cuda.max_memory_allocated()

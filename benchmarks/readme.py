@@ -10,10 +10,11 @@ from typing import Any
 from benchmarks import picture, table
 from benchmarks.machine import words
 from benchmarks.run import FOLDER
-from lib import paths
+from bundle import paths
+from bundle.files import read_json
+from bundle.readme import put
+from bundle.words import markdown
 from lib.errors import UserError, exit_on_user_error
-from lib.readme import markdown, put
-from lib.state import read_json
 
 KEPT = paths.ROOT / "benchmarks" / "results"
 

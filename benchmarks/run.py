@@ -13,18 +13,20 @@ from typing import Any
 from benchmarks import limits, machine, memory, picture, prediction, startup, table, training
 from benchmarks.plan import PLANS, settings
 from benchmarks.timing import say, spread
-from lib import compute, fetch, paths
+from bundle import paths
+from bundle.dataset import cifar10
+from bundle.files import write_json
+from bundle.training.provenance import provenance
+from lib import compute
 from lib.data import Dataset, load
 from lib.errors import UserError, exit_on_user_error
-from lib.provenance import provenance
-from lib.state import write_json
 
 FOLDER = paths.RESULTS / "bench"
 
 
 def dataset_here() -> tuple[Dataset, Path]:
     """Return CIFAR-10 and its root; UserError where it is not here."""
-    root = fetch.locate()
+    root = cifar10.locate()
     if root is None:
         raise UserError("make bench needs the real CIFAR-10: make data")
     return load("cifar10"), root

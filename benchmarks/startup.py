@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from benchmarks.timing import say, spread
-from lib import paths
-from lib.params import notebooks
+from bundle import paths
+from bundle.runs.params import notebooks
 
 TIMEOUT_S = 120
 

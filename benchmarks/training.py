@@ -11,7 +11,7 @@ from benchmarks import baseline
 from benchmarks.ours import Ours
 from benchmarks.plan import BATCH, NETWORKS, Plan, settings
 from benchmarks.timing import interleaved, ratios, say, seconds, spread, wait
-from lib import compute, model
+from lib import compute, layers, model
 from lib.data import Dataset
 from lib.settings import Train
 
@@ -84,7 +84,7 @@ def measure_networks(plan: Plan, dataset: Dataset, quick: bool) -> dict:
     for name, chosen in variants.items():
         ours = Ours(dataset, chosen, plan.network_steps)
         rates = [ours.rate(ours.epoch) for _repeat in range(plan.network_repeats)]
-        mmac = float(model.layer_table(ours.model)["mmac"].sum())
+        mmac = float(layers.layer_table(ours.model)["mmac"].sum())
         found[name] = spread(rates) | {
             "mmac": mmac,
             "parameters": model.count_parameters(ours.model),

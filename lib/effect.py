@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from bundle.claims.claim import points
 from lib import metrics
-from lib.claim import points
 
 
 class Effect(NamedTuple):

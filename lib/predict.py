@@ -4,7 +4,6 @@ Prediction gives logits; accuracy is one line after.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -185,35 +184,3 @@ def choose(together: pd.DataFrame, combination: str) -> str:
         .sort_values(["accuracy", "size"], ascending=[False, True])
         .index[0]
     )
-
-
-def submit(
-    model,
-    shifted_set: str,
-    combination: str,
-    statistics: Statistics,
-    precision: str,
-    batch_size: int,
-    path: Path,
-) -> pd.Series | None:
-    """Predict the images of a pickle in the competition's format and write the submission file.
-
-    Returns how often each class was predicted, or None where no set is named.
-
-    Raises:
-        UserError: the pickle is missing, malformed or holds anything but arrays and plain
-            containers.
-    """
-    if not shifted_set:
-        return None
-    from lib.unpickle import read_shifted_set, write_submission
-
-    pixels, ids = read_shifted_set(Path(shifted_set))
-    pixels = torch.from_numpy(pixels)
-    images = Images(pixels, torch.zeros(len(pixels), dtype=torch.int64), torch.arange(len(pixels)))
-    by_view = view_logits(
-        model, images, COMBINATIONS[combination], statistics, precision, batch_size
-    )
-    labels = combine(by_view, combination).argmax(1)
-    write_submission(path, ids, labels.numpy())
-    return pd.Series(labels.bincount(minlength=10).tolist(), name="images predicted of each class")

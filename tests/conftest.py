@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lib import fetch
-from lib.paths import ROOT
+from bundle.dataset import cifar10
+from bundle.paths import ROOT
 
 # fmt: off
 PARTS = (
-    "lib", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt", "Makefile",
-    "CITATION.cff", "Snakefile", "cluster", "requirements-cluster.txt",
+    "lib", "bundle", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt",
+    "Makefile", "CITATION.cff", "Snakefile", "cluster", "requirements-cluster.txt",
 )
 # fmt: on
 
@@ -77,7 +77,7 @@ def bundle(tmp_path: Path) -> Bundle:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a finished smoke run; tests that use it put back what they change."""
     made = Bundle(tmp_path_factory.mktemp("finished") / "bundle")
-    done = made.run("lib.execute", "smoke")
+    done = made.run("bundle", "run", "smoke")
     assert done.returncode == 0, done.stdout + done.stderr
     made.said = done.stdout
     return made
@@ -86,7 +86,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def cifar10_root() -> Path:
     """The real CIFAR-10; a test that needs it is skipped where it is not."""
-    root = fetch.locate()
+    root = cifar10.locate()
     if root is None:
         pytest.skip("CIFAR-10 is not here (CIFAR10_ROOT or data/)")
     return root

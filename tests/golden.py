@@ -1,7 +1,7 @@
 """Tiny trainings on the digits that together use every ingredient, and the bits they end with.
 
 `python -m tests.golden` prints them for the code that is here, as golden.json keeps them. A change
-of code that leaves these bits as they were changes no training's; see tests/test_golden.py.
+of code that leaves these bits as they were changes no training's; see tests/lib/test_golden.py.
 """
 
 import json
@@ -77,11 +77,11 @@ def trained(recipe: str, precision: str, results: Path, seed: int = 42):
         from bundle import paths
         from bundle.training.session import train
     except ImportError:  # the layout before lib and bundle were parted
-        from lib import paths
-        from lib.train import train
+        from bundle import paths
+        from bundle.training.session import train
 
     settings = Train(run=recipe, seed=seed, precision=precision, **{**COMMON, **RECIPES[recipe]})
-    dataset = data.load("digits", settings.train_images, settings.holdout)
+    dataset = data.load("digits", train_images=settings.train_images)
     native = mock.patch.object(compute, "bf16_is_native", lambda _device: precision == "bf16")
     with native, mock.patch.object(paths, "RESULTS", results):
         return train(settings, dataset, results / recipe)

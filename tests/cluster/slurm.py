@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Bundle
 
-from lib.paths import ROOT
+from bundle.paths import ROOT
+from tests.conftest import Bundle
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 PLAN = "title: Six\nruns: [quick, smoke]\nseeds: [1, 2, 3]\n"

@@ -1,0 +1,12 @@
+"""The machinery: runs, records, renders and releases what lib computes."""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """Load `Notebook` when it is asked for, so that the command line stays quick."""
+    if name != "Notebook":
+        raise AttributeError(f"module 'bundle' has no attribute {name!r}")
+    from bundle.notebook import Notebook
+
+    return Notebook

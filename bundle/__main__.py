@@ -1,0 +1,276 @@
+"""Runs of the notebooks, their trainings, studies, releases and pages, from the command line.
+
+The targets of the Makefile are these commands. Exit code 0: done; 1: failed or busy; 2: bad input,
+one line; 130 and 143: interrupted.
+"""
+
+import argparse
+import functools
+import os
+import signal
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from bundle import paths
+from lib.errors import UserError, exit_on_user_error, nearest
+
+RUN = "name of a file in params/, without .yaml"
+
+
+def _parameters(args: Namespace, resolved: bool = False):
+    """Return the checked parameters of the run that is named, `resolved`: with its dataset."""
+    from bundle.runs import params
+
+    loaded = params.load(args.run, args.set, args.seed)
+    return params.with_dataset(loaded) if resolved else loaded
+
+
+def run(args: Namespace) -> int:
+    """Run the notebooks of a run, render its pages, end with the figures."""
+    from bundle.runs import execute, params
+
+    known = params.notebooks()
+    if args.until and args.until not in known:
+        raise UserError(f"UNTIL={args.until}: no such notebook{nearest(args.until, known)}")
+    parameters, again = _parameters(args), f"make run-all RUN={args.run}"
+    again = os.environ.get(execute.COMMAND_VARIABLE) or again
+    execute.raise_on_signals()
+    try:
+        ran = execute.run_all(params.with_dataset(parameters), args.retrain, args.until)
+        return _show(parameters, "06_report" in ran)
+    except execute.Interrupted as stop:
+        name = signal.Signals(stop.args[0]).name
+        kept = "finished notebooks and epochs are kept"
+        print(f"interrupted ({name}): {kept}; go on with: {again}", file=sys.stderr)
+        return 128 + stop.args[0]
+    except OSError as error:
+        what = f"{error.strerror} ({error.filename or 'results/'})"
+        unharmed = "earlier results are unharmed; then try again"
+        print(f"error: {what}: {unharmed}: {again}", file=sys.stderr)
+        return 1
+
+
+def _show(parameters, reported: bool) -> int:
+    """Render a run's pages and what shows it beside others, and print its main figures."""
+    from bundle.pages import index, publish
+    from bundle.runs import execute, results
+
+    publish.render_run(parameters.name)
+    if reported or not (paths.RESULTS / "study.html").is_file():
+        from bundle.claims import judge  # late: where all is up to date none of it is needed
+
+        judge.write()
+    index.write_index()
+    if "report" in results.read_metrics(parameters.name):
+        print(execute.summary(parameters))
+    return 0
+
+
+def status(args: Namespace) -> int:
+    """Say for each notebook of a run whether it is up to date, and if not, what changed."""
+    from bundle.runs import params
+    from bundle.runs import status as state
+
+    print(state.report(params.with_dataset(_parameters(args), network=False)))
+    return 0
+
+
+def train(args: Namespace) -> int:
+    """Train a run without a notebook; it leaves the same state as 03_train."""
+    from bundle.dataset import cifar10
+    from bundle.training import progress, session
+
+    parameters = _parameters(args)
+    settings = parameters.settings("03_train")
+    name, _ = cifar10.resolve(settings.dataset)
+    dataset = cifar10.load(name, settings.train_images, settings.holdout)
+    folder = paths.results(parameters.name)
+    done = session.train(settings, dataset, folder, progress.print_epoch, args.retrain)
+    print(f"{paths.shown(folder)}/training: complete, {done.summary['epochs']} epochs")
+    return 0
+
+
+def verify(args: Namespace) -> int:
+    """Train a finished run again from nothing and compare weights and test accuracy."""
+    from bundle.files import locked
+    from bundle.release.verify import verify as again
+
+    parameters = _parameters(args, resolved=True)
+    with locked(paths.results(parameters.name), parameters.name):
+        return 0 if again(parameters) else 1
+
+
+def release(args: Namespace) -> int:
+    """Write a finished run to results/released/, to be committed."""
+    from bundle.files import locked
+    from bundle.release import release as releases
+    from bundle.training import released
+
+    what = [name for name in ("weights", "logits") if getattr(args, name)]
+    parameters = _parameters(args, resolved=True)
+    try:
+        with locked(paths.results(parameters.name), parameters.name):
+            done = releases.release(parameters, what)
+    except KeyboardInterrupt:
+        target = paths.shown(released.folder(parameters.name))
+        print(f"interrupted: {target} is as it was", file=sys.stderr)
+        return 130
+    size = sum(path.stat().st_size for path in done.rglob("*") if path.is_file()) / 2**20
+    print(f"{paths.shown(done)}: {size:.1f} MiB, to be committed; begin with its model_card.md")
+    return 0
+
+
+def logits(args: Namespace) -> int:
+    """Write the logits of a run's finished training beside its weights."""
+    from bundle.training import logits as saved
+
+    parameters = _parameters(args)
+    path = saved.save(parameters.name, parameters.settings("04_predict_tta"))
+    print(f"{paths.shown(path)}: {path.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def study(args: Namespace) -> int:
+    """List the jobs of a plan, do one of them, or collect them on the study's page."""
+    from bundle.study import jobs
+    from bundle.study.plan import find_job, read_plan
+
+    plan = read_plan(args.plan, args.tiny)
+    if args.action == "jobs":
+        for job in plan.jobs():
+            find_job(plan, job)  # every parameter is checked before anything starts
+        print(" ".join(plan.jobs()))
+    elif args.action == "job":
+        jobs.do_job(find_job(plan, args.job), plan.judged_on, wait_s=args.wait)
+    else:
+        from bundle.study.page import write_page
+
+        print(paths.shown(write_page(jobs.collect(plan))))
+    return 0
+
+
+def cluster(args: Namespace) -> int:
+    """Do a plan on a cluster, by way of Snakemake."""
+    from bundle.study.cluster import study_on_cluster
+    from bundle.study.plan import read_plan
+
+    return study_on_cluster(read_plan(args.plan, args.tiny), args.profile, args.check)
+
+
+def claims(_args: Namespace) -> int:
+    """Judge the reference report's claims by what is here, on a page of its own."""
+    from bundle.claims import judge
+
+    print(paths.shown(judge.write()))
+    return 0
+
+
+def pages(args: Namespace) -> int:
+    """Render the pages of a run again and the index over all runs."""
+    from bundle.pages import index, publish
+
+    done = publish.render_run(args.run)[-1:] if args.run else [index.write_index()]
+    if args.pdf and args.run:
+        done.append(publish.print_pdf(args.run))
+    print("\n".join(paths.shown(path) for path in done))
+    return 0
+
+
+def data(args: Namespace) -> int:
+    """Find CIFAR-10 or fetch it into data/: 170 MB, verified; it resumes."""
+    from bundle.dataset import cifar10
+
+    if args.node:
+        from bundle.dataset.node_data import on_node
+
+        print(on_node(args.node) or "")
+        return 0
+    say = functools.partial(print, flush=True)
+    try:
+        _, root = cifar10.resolve("auto" if args.auto else "cifar10", say=say)
+    except KeyboardInterrupt:
+        kept = "what was downloaded is kept, `make data` goes on from there"
+        print(f"interrupted; {kept}", file=sys.stderr)
+        return 130
+    if root:
+        print(f"CIFAR-10 is in {paths.shown(root / cifar10.CIFAR10.folder)}")
+    return 0
+
+
+def readme(args: Namespace) -> int:
+    """Write the tables of results in README.md and docs/ from the runs that are here."""
+    from bundle import readme as tables
+
+    tables.write(args.runs)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    made = argparse.ArgumentParser(prog="python -m bundle", description=__doc__.splitlines()[0])
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(function) -> argparse.ArgumentParser:
+        told = function.__doc__.splitlines()[0]
+        added = commands.add_parser(function.__name__, help=told, description=told)
+        added.set_defaults(function=function)
+        return added
+
+    def of_run(function) -> argparse.ArgumentParser:
+        added = command(function)
+        added.add_argument("run", help=RUN)
+        added.add_argument("--set", default="", help='such as "03_train.epochs=2 batch_size=64"')
+        added.add_argument("--seed", default="", help="results go to results/RUN-seedN")
+        return added
+
+    def of_plan(function) -> argparse.ArgumentParser:
+        added = command(function)
+        if function is study:
+            added.add_argument("action", choices=("jobs", "job", "collect"))
+        added.add_argument("plan", help="name of a file in params/studies/, without .yaml")
+        added.add_argument("--tiny", action="store_true", help="an epoch or two of few images")
+        return added
+
+    retrain = {"action": "store_true", "help": "train again although a finished training is there"}
+    added = of_run(run)
+    added.add_argument("--retrain", **retrain)
+    added.add_argument("--until", default="", help="last notebook to run, such as 03_train")
+    of_run(status)
+    of_run(train).add_argument("--retrain", **retrain)
+    of_run(verify)
+    added = of_run(release)
+    added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
+    added.add_argument("--logits", action="store_true", help="with the logits of every view")
+    of_run(logits)
+    added = of_plan(study)
+    added.add_argument("job", nargs="?", default="", help="RUN@SEED")
+    added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")
+    added = of_plan(cluster)
+    added.add_argument("--profile", default="local", help="a folder in cluster/")
+    added.add_argument("--check", action="store_true", help="check everything, submit nothing")
+    command(claims)
+    added = command(pages)
+    added.add_argument("run", nargs="?", help="a folder of results/; the index alone without it")
+    added.add_argument("--pdf", action="store_true", help="print the report to PDF as well")
+    added = command(data)
+    added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
+    added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
+    command(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do one command and return its exit code; raises UserError."""
+    from bundle.files import Failed
+
+    args = parser().parse_args(arguments)
+    try:
+        return args.function(args)
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,1 @@
+"""The reference report's claims, judged by what is here."""

@@ -1,0 +1,91 @@
+"""params/studies/claims.yaml, read and checked: bad input is a line with claim, key, remedy."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bundle import paths
+from bundle.claims.claim import SOURCES, Claim, Reference
+from bundle.runs import results
+from lib.errors import UserError, nearest
+
+NEEDED = ("id", "claim", "source", "test")
+
+
+def read(path: Path, tests: Mapping[str, Callable]) -> list[Claim]:
+    """Return `path`'s claims, judged by `tests` (name -> function); UserError for what is wrong."""
+    where = paths.shown(path)
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{where}: cannot be read ({error.strerror}); restore it with git"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{where}: not valid YAML ({' '.join(str(error).split())}); mend it"
+        ) from error
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{where}: must be a list of claims, each with {', '.join(NEEDED)}")
+    reference, claims = results.reference(), []
+    for number, entry in enumerate(entries, 1):
+        claims.append(_claim(entry, reference, tests, f"{where}: claim {number}"))
+        if claims[-1].id in [claim.id for claim in claims[:-1]]:
+            raise UserError(
+                f"{where}: claim {number}: another claim has the id '{claims[-1].id}', too; rename "
+                "one"
+            )
+    return claims
+
+
+def _claim(entry: Any, reference: Reference, tests: Mapping[str, Callable], where: str) -> Claim:
+    """Return one entry as a claim, the figures it names in braces filled in."""
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: must have the keys {', '.join(NEEDED)}, not be {entry!r}")
+    where = f"{where} ({entry['id']})" if isinstance(entry.get("id"), str) else where
+    known = [field.name for field in fields(Claim)]
+    for key in entry:
+        if key not in known:
+            raise UserError(
+                f"{where}: unknown key {key!r}{nearest(str(key), known)}; keys: {', '.join(known)}"
+            )
+    for key in (*NEEDED, *({"reported"} & set(entry))):
+        if key not in entry:
+            raise UserError(f"{where}: '{key}' is missing; add it")
+        if not isinstance(entry[key], str) or not entry[key].strip():
+            raise UserError(f"{where}: {key} = {entry[key]!r}: must be text (quote it)")
+    if entry["source"] not in SOURCES:
+        raise UserError(
+            f"{where}: source = {entry['source']!r}: must be one of {', '.join(SOURCES)}"
+        )
+    if entry["test"] not in tests:
+        near = nearest(entry["test"], list(tests))
+        raise UserError(f"{where}: unknown test {entry['test']!r}{near}; tests: {', '.join(tests)}")
+    _check_tolerance(entry, tests[entry["test"]], where)
+    texts = {
+        key: _filled(entry[key], reference, where) for key in ("claim", "reported") if key in entry
+    }
+    return Claim(**{**entry, **texts})
+
+
+def _check_tolerance(entry: dict[str, Any], test: Callable, where: str) -> None:
+    tolerance, needed = entry.get("tolerance"), "tolerance" in inspect.signature(test).parameters
+    if not needed and "tolerance" in entry:
+        raise UserError(f"{where}: the test {entry['test']} takes no tolerance; leave it out")
+    if needed and (type(tolerance) not in (int, float) or not 0 < tolerance < float("inf")):
+        raise UserError(
+            f"{where}: tolerance = {tolerance!r}: the test {entry['test']} needs a number above 0"
+        )
+
+
+def _filled(text: str, reference: Reference, where: str) -> str:
+    try:
+        return text.format_map(reference)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{where}: {text!r}: docs/reference.json has no such figure ({error!r})"
+        ) from error

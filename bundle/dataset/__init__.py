@@ -1,0 +1,1 @@
+"""The dataset's files: found, fetched, verified; and the competition's."""

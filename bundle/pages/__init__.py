@@ -1,0 +1,1 @@
+"""The pages: notebooks as HTML, the index over all runs."""

@@ -1,0 +1,168 @@
+"""HTML pages of a run, the index over all runs, and the report as PDF.
+
+Command line: `python -m bundle pages [RUN] [--pdf]`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle import paths
+from bundle.files import write_atomically
+from bundle.pages.index import BUNDLE, TEMPLATE, label
+from bundle.paths import shown
+from bundle.runs.results import notice_of, readable_metrics
+from lib.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+CODE = ("publish.py", "convert.py", "markdown.py", "index.py")
+REPORT = "06_report"
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+PRINT_SECONDS = 120
+
+
+def _commit(run: str) -> str:
+    environment = readable_metrics(run).get("environment")
+    if not isinstance(environment, dict) or not environment.get("commit"):
+        return ""
+    return str(environment["commit"])[:10] + (
+        " with local changes" if environment.get("dirty") else ""
+    )
+
+
+def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
+    """Return the digest of all that makes a page: notebook, template, this code, its inputs."""
+    digest = hashlib.sha256(json.dumps(page, sort_keys=True).encode())
+    for source in [executed, *(HERE / name for name in CODE), *sorted(TEMPLATE.iterdir())]:
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+def render(
+    executed: Path,
+    page: Path,
+    *,
+    code: bool = True,
+    notice: str = "",
+    navigation: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Render a notebook of results/RUN to the self-contained `page`, unless its content is current.
+
+    `navigation` holds (label, relative link) of the run's pages in reading order, this one among
+    them. Without `code` no input is shown. UserError: an image without alt text, mathematics that
+    cannot be converted, anything the page would ask another host for.
+    """
+    executed, page = Path(executed), Path(page)
+    if not executed.is_file():
+        raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
+    run = executed.resolve().parent.name
+    told = {
+        "bundle": BUNDLE,
+        "name": page.name,
+        "notebook": executed.name,
+        "run": run,
+        "code": code,
+        "notice": notice,
+        "commit": _commit(run),
+        "navigation": [list(link) for link in navigation],
+    }
+    fingerprint = _fingerprint(executed, told)
+    if page.is_file() and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
+        return
+    # Late: nbconvert is slow to import and an unchanged page needs none of it.
+    from bundle.pages import convert
+
+    html = convert.convert_notebook(executed, convert.Page(**told, fingerprint=fingerprint))
+    write_atomically(page, html.encode())
+
+
+def executed_notebooks(run: str) -> list[Path]:
+    """Return the executed notebooks of `run` in order; copies of failed ones have another name."""
+    found = paths.results(run).glob("*.ipynb")
+    return sorted(path for path in found if re.fullmatch(r"\d\d_\w+", path.stem))
+
+
+def _links(notebooks: list[Path]) -> list[tuple[str, str]]:
+    """Return the navigation of a run: the report first, then the notebooks it rests on."""
+    links = [(label(path.stem), f"{path.stem}.html") for path in notebooks]
+    if REPORT not in [path.stem for path in notebooks]:
+        return links
+    links = [
+        (f"{name} with code" if link == f"{REPORT}.html" else name, link) for name, link in links
+    ]
+    return [("Report", "report.html"), *links]
+
+
+def render_run(run: str) -> list[Path]:
+    """Render every executed notebook of `run`, and its report without code; return all pages."""
+    folder, notebooks = paths.results(run), executed_notebooks(run)
+    if not notebooks:
+        raise UserError(
+            f"{shown(folder)}: no executed notebook; run `make run-all RUN={run}` first"
+        )
+    notice, navigation = notice_of(readable_metrics(run)), _links(notebooks)
+    written = []
+    for notebook in notebooks:
+        page = folder / f"{notebook.stem}.html"
+        render(notebook, page, notice=notice, navigation=navigation)
+        written.append(page)
+        if notebook.stem == REPORT:
+            written.append(folder / "report.html")
+            render(notebook, written[-1], code=False, notice=notice, navigation=navigation)
+    return written
+
+
+def find_chromium() -> str | None:
+    """Return a Chromium or Chrome: $CHROMIUM, else one on the path, else macOS's application."""
+    for name in (os.environ.get("CHROMIUM"), *CHROMIUMS, str(MAC_CHROME)):
+        if name and (found := shutil.which(name)):
+            return found
+    return None
+
+
+def chromium_command(browser: str, profile: str, *options: str) -> list[str]:
+    """Return the command of a headless browser that leaves the user's own profile alone."""
+    command = [browser, "--headless=new", "--disable-gpu", "--no-first-run"]
+    command.append(f"--user-data-dir={profile}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--no-sandbox")  # Chromium's sandbox refuses to run as root (containers, CI)
+    return [*command, *options]
+
+
+def print_pdf(run: str) -> Path:
+    """Print results/RUN/report.html to report.pdf; UserError without page, browser or success."""
+    page = paths.results(run) / "report.html"
+    pdf = page.with_suffix(".pdf")
+    if not page.is_file():
+        raise UserError(f"{shown(page)}: not rendered yet; run `make html RUN={run}` first")
+    browser = find_chromium()
+    if browser is None:
+        raise UserError(
+            f"{shown(pdf)}: no Chromium or Chrome found; install one or set CHROMIUM to its path"
+        )
+    printed = pdf.with_name(".report.pdf.part")
+    printed.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = (
+            f"--print-to-pdf={printed.resolve()}",
+            "--no-pdf-header-footer",
+            page.resolve().as_uri(),
+        )
+        command = chromium_command(browser, profile, *options)
+        try:
+            subprocess.run(command, capture_output=True, timeout=PRINT_SECONDS, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            problem = f"{browser} failed ({type(error).__name__})"
+            raise UserError(f"{shown(pdf)}: {problem}; set CHROMIUM to another browser") from error
+    if not printed.is_file() or not printed.stat().st_size:
+        raise UserError(f"{shown(pdf)}: {browser} wrote no PDF; set CHROMIUM to another browser")
+    printed.replace(pdf)
+    return pdf

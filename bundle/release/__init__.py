@@ -1,0 +1,1 @@
+"""A finished run as it is committed, and its verification."""

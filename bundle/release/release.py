@@ -1,0 +1,197 @@
+"""Release a finished run: ``python -m bundle release RUN [--weights] [--logits]``.
+
+It writes results/released/RUN. That folder is committed; what runs leave elsewhere is not, so
+running never makes a clone dirty.
+
+With --weights they are rounded to float16, and everything that is released is measured again with
+the rounded ones: a run of its own, results/RUN-released, executes the notebooks on them. With
+--logits a run whose weights are not kept can still be predicted from and judged; beside the weights
+they spare a slow machine the prediction. With neither the release is a record: report, metrics,
+figures, history.
+"""
+
+import re
+import shutil
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bundle import files, paths
+from bundle.dataset import cifar10
+from bundle.files import locked, write_atomically, write_json
+from bundle.pages import publish
+from bundle.release import card
+from bundle.runs import execute, results
+from bundle.runs.params import RunParameters
+from bundle.runs.results import notice_of
+from bundle.training import identity, logits, released, store, weights
+from bundle.training.store import complete_folder
+from lib import compute, data, plots, predict
+from lib.errors import UserError
+
+REPORT = "06_report"
+
+
+def finished(parameters: RunParameters) -> tuple[identity.Training, data.Dataset]:
+    """Return a finished run's training and data; UserError if it cannot be released."""
+    run, again = parameters.name, f"make run-all RUN={parameters.file} first"
+    metrics, training = results.read_metrics(run), released.load(paths.results(run))
+    if training is None or not {"train", "test", "report"} <= metrics.keys():
+        raise UserError(f"results/{run}: no finished run there to release; {again}")
+    if metrics["train"]["weights_sha256"] != training.summary["weights_sha256"]:
+        raise UserError(f"results/{run}: its metrics are not those of its training; {again}")
+    if training.summary.get("released"):
+        raise UserError(
+            f"results/{run}: its training was itself taken from a release; RETRAIN=1 makes one to "
+            "release"
+        )
+    settings = parameters.settings("03_train")
+    dataset = cifar10.load(settings.dataset, settings.train_images, settings.holdout)
+    if not released.fits(training.summary, settings, dataset):
+        raise UserError(
+            f"results/{run}: made with other parameters or data than are asked for; {again}"
+        )
+    return training, dataset
+
+
+def rounding(before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    """Return what rounding did by predictions (N,) before, after: images, accuracies, changed."""
+    accuracies = [(one == labels).double().mean().item() for one in (before, after)]
+    changed = int((before != after).sum())
+    accuracy = dict(zip(("before", "after"), accuracies, strict=True))
+    return {"images": len(labels), **accuracy, "changed": changed}
+
+
+def round_weights(
+    parameters: RunParameters, training: identity.Training, dataset: data.Dataset, stage: Path
+) -> None:
+    """Write rounded weights with state and history into `stage`; the state says what it did."""
+    source = complete_folder(paths.results(parameters.name))
+    saved = torch.load(source / "weights.pt", map_location="cpu", weights_only=True)
+    packed = weights.pack({**saved, "model": weights.rounded(saved["model"])})
+    write_atomically(stage / weights.FILE, packed)
+    network, _statistics, _classes = weights.read_network(stage / weights.FILE)
+    asked = parameters.settings("04_predict_tta")
+    test = data.subset(dataset.test, asked.test_images)
+    machine, statistics = compute.prepare(asked), dataset.normalisation(training.normalisation)
+    precision = compute.precision_of(asked, machine)
+    before, after = (
+        predict.logits(
+            model.to(machine), test.pixels, statistics, "original", precision, asked.batch_size
+        ).argmax(1)
+        for model in (training.model, network)
+    )
+    change = rounding(before.cpu(), after.cpu(), test.labels)
+    told = {
+        "weights_sha256": training.summary["weights_sha256"],
+        "rounding": {"to": "float16", "device": machine.type, "precision": precision, **change},
+    }
+    digest = store.weights_digest(network.cpu())
+    summary = {**training.summary, "weights_sha256": digest, "released": told}
+    write_json(stage / "state.json", summary)
+    write_atomically(stage / "history.jsonl", (source / "history.jsonl").read_bytes())
+
+
+def measure_again(parameters: RunParameters, rounded: Path) -> str:
+    """Execute the notebooks on the rounded weights, in a run of its own, and return its name."""
+    name = f"{parameters.name}-released"
+    if (paths.PARAMS / f"{name}.yaml").exists():
+        raise UserError(
+            f"params/{name}.yaml: results/{name} is where a release is measured; rename that run"
+        )
+    folder = paths.results(name)
+    there, wanted = (
+        files.read_json(one / "state.json") for one in (complete_folder(folder), rounded)
+    )
+    if there != wanted or not (complete_folder(folder) / "weights.pt").is_file():
+        with locked(folder, name):
+            released.place(rounded, complete_folder(folder), weights.unpack(rounded / weights.FILE))
+    values = {notebook: {**given, "run": name} for notebook, given in parameters.values.items()}
+    execute.run_all(replace(parameters, name=name, values=values))
+    publish.render_run(name)
+    return name
+
+
+def keep_logits(
+    parameters: RunParameters, training: identity.Training, dataset: data.Dataset, stage: Path
+) -> None:
+    """Write the logits into `stage`: those that came in place of weights, or from these."""
+    there = complete_folder(paths.results(parameters.name)) / released.LOGITS
+    if training.model is None:
+        write_atomically(stage / released.LOGITS, there.read_bytes())
+    else:
+        logits.write(
+            stage / released.LOGITS, training, dataset, parameters.settings("04_predict_tta")
+        )
+
+
+def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
+    """Write results/released/RUN whole, or leave it as it was; `what`: "weights", "logits".
+
+    Raises UserError for a run that cannot be released so, Failed where a notebook fails on the
+    rounded weights.
+    """
+    stage, target = (
+        paths.RESULTS / f".releasing-{parameters.name}",
+        released.folder(parameters.name),
+    )
+    training, dataset = finished(parameters)
+    shutil.rmtree(stage, ignore_errors=True)
+    (stage / "training").mkdir(parents=True)
+    try:
+        fill(stage, parameters, training, dataset, what)
+        files.exchange(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return target
+
+
+def fill(
+    stage: Path,
+    parameters: RunParameters,
+    training: identity.Training,
+    dataset: data.Dataset,
+    what: Collection[str],
+) -> None:
+    """Put everything that is released into `stage`, which has an empty folder `training`."""
+    run = measured = parameters.name
+    if "weights" in what:
+        released.with_network(run, "WEIGHTS=1")
+        round_weights(parameters, training, dataset, stage / "training")
+        measured = measure_again(parameters, stage / "training")
+        training = released.load(paths.results(measured))
+    else:
+        source, told = (
+            complete_folder(paths.results(run)),
+            {"weights_sha256": training.summary["weights_sha256"]},
+        )
+        write_json(stage / "training" / "state.json", {**training.summary, "released": told})
+        write_atomically(
+            stage / "training" / "history.jsonl", (source / "history.jsonl").read_bytes()
+        )
+    if "logits" in what:
+        keep_logits(parameters, training, dataset, stage / "training")
+    show(paths.results(measured), stage)
+    write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
+
+
+def show(source: Path, stage: Path) -> None:
+    """Put a run's metrics, figures and report into `stage`, without links to pages not there.
+
+    Figures that show images of the dataset stay behind, too: it may be used, but is not ours to
+    give away.
+    """
+    write_atomically(stage / "metrics.json", (source / "metrics.json").read_bytes())
+    (stage / "figures").mkdir()
+    for figure in sorted((source / "figures").glob("*.svg")):
+        if f'id="{plots.PHOTOGRAPHS}"' not in figure.read_text(encoding="utf-8"):
+            for one in (figure, figure.with_suffix(".pdf")):
+                shutil.copy2(one, stage / "figures" / one.name)
+    notice = notice_of(results.read_metrics(source.name))
+    publish.render(source / f"{REPORT}.ipynb", stage / "report.html", code=False, notice=notice)
+    page = (stage / "report.html").read_text(encoding="utf-8")
+    page = re.sub(r'<a [^>]*href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", page)
+    write_atomically(stage / "report.html", page.encode())

@@ -1,0 +1,1 @@
+"""A run: its parameters, its notebooks as a graph, executed and kept up to date."""

@@ -1,0 +1,205 @@
+"""Run a bundle of notebooks headless: ``python -m bundle run RUN``, except what is up to date.
+
+A notebook writes into a stage below results/RUN and its files are moved into place only when its
+process ended well, every code cell completed, and every file it declares is there. Then its
+fingerprint is recorded.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bundle import paths
+from bundle.files import Failed, locked, write_json
+from bundle.runs import results, status
+from bundle.runs.failure import explain
+from bundle.runs.graph import Node, nodes
+from bundle.runs.params import RunParameters
+from bundle.training.progress import Follower
+from bundle.words import clock
+from lib.schedule import total_epochs
+
+POLL_SECONDS = 0.5
+COMMAND_VARIABLE = "BUNDLE_COMMAND"  # the call of make that tries this again, with its options
+GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its number is the argument."""
+
+
+def raise_on_signals() -> None:
+    """Have SIGINT and SIGTERM raise Interrupted."""
+
+    def interrupt(number, _frame):
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> list[str]:
+    """Bring the notebooks of a run up to date, in order up to `until`; stop at the first failure.
+
+    Returns the notebooks that ran. Raises Failed, one line; earlier results are as they were.
+    """
+    folder, ran = paths.results(parameters.name), []
+    with locked(folder, parameters.name):
+        for node in nodes():
+            reasons = status.reasons(node, parameters, folder)
+            if retrain and node.name == "03_train":
+                reasons = ["RETRAIN=1"]
+            if reasons:
+                _run_node(node, parameters, folder, retrain)
+                ran.append(node.name)
+            else:
+                _forget_failed(node, folder)
+                print(f"{node.name}: up to date", flush=True)
+            if node.name == until:
+                break
+    return ran
+
+
+def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool) -> None:
+    stage, started = folder / ".stage" / node.name, time.monotonic()
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    before = status.fingerprint_of(node, parameters, folder)  # of what the notebook starts from
+    output = stage / f"{node.name}.ipynb"
+    job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output)}
+    job["parameters"] = parameters.values[node.name]
+    write_json(stage / "job.json", job)
+    print(f"{node.name}: running", flush=True)
+    code = _execute(node, stage, parameters, retrain)
+    if code and status.never_started(output):
+        print(f"{node.name}: its kernel did not start; trying once more", flush=True)
+        code = _execute(node, stage, parameters, retrain)
+    problem = status.unfinished(output, code) or _missing(node, stage, folder)
+    if problem:
+        _keep_failed(node, stage, folder)
+        raise Failed(explain(node.name, output, problem, folder, _command(parameters)))
+    _move_into_place(node, stage, folder, before)
+    print(f"{node.name}: done in {clock(time.monotonic() - started)}", flush=True)
+
+
+def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) -> int:
+    """Run the notebook's process, show what it trains, and return its exit status."""
+    environment = {**os.environ, paths.STAGE_VARIABLE: str(stage), "PYTHONUNBUFFERED": "1"}
+    environment[paths.RETRAIN_VARIABLE] = "1" if retrain and node.name == "03_train" else ""
+    follower = None
+    if node.name == "03_train":
+        epochs = total_epochs(parameters.settings(node.name))
+        follower = Follower(paths.results(parameters.name), epochs, node.name)
+    with (stage / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bundle.runs.kernel", str(stage / "job.json")],
+            cwd=paths.NOTEBOOKS,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                if follower:
+                    follower.poll()
+                _sleep(process)
+        except BaseException:
+            _stop(process)
+            raise
+        finally:
+            if follower:
+                follower.close()
+    return process.returncode
+
+
+def _sleep(process: subprocess.Popen) -> None:
+    try:
+        process.wait(POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End the notebook's process and with it its kernel, which watches its parent."""
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _missing(node: Node, stage: Path, folder: Path) -> str:
+    wanted = (*node.writes, node.metrics)
+    absent = [
+        name
+        for name in wanted
+        if not (stage / name).exists() and not paths.artefact(folder, name).exists()
+    ]
+    return f"ended, but without its file {absent[0]}" if absent else ""
+
+
+def _keep_failed(node: Node, stage: Path, folder: Path) -> None:
+    failed = folder / "failed"
+    failed.mkdir(exist_ok=True)
+    for name in (f"{node.name}.ipynb", "log.txt"):
+        if (stage / name).exists():
+            (stage / name).replace(failed / (name if name != "log.txt" else f"{node.name}.log"))
+    shutil.rmtree(folder / ".stage", ignore_errors=True)
+
+
+def _move_into_place(node: Node, stage: Path, folder: Path, before: dict) -> None:
+    """Move a notebook's files to results/RUN, drop what used the old, record the fingerprint."""
+    for name in ("job.json", "log.txt"):
+        (stage / name).unlink(missing_ok=True)
+    status.forget(node, folder)
+    results.drop_dependents(node.name, folder)
+    written = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
+    for name in written:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(folder / name)
+    shutil.rmtree(folder / ".stage", ignore_errors=True)
+    _forget_failed(node, folder)
+    results.merge(folder)
+    status.remember(node, folder, before, [str(name) for name in written])
+
+
+def _forget_failed(node: Node, folder: Path) -> None:
+    """Delete the copy of an earlier failure once the notebook is done."""
+    for name in (f"{node.name}.ipynb", f"{node.name}.log"):
+        (folder / "failed" / name).unlink(missing_ok=True)
+    if (folder / "failed").is_dir() and not any((folder / "failed").iterdir()):
+        (folder / "failed").rmdir()
+
+
+def _command(parameters: RunParameters) -> str:
+    """Return the command that tries this run again, with the options it was called with."""
+    asked = os.environ.get(COMMAND_VARIABLE)
+    return asked or f"make run-all RUN={parameters.file}"
+
+
+def summary(parameters: RunParameters) -> str:
+    """Return the three closing lines: the main figures, how they were got, where the report is."""
+    metrics = results.read_metrics(parameters.name)
+    test, train = metrics.get("test", {}), metrics.get("train", {})
+    accuracy = (
+        f"{test['accuracy']:.2%} (95% {test['low']:.2%} to {test['high']:.2%}) on "
+        f"{test['images']:,} test images"
+    )
+    notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
+    averaged = "no views averaged"
+    if results.averages_views(metrics):
+        averaged = f"with averaged views {test['tta_accuracy']:.2%}"
+    took = f"{train['epochs']} epochs in {clock(train['seconds'])}"
+    took += ", released: trained elsewhere" if train.get("released") else ""
+    return (
+        f"test accuracy  {accuracy}; {averaged}{notice}\n"
+        f"network        {metrics['parameters']:,} parameters; {took}\n"
+        f"report         {paths.shown(paths.results(parameters.name) / 'report.html')}"
+    )

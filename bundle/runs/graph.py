@@ -1,0 +1,61 @@
+"""The notebooks as a graph: each names in metadata (key ``bundle``) what it reads and writes."""
+
+import json
+from dataclasses import dataclass
+
+from bundle import fingerprint, paths
+from bundle.runs.params import notebooks
+
+
+@dataclass(frozen=True)
+class Node:
+    """One notebook: what it reads and writes in results/RUN, reads of the bundle, and its code."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    shared: tuple[str, ...]  # files of the bundle, no run's own; they need not be there, * matches
+    cells: tuple[tuple[str, str], ...]  # (type, source)
+
+    @property
+    def metrics(self) -> str:
+        """The part of the metrics that the notebook records."""
+        return f"metrics/{self.name}.json"
+
+    def code(self) -> dict[str, str]:
+        """Return definition -> digest of the code that the notebook reaches, and what shows it."""
+        return fingerprint.of_cells("\n".join(text for kind, text in self.cells if kind == "code"))
+
+
+def read(name: str) -> Node:
+    """Return the node of a notebook."""
+    notebook = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    declared = notebook["metadata"].get("bundle", {})
+    cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
+    return Node(
+        name, *(tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")), cells
+    )
+
+
+def nodes() -> list[Node]:
+    """Return all notebooks in the order they run."""
+    return [read(name) for name in notebooks()]
+
+
+def writer_of(file: str) -> str:
+    """Return the name of the notebook that writes `file`, "" where none does."""
+    return next((node.name for node in nodes() if file in (*node.writes, node.metrics)), "")
+
+
+def dependents(name: str) -> list[Node]:
+    """Return the notebooks that read what notebook `name` writes, also indirectly."""
+    all_nodes = nodes()
+    found, changed = (
+        [],
+        {file for node in all_nodes if node.name == name for file in (*node.writes, node.metrics)},
+    )
+    for node in all_nodes:
+        if changed & set(node.reads):
+            found.append(node)
+            changed |= {*node.writes, node.metrics}
+    return found

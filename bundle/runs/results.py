@@ -1,0 +1,82 @@
+"""What a run left under results/RUN: its metrics, its artefacts, what a reader must know."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bundle import paths
+from bundle.files import read_json, write_json
+from bundle.runs import graph
+from lib.errors import UserError
+
+STALE = "trained by other code than is here now"
+
+
+def needed(run: str, file: str) -> Path:
+    """Return an earlier notebook's artefact or stand-in; UserError names the notebook if none."""
+    path = paths.artefact(paths.results(run), file)
+    if not path.exists():
+        writer = graph.writer_of(file) or "03_train"
+        raise UserError(
+            f"results/{run}/{file} is missing: run notebook {writer} first (or: make run-all "
+            f"RUN={run})"
+        )
+    return path
+
+
+def read_metrics(run: str) -> dict[str, Any]:
+    """Return the merged metrics of a run, {} where there are none."""
+    return read_json(paths.results(run) / "metrics.json")
+
+
+def averages_views(metrics: dict[str, Any]) -> bool:
+    """Whether the run averages views; where none was better on the hold-out it keeps one."""
+    tta = metrics.get("tta")
+    return not (isinstance(tta, dict) and tta.get("combination") == "original")
+
+
+def merge(folder: Path) -> dict[str, Any]:
+    """Merge metrics/NN.json in notebook order into metrics.json, atomically; return the result."""
+    merged: dict[str, Any] = {}
+    for path in sorted((folder / "metrics").glob("*.json")):
+        part = read_json(path)
+        part["provenance"] = {**merged.get("provenance", {}), **part.get("provenance", {})}
+        merged.update(part)
+    write_json(folder / "metrics.json", merged)
+    return merged
+
+
+def drop_dependents(name: str, folder: Path) -> None:
+    """Delete the metrics of notebooks that depend on `name`, which ran again: they are outdated."""
+    for node in graph.dependents(name):
+        (folder / node.metrics).unlink(missing_ok=True)
+
+
+def reference() -> dict[str, Any]:
+    """Return the reference experiment's reported figures (docs/reference.json)."""
+    return json.loads((paths.ROOT / "docs" / "reference.json").read_text(encoding="utf-8"))
+
+
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar10-subset": "A subset of CIFAR-10",
+    "digits": "Handwritten digits",
+}
+
+
+def readable_metrics(run: str) -> dict[str, Any]:
+    """Return the run's metrics; empty where none can be read: the index shows the others."""
+    try:
+        metrics = read_metrics(run)
+    except (OSError, UserError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def notice_of(metrics: dict[str, Any]) -> str:
+    """Return what any page's reader must know: what the data is not, and whether it is stale."""
+    train = metrics.get("train")
+    stale = isinstance(train, dict) and train.get("stale")
+    audit = "audit: the test set was followed during training" if metrics.get("audit") else ""
+    parts = [str(metrics.get("notice") or ""), audit, f"stale: {STALE}" if stale else ""]
+    return "; ".join(part for part in parts if part)

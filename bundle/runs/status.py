@@ -1,0 +1,158 @@
+"""Whether a notebook's result is up to date, by content: a clone's file times mean nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bundle import fingerprint, paths
+from bundle.files import read_json, write_json
+from bundle.fingerprint import differences, of_file
+from bundle.runs.graph import Node, nodes
+from bundle.runs.params import RunParameters
+from bundle.training import released
+
+
+def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[str, Any]:
+    """Return all that a notebook's result depends on, as plain values and hashes."""
+    return {
+        "notebook": fingerprint.of_value(node.cells),
+        "parameters": parameters.values[node.name],
+        "code": node.code(),
+        "packages": of_file(paths.LOCK_FILE),
+        "data": parameters.data,
+        "inputs": {name: of_file(paths.artefact(folder, name)) for name in node.reads},
+        "files": _files_named(parameters.values[node.name]) | _shared(node),
+    }
+
+
+def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
+    """Return why a notebook has to run, one phrase each; an empty list where it is up to date."""
+    saved = read_json(_record(node, folder))
+    if not saved:
+        failed = (folder / "failed" / f"{node.name}.ipynb").exists()
+        return ["failed at the last try"] if failed else ["not run yet"]
+    found, now = [], fingerprint_of(node, parameters, folder)
+    for key, label in (
+        ("notebook", "the notebook"),
+        ("packages", "requirements.txt"),
+        ("data", "the data"),
+    ):
+        if saved["before"][key] != now[key]:
+            found.append(f"{label} changed")
+    for key in ("parameters", "code", "inputs", "files"):
+        found += [
+            f"{phrase} changed" if "->" not in phrase else phrase
+            for phrase in differences(saved["before"][key], now[key])
+        ]
+    lost = (
+        name
+        for name, digest in saved["outputs"].items()
+        if of_file(paths.artefact(folder, name)) != digest
+    )
+    found += [f"{name} is gone (an earlier notebook ran again) or was changed" for name in lost]
+    if "training/state.json" in node.writes:
+        found += released.newer(folder, parameters.settings(node.name))
+    return found
+
+
+def remember(node: Node, folder: Path, before: dict[str, Any], outputs: list[str]) -> None:
+    """Record that a notebook's result is complete: what it was made from, its files' hashes."""
+    names = [*outputs, *(name for name in node.writes if name not in outputs)]
+    content = {
+        "before": before,
+        "outputs": {name: of_file(paths.artefact(folder, name)) for name in names},
+    }
+    path = _record(node, folder)
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, content)
+
+
+def forget(node: Node, folder: Path) -> None:
+    """Take the record away before the result is replaced: after a crash it is run again."""
+    _record(node, folder).unlink(missing_ok=True)
+
+
+def unfinished(output: Path, code: int) -> str:
+    """Return what speaks against success in exit status and executed notebook, or "".
+
+    Papermill's own word is not taken for it: after a killed kernel the metadata says "completed".
+    """
+    if code:
+        return f"its process ended with status {code}"
+    states = cell_states(output)
+    pending = sum(state != "completed" for state in states)
+    return f"{pending} of its cells did not complete" if pending or not states else ""
+
+
+def never_started(output: Path) -> bool:
+    """Whether the notebook's process ended before any cell began: the kernel died at its start."""
+    if not output.is_file():
+        return True
+    states = cell_states(output)
+    return bool(states) and all(state == "pending" for state in states)
+
+
+def cell_states(executed: Path) -> list[str]:
+    """Return each filled code cell's state (pending, broken, completed), [] for a cut-off file.
+
+    When the kernel dies, Papermill calls all cells completed; those it never began have no start
+    time, and the one it died in mostly has no execution count.
+    """
+    code = [
+        cell
+        for cell in read_cells(executed)
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+    ]
+    return [cell_state(cell) for cell in code]
+
+
+def read_cells(executed: Path) -> list[dict[str, Any]]:
+    """Return the cells of an executed notebook, [] where the file was cut off (a full disk)."""
+    try:
+        return json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    except ValueError:
+        return []
+
+
+def cell_state(cell: dict[str, Any]) -> str:
+    """Return the state of one executed code cell."""
+    told = cell["metadata"].get("papermill", {})
+    if not told.get("start_time"):
+        return "pending"
+    return "completed" if told["status"] == "completed" and cell["execution_count"] else "broken"
+
+
+def report(parameters: RunParameters) -> str:
+    """Return one line a notebook: up to date, or what changed."""
+    folder, lines, upstream = paths.results(parameters.name), [], set()
+    for node in nodes():
+        found = reasons(node, parameters, folder)
+        waits = sorted(upstream & set(node.reads))
+        if not found and waits:
+            found = [f"reads {waits[0]}, which is about to change"]
+        if found:
+            upstream |= {*node.writes, node.metrics}
+        lines.append(f"{node.name:16} {'up to date' if not found else '; '.join(found[:6])}")
+    return "\n".join(lines)
+
+
+def _record(node: Node, folder: Path) -> Path:
+    return folder / "fingerprints" / f"{node.name}.json"
+
+
+def _shared(node: Node) -> dict[str, str]:
+    """Return the hashes of the bundle's files a notebook reads; a name with a star is a pattern."""
+    found = {}
+    for name in node.shared:
+        files = sorted(paths.ROOT.glob(name)) if "*" in name else [paths.ROOT / name]
+        found |= {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
+    return found
+
+
+def _files_named(values: dict[str, Any]) -> dict[str, str]:
+    """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
+    return {
+        key: of_file(Path(value))
+        for key, value in values.items()
+        if key.endswith(("_set", "_file")) and value
+    }

@@ -1,0 +1,224 @@
+"""A study's statistics: accuracy over seeds, runs against bases, views, normalisation, changes.
+
+A job is what study.jobs.of_study found for one run and seed. Accuracies are fractions, differences
+percentage points.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from bundle.words import NONE
+from lib import effect, metrics
+
+Job = Mapping[str, Any]
+Predictions = Mapping[str, NDArray]  # predictions, labels, index, each (N,), of the test images
+# fmt: off
+COLUMNS = (
+    "seeds", "accuracies", "accuracy", "sd", "low", "high", "interval", "base", "difference",
+    "test", "p", "least", "most", "paired", "audit",
+)
+
+
+def by_run(jobs: Iterable[Job], order: Sequence[str] = ()) -> dict[str, list[Job]]:
+    """Return run file -> its jobs by seed; the files in `order`, then in that of the jobs."""
+    groups: dict[str, list[Job]] = {name: [] for name in order}
+    for job in jobs:
+        groups.setdefault(job["file"], []).append(job)
+    return {
+        name: sorted(group, key=lambda job: job["seed"]) for name, group in groups.items() if group
+    }
+
+
+def bases(jobs: Iterable[Job]) -> set[str]:
+    """Return the run files that others are compared with or that have no base themselves."""
+    found = list(jobs)
+    return {job["base"] or job["file"] for job in found}
+
+
+def summary(
+    jobs: Iterable[Job],
+    predictions_of: Callable[[Job], Predictions | None],
+    order: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return one row a run file: its accuracy over seeds and difference to the base with a test.
+
+    Args:
+        jobs: the findings; predictions_of: a job's arrays, None where they are not here; order: of
+            the run files.
+
+    Columns: seeds, accuracies (tuples), accuracy (their mean), sd (ddof 1, NaN for one seed), low,
+    high and interval (95%, and whose), base, difference (of the means, NaN without a base), test
+    (its name), p, least and most (the difference's 95% interval, NaN where none can be had), paired
+    (the difference on the one seed that McNemar's test saw), audit (whether the run followed the
+    test set: never a headline).
+    """
+    groups = by_run(jobs, order)
+    rows = [
+        {
+            **_accuracy(group),
+            **_against(group, groups.get(group[0]["base"], []), predictions_of),
+            "base": group[0]["base"] or "",
+            "audit": bool(group[0]["settings"].get("audit")),
+        }
+        for group in groups.values()
+    ]
+    index = pd.Index(list(groups), name="run", dtype=object)
+    return pd.DataFrame(rows, columns=list(COLUMNS), index=index)
+
+
+def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
+    scores = tuple(job["test"]["accuracy"] for job in group)
+    seeds = tuple(job["seed"] for job in group)
+    if len(group) == 1:
+        sd, low, high = math.nan, group[0]["test"]["low"], group[0]["test"]["high"]
+        interval = "Wilson, of the one seed"
+    else:
+        sd, (low, high) = float(np.std(scores, ddof=1)), mean_interval(scores)
+        interval = "t, over seeds"
+    spread = {"sd": sd, "low": low, "high": high, "interval": interval}
+    return {"seeds": seeds, "accuracies": scores, "accuracy": float(np.mean(scores)), **spread}
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return a 95% interval of n > 1 values' mean (Student's t, n - 1 degrees), cut at 0, 1."""
+    mean, count = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / math.sqrt(count)
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[str, Any]:
+    """Return what COLUMNS has from difference to paired.
+
+    Welch's test needs two seeds on both sides, McNemar's one in common.
+    """
+    numbers = ("p", "least", "most", "paired")
+    none = {"difference": math.nan, "test": NONE, **dict.fromkeys(numbers, math.nan)}
+    if not base:
+        return none
+    if len({(job["dataset"], job["test"]["images"]) for job in [*group, *base]}) > 1:
+        return {**none, "test": "none: not the same data"}
+    ours, theirs = ([job["test"]["accuracy"] for job in part] for part in (group, base))
+    none["difference"] = 100 * float(np.mean(ours) - np.mean(theirs))
+    if min(len(ours), len(theirs)) >= 2:
+        spread = {} if np.ptp(ours) == np.ptp(theirs) == 0 else _tested(effect.welch(ours, theirs))
+        return {**none, "test": "Welch's t over seeds", **spread}
+    partners = {job["seed"]: job for job in base}
+    pairs = [(partners[job["seed"]], job) for job in group if job["seed"] in partners]
+    if not pairs:
+        return {**none, "test": "none: no seed in common"}
+    found = {**none, **_mcnemar(*pairs[0], predictions_of)}
+    if len(ours) == len(theirs) == 1:
+        return found
+    return {**found, "least": math.nan, "most": math.nan}
+
+
+def _tested(found: effect.Effect) -> dict[str, float]:
+    return {"p": found.p, "least": 100 * found.low, "most": 100 * found.high}
+
+
+def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
+    theirs, ours = predictions_of(base), predictions_of(job)
+    if theirs is None or ours is None:
+        return {"test": "none: predictions are not here"}
+    if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
+        return {"test": "none: not the same test images"}
+    found = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
+    difference = effect.paired(found.only_second, found.only_first, len(ours["labels"]))
+    test = f"McNemar, {found.method}, seed {job['seed']}"
+    return {"test": test, **_tested(difference), "paired": 100 * difference.size}
+
+
+def views(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return each view's and combination's effect against the original view, a row a run and view.
+
+    Columns: run, view, combined, seeds (how many), accuracy, change (points), gained, lost (images)
+    - means over seeds - and p: McNemar's for one seed, otherwise a one-sample t-test of the seeds'
+    changes against 0.
+    """
+    rows = [
+        {"run": name, "view": view, "combined": kind == "combinations", **_view(group, kind, view)}
+        for name, group in by_run(jobs, order).items()
+        for kind in ("views", "combinations")
+        for view in group[0][kind]
+        if view != "original"
+    ]
+    columns = ["run", "view", "combined", "seeds", "accuracy", "change", "gained", "lost", "p"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _view(group: Sequence[Job], kind: str, view: str) -> dict[str, Any]:
+    found = [(job[kind][view], job["test"]["images"]) for job in group if view in job[kind]]
+    points = np.array([100 * (one["gained"] - one["lost"]) / images for one, images in found])
+    keys = ("accuracy", "gained", "lost")
+    means = {key: float(np.mean([one[key] for one, _ in found])) for key in keys}
+    p = found[0][0]["p"] if len(found) == 1 else _from_zero(points)
+    return {"seeds": len(found), "change": float(points.mean()), "p": p, **means}
+
+
+def _from_zero(points: NDArray) -> float:
+    if np.ptp(points) == 0:  # t is 0/0, or infinite without evidence for it
+        return math.nan if points[0] else 1.0
+    return float(stats.ttest_1samp(points, 0).pvalue)
+
+
+def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the runs whose test images were also normalised in another way, means over seeds.
+
+    Columns: run, normalisation (the other one), seeds (how many), accuracy, other, difference
+    (other - accuracy).
+    """
+    rows = []
+    for name, group in by_run([job for job in jobs if job["beside"]], order).items():
+        own = float(np.mean([job["test"]["accuracy"] for job in group]))
+        other = float(np.mean([job["beside"]["accuracy"] for job in group]))
+        kind = group[0]["beside"]["normalisation"]
+        rows.append((name, kind, len(group), own, other, 100 * (other - own)))
+    columns = ["run", "normalisation", "seeds", "accuracy", "other", "difference"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def audits(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return what choosing the epoch on the test set gives.
+
+    Columns: run, seed, phase, best_epoch, best, last, bias (points).
+    """
+    keys = ("phase", "best_epoch", "best", "last")
+    rows = [
+        (name, job["seed"], *(one[key] for key in keys), 100 * (one["best"] - one["last"]))
+        for name, group in by_run(jobs, order).items()
+        for job in group
+        if job["audit"]
+        for one in job["audit"]["phases"]
+    ]
+    return pd.DataFrame(rows, columns=["run", "seed", *keys, "bias"])
+
+
+def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the settings in which each run differs from its base.
+
+    Columns: run, base, setting, before, after (as text). Runs whose base is not among the jobs have
+    no row; one that differs in nothing has one with setting "".
+    """
+    groups, rows = by_run(jobs, order), []
+    for name, group in groups.items():
+        if base := groups.get(group[0]["base"]):
+            before, after = base[0]["settings"], group[0]["settings"]
+            keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+            keys = [key for key in keys if key != "seed"]
+            rows += [
+                (name, group[0]["base"], key, _text(before, key), _text(after, key))
+                for key in keys or [""]
+            ]
+    return pd.DataFrame(rows, columns=["run", "base", "setting", "before", "after"])
+
+
+def _text(settings: Mapping[str, Any], key: str) -> str:
+    value = settings.get(key)
+    return NONE if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,173 @@
+"""A study: the runs and seeds of a plan, each trained, predicted and recorded without notebooks.
+
+``python -m bundle study jobs PLAN`` lists them, ``job PLAN RUN@SEED`` does one, ``collect PLAN``
+writes the study's page. `make study` gives the jobs to make as targets, so that its -j decides how
+many work at a time.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bundle import fingerprint, paths
+from bundle.dataset import cifar10
+from bundle.files import locked, read_json, write_json
+from bundle.runs import params
+from bundle.study.plan import Plan, find_job
+from bundle.training import identity, outcome, progress, released, session
+from bundle.training.store import complete_folder
+from lib import compute, data, metrics, predict
+from lib.data import Dataset
+from lib.layers import layer_table
+from lib.model import count_parameters
+from lib.settings import VIEWS, Train
+
+RESULT = "study.json"  # in results/RUN: what a job found
+
+
+def do_job(
+    parameters: params.RunParameters, judged_on: str = "test", say=print, wait_s: float = 0.0
+) -> None:
+    """Train, or go on, predict and record; what is there, of these parameters, is not redone.
+
+    A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
+    Where another process is at it, Failed is raised after `wait_s` seconds: a node that was given
+    up may still be writing.
+    """
+    folder, settings = paths.results(parameters.name), parameters.settings("03_train")
+    dataset = cifar10.load(settings.dataset, settings.train_images, settings.holdout)
+    with locked(folder, parameters.name, wait_s):
+        if is_done(folder, settings, judged_on, dataset.checksum):
+            say(f"{parameters.name}: done already", flush=True)
+            return
+        if changed := outdated(folder, settings):
+            say(f"{changed}; it is trained again, and stays until that is done", flush=True)
+        released.with_network(parameters.name, "make study")
+        training = session.train(
+            settings,
+            dataset,
+            folder,
+            lambda row: say(f"{parameters.name}: {progress.epoch_line(row)}", flush=True),
+        )
+        found, logits = of_study(training, dataset, parameters, judged_on)
+        np.savez_compressed(folder / "study.npz", **logits)
+        write_json(folder / RESULT, found)
+    say(f"{parameters.name}: {judged_on} accuracy {found['test']['accuracy']:.2%}", flush=True)
+
+
+def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -> bool:
+    """Whether the job in `folder` was done with these parameters, images and any training here."""
+    found, trained = read_json(folder / RESULT), read_json(complete_folder(folder) / "state.json")
+    return (
+        bool(found)
+        and found.get("judged_on", "test") == judged_on
+        and checksum in ("", found["data_checksum"])
+        and identity.same_parameters(found["settings"], identity.parameters_of(settings))
+        and trained.get("weights_sha256", found["weights_sha256"]) == found["weights_sha256"]
+    )
+
+
+def outdated(folder: Path, settings: Train) -> str:
+    """Return the parameters in which a job's findings differ from its file now, "" for none.
+
+    One line, for whoever waits for them or for the page that leaves them out.
+    """
+    found = read_json(folder / RESULT)
+    if not found:
+        return ""
+    then, now = (
+        identity.with_defaults(one) for one in (found["settings"], identity.parameters_of(settings))
+    )
+    changed = fingerprint.differences(then, now)
+    return (
+        f"{paths.shown(folder)}: done with other parameters ({', '.join(changed[:4])})"
+        if changed
+        else ""
+    )
+
+
+def collect(plan: Plan) -> dict[str, Any]:
+    """Return every job's findings, in the plan's order, and the plan; jobs not done are named."""
+    found, missing = [], []
+    for job in plan.jobs():
+        parameters = find_job(plan, job)
+        folder = paths.results(parameters.name)
+        if is_done(folder, parameters.settings("03_train"), plan.judged_on):
+            found.append({**read_json(folder / RESULT), "base": params.base_of(parameters.file)})
+        else:
+            missing.append(job)
+            if changed := outdated(folder, parameters.settings("03_train")):
+                remedy = f"make study PLAN={plan.name} does it again"
+                print(f"{changed}; left out: {remedy}", file=sys.stderr)
+    told = {"name": plan.name, "title": plan.title}
+    told |= {"runs": list(plan.runs), "seeds": list(plan.seeds)}
+    for key in ("epochs", "train_images", "full", "set", "judged_on"):
+        told[key] = getattr(plan, key)
+    return {"plan": told, "jobs": found, "missing": missing}
+
+
+def folder_of(plan: str) -> Path:
+    """Return where a study's page and figures lie."""
+    return paths.RESULTS / "studies" / plan
+
+
+def of_study(
+    training: identity.Training,
+    dataset: Dataset,
+    parameters: params.RunParameters,
+    judged_on: str = "test",
+):
+    """Return findings for study.json and, for study.npz, its views' predictions and logits.
+
+    Every view and combination is scored on the test images: claims about them are tested, nothing
+    is chosen. A study that serves a choice is judged on the hold-out ("holdout"), whose scores then
+    stand in place of the test images'.
+    """
+    asked = parameters.settings("04_predict_tta")
+    machine, test = compute.prepare(asked), data.subset(dataset.test, asked.test_images)
+    if judged_on == "holdout":
+        test = data.subset(dataset.holdout, asked.holdout_images)
+    network, precision = training.model.to(machine), compute.precision_of(asked, machine)
+    statistics = dataset.normalisation(training.normalisation)
+    by_view = predict.view_logits(network, test, VIEWS, statistics, precision, asked.batch_size)
+    alone = {view: logits.argmax(1) for view, logits in by_view.items()}
+    together = {name: predict.combine(by_view, name).argmax(1) for name in predict.available(VIEWS)}
+    notice = data.notice(dataset, *((len(test),) if judged_on == "test" else ()))
+    confusion = metrics.confusion(alone["original"], test.labels, len(dataset.classes))
+    found = {
+        "judged_on": judged_on,
+        "run": parameters.name,
+        "file": parameters.file,
+        "seed": parameters.values["03_train"]["seed"],
+        "settings": training.summary["parameters"],
+        "dataset": data.label(dataset.name, notice),
+        "notice": notice,
+        "data_checksum": dataset.checksum,
+        "parameters": count_parameters(network),
+        "mmac": float(layer_table(network)["mmac"].sum()),
+        "train": outcome.of_training(training),
+        "weights_sha256": training.summary["weights_sha256"],
+        "environment": {**training.summary["environment"], **training.summary["compute"]},
+        "test": {"images": len(test), **outcome.score(alone["original"], test.labels)},
+        "beside": outcome.beside(network, test, dataset, asked.beside, precision, asked.batch_size),
+        "views": compared(alone, test.labels),
+        "combinations": compared(together, test.labels),
+        "confusion": confusion.tolist(),
+        "audit": outcome.audit(training.history),
+    }
+    arrays = {"predictions": alone["original"], "labels": test.labels, "index": test.index}
+    arrays |= {f"logits_{view}": logits for view, logits in by_view.items()}
+    return found, {name: np.asarray(values) for name, values in arrays.items()}
+
+
+def compared(
+    predictions: dict[str, torch.Tensor], labels: torch.Tensor
+) -> dict[str, dict[str, float]]:
+    """Return each score and test against the first, as `predict.compare`; the first's p is 1."""
+    rows = predict.compare(predictions, labels).to_dict("index")
+    first = next(iter(rows))
+    rows[first] |= {"gained": 0, "lost": 0, "p": 1.0}
+    return {name: {key: float(value) for key, value in row.items()} for name, row in rows.items()}

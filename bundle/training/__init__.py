@@ -1,0 +1,1 @@
+"""A training on disk: under way, finished, released, and what it is a function of."""

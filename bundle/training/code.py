@@ -1,0 +1,43 @@
+"""Whether code that changed since a training changed its bits.
+
+known_code.json holds versions of the code: its commit, its digests (`fingerprint.of_loop`; of code
+before these also the files' SHA-256, which old trainings recorded), and the bits that the tiny
+trainings of tests/golden.py ended with, by precision. Two versions with equal bits give the same
+trainings. `python -m tests.known_code` writes it, from git; tests/lib/test_golden.py holds it.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from bundle import fingerprint
+
+FILE = Path(__file__).with_name("known_code.json")
+
+
+def changed(summary: dict[str, Any]) -> list[str]:
+    """Return the definitions that changed since a training and may change its bits, [] if none did.
+
+    Args:
+        summary: what its state.json, or a checkpoint's identity, says: "code" and "compute".
+    """
+    then, now = summary["code"], fingerprint.of_loop()
+    if then == now:
+        return []
+    before, after = _known(then), _known(now)
+    precision = summary["compute"]["precision"]
+    if before and after and before["bits"][precision] == after["bits"][precision]:
+        return []
+    return fingerprint.differences(before["definitions"] if before else then, now)
+
+
+def _known(code: dict[str, str]) -> dict[str, Any] | None:
+    """Return the version of the code with these digests, by definition or by file."""
+    digest = fingerprint.of_value(code)
+    return next((one for one in _versions() if digest in (one["digest"], one.get("files"))), None)
+
+
+@functools.cache
+def _versions() -> list[dict[str, Any]]:
+    return json.loads(FILE.read_text(encoding="utf-8"))

@@ -1,0 +1,75 @@
+"""A finished training in numbers: as a run's metrics.json and a job's study.json hold it."""
+
+from typing import Any
+
+import torch
+
+from bundle.training import energy, identity
+from lib import data, metrics, predict
+from lib.data import Dataset, Images
+from lib.layers import layer_table
+
+
+def of_training(training: identity.Training) -> dict[str, Any]:
+    """Return a training's size and cost.
+
+    They are epochs, images, seconds, images_per_second, TFLOP, joules, hash, last, stale. weights:
+    whether they are here; released: what its release says of it, None for one's own training.
+    Arithmetic: two operations a multiply-accumulate, the backward pass twice the forward
+    pass's; a step that is sharpness-aware does both twice. A teacher's passes are not counted.
+    Joules: None where they could not be read.
+    """
+    summary, last = training.summary, training.history[-1]
+    mmac = layer_table(training.model or identity.architecture(summary))["mmac"].sum()
+    # Those before it was added have no such parameter.
+    passes = 2 if summary["parameters"].get("sam") else 1
+    kept = ("epochs", "images", "seconds", "images_per_second", "weights_sha256", "finished")
+    return {
+        **{key: summary[key] for key in kept},
+        "tflop": 6 * mmac * passes * summary["epochs"] * summary["images"] / 1e6,
+        "joules": energy.total(training.history),
+        "stale": training.stale(),
+        "weights": training.model is not None,
+        "released": summary.get("released"),
+        "last": {key: value for key, value in last.items() if key != "next_learning_rate"},
+    }
+
+
+def score(predictions: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Return accuracy with its 95% Wilson interval: accuracy, low, high."""
+    found = metrics.accuracy(predictions, labels)
+    return {"accuracy": found.accuracy, "low": found.low, "high": found.high}
+
+
+def single_view(
+    model, images: Images, statistics: data.Statistics, precision: str, batch_size: int = 0
+):
+    """Return the score of the original view of `images`, normalised by `statistics`."""
+    logits = predict.logits(model, images.pixels, statistics, "original", precision, batch_size)
+    return score(logits.argmax(1).cpu(), images.labels)
+
+
+def beside(
+    model, images: Images, dataset: Dataset, normalisation: str, precision: str, batch_size: int = 0
+):
+    """Return the single view's score with images normalised otherwise, None where none is named."""
+    if not normalisation:
+        return None
+    found = single_view(model, images, dataset.normalisation(normalisation), precision, batch_size)
+    return {"normalisation": normalisation, **found}
+
+
+def audit(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return what choosing the epoch on the test set would give, by phase; None without audit.
+
+    test_accuracy: after each epoch; phases: phase, best, best_epoch (from 1), last.
+    """
+    if "test_accuracy" not in history[-1]:
+        return None
+    phases = []
+    for number in sorted({row["phase"] for row in history}):
+        rows = [row for row in history if row["phase"] == number]
+        best = max(rows, key=lambda row: row["test_accuracy"])
+        found = {"phase": number, "best": best["test_accuracy"], "best_epoch": best["epoch"]}
+        phases.append({**found, "last": rows[-1]["test_accuracy"]})
+    return {"test_accuracy": [row["test_accuracy"] for row in history], "phases": phases}

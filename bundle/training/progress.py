@@ -1,0 +1,157 @@
+"""How training is shown at work: a line an epoch, a bar on a terminal, a table in JupyterLab."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bundle import files
+from bundle.training import store
+from bundle.words import clock
+from lib.errors import UserError
+
+QUIET_SECONDS = 20.0  # after which a line says that the training goes on
+
+
+def epoch_line(row: dict[str, Any], epochs: int | None = None) -> str:
+    """Return one epoch of the history as a line, with the time left where `epochs` is known."""
+    parts = [
+        f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else ""),
+        f"loss {row['train_loss']:.3f}",
+    ]
+    if "holdout_accuracy" in row:
+        parts.append(f"hold-out {row['holdout_accuracy']:.2%}")
+    parts += [f"lr {row['learning_rate']:.4g}", f"{row['images_per_second']:,.0f} images/s"]
+    if epochs and epochs > row["epoch"]:
+        parts.append(f"{clock((epochs - row['epoch']) * row['seconds'])} left")
+    return "  ".join(parts)
+
+
+def print_epoch(row: dict[str, Any]) -> None:
+    """Print an epoch at once, also into a pipe."""
+    print(epoch_line(row), flush=True)
+
+
+def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
+    """Return a callback that updates one line of a notebook's output: no line an epoch."""
+    from IPython.display import HTML, display
+
+    handle = None
+
+    def show(row: dict[str, Any]) -> None:
+        nonlocal handle
+        line = HTML(
+            f"<progress value='{row['epoch']}' max='{epochs}'></progress> {epoch_line(row, epochs)}"
+        )
+        handle = handle or display(line, display_id=True)
+        handle.update(line)
+
+    return show
+
+
+class Follower:
+    """Draws the progress of a training that another process does, from the files it leaves.
+
+    On a terminal a bar (rich), elsewhere one line an epoch. Call `poll` now and then, `close` at
+    the end.
+    """
+
+    def __init__(self, run_folder: Path, epochs: int, label: str):
+        self.folder, self.complete = (
+            store.partial_folder(run_folder),
+            store.complete_folder(run_folder),
+        )
+        self.epochs, self.label = epochs, label
+        self.started, self.said, self.bar, self.task = time.time(), time.time(), None, None
+        self.before, self.shown = len(store.read_history(self.folder)), None
+        self.terminal = sys.stdout.isatty()
+
+    def poll(self) -> None:
+        """Show what is new since the last call."""
+        fresh = (
+            folder
+            for folder in (self.folder, self.complete)
+            if self._is_fresh(folder / "history.jsonl")
+        )
+        folder = next(fresh, None)
+        if folder is None:
+            return
+        rows = store.read_history(folder)
+        if self.shown is None:
+            self.shown = self.before if len(rows) >= self.before else 0
+            if self.shown:
+                self._say(f"{self.label}: goes on after epoch {self.shown} of {self.epochs}")
+        for row in rows[self.shown :]:
+            self._say(f"{self.label}: {epoch_line(row, self.epochs)}")
+        self.shown = max(self.shown, len(rows))
+        if self.terminal:
+            self._draw()
+        elif time.time() - self.said > QUIET_SECONDS:
+            self._say_step()
+
+    def _is_fresh(self, history: Path) -> bool:
+        """Whether this process's notebook wrote the file: an old state is not shown as new."""
+        try:
+            return history.stat().st_mtime >= self.started - 1
+        except FileNotFoundError:
+            return False
+
+    def _draw(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        beat = self._beat()
+        if not beat:
+            return
+        if self.bar is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+            )
+            self.bar = Progress(*columns, transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.label, total=self.epochs)
+        done = beat["epoch"] - 1 + beat["step"] / beat["steps"]
+        self.bar.update(
+            self.task,
+            completed=done,
+            description=f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}",
+        )
+
+    def _say_step(self) -> None:
+        """Where an epoch takes long and there is no bar, say where it is."""
+        beat = self._beat()
+        if beat:
+            self._say(
+                f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}, step {beat['step']} of "
+                f"{beat['steps']}"
+            )
+
+    def _beat(self) -> dict[str, Any]:
+        """Return the last heartbeat of an epoch that is not over, or {}."""
+        try:
+            beat = files.read_json(self.folder / "progress.json")
+        except UserError:  # half a moment between two files; the next poll sees it
+            return {}
+        return beat if beat and beat["epoch"] > (self.shown or 0) else {}
+
+    def _say(self, line: str) -> None:
+        self.said = time.time()
+        (self.bar.console.print if self.bar else print)(
+            line, **({} if self.bar else {"flush": True})
+        )
+
+    def close(self) -> None:
+        """Show the rest and take the bar away."""
+        self.poll()
+        if self.bar:
+            self.bar.stop()

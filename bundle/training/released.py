@@ -1,0 +1,149 @@
+"""How a run takes a released training instead of training itself.
+
+``results/released/RUN/training/`` holds state.json and history.jsonl as ``results/RUN/training/``
+does, and with them weights.safetensors or logits.npz for a training whose weights are not kept, or
+both, or neither: then it is only a record. What is taken becomes the run's own finished training,
+with the release's state.json.
+"""
+
+import calendar
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bundle import files, paths
+from bundle.files import exchange
+from bundle.training import identity, session, store, weights
+from lib.data import Dataset
+from lib.errors import UserError
+from lib.model import ResNet
+from lib.settings import Train
+
+LOGITS = "logits.npz"
+
+
+def folder(run: str) -> Path:
+    """Return where the release of a run lies (it need not exist)."""
+    return paths.RESULTS / "released" / run
+
+
+def fits(summary: dict[str, Any], settings: Train, dataset: Dataset) -> bool:
+    """Whether a finished training (its state.json) has these parameters and saw this data."""
+    return (
+        bool(summary)
+        and identity.same_parameters(summary["parameters"], identity.parameters_of(settings))
+        and (summary["data"]["name"], summary["data"]["checksum"])
+        == (dataset.name, dataset.checksum)
+    )
+
+
+def load(run_folder: Path) -> identity.Training | None:
+    """Return a run's finished training, without a network (None) where only its logits are here."""
+    training = store.complete_folder(run_folder)
+    if (training / "weights.pt").is_file():
+        return identity.load_finished(run_folder)
+    if not (training / LOGITS).is_file():
+        return None
+    summary = files.read_json(training / "state.json")
+    return identity.Training(None, store.read_history(training), summary) if summary else None
+
+
+def with_network(run: str, what_for: str) -> None:
+    """Raise UserError where `run`'s finished training has no weights, which `what_for` needs."""
+    training = load(paths.results(run))
+    if training and training.model is None:
+        raise UserError(
+            f"{what_for}: results/{run}/training has logits but no weights; "
+            f"make run-all RUN={run} RETRAIN=1 UNTIL=03_train"
+        )
+
+
+def train_or_take(
+    settings: Train,
+    dataset: Dataset,
+    run_folder: Path,
+    on_epoch: Callable[[dict], None] | None = None,
+    retrain: bool = False,
+) -> identity.Training:
+    """Train as `train.train` does, unless a release of the same parameters and data can be taken.
+
+    A training under way goes on, and one that was done here stays; `retrain` trains whatever is
+    there.
+    """
+    if not retrain and not (store.partial_folder(run_folder) / store.CHECKPOINT).is_file():
+        take(settings, dataset, run_folder)
+        here = load(run_folder)
+        if (
+            here
+            and fits(here.summary, settings, dataset)
+            and (here.model is None or here.summary.get("released"))
+        ):
+            return here
+    if settings.teacher:
+        with_network(settings.teacher, f"03_train.teacher = {settings.teacher!r}")
+    return session.train(settings, dataset, run_folder, on_epoch, retrain)
+
+
+def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
+    """Take the release as the run's training where it fits and none or an older one is there."""
+    source, target = folder(run_folder.name) / "training", store.complete_folder(run_folder)
+    released, here = (files.read_json(one / "state.json") for one in (source, target))
+    usable = (source / weights.FILE).is_file() or (source / LOGITS).is_file()
+    if not usable or not fits(released, settings, dataset):
+        return
+    whole = paths.artefact(run_folder, "training/weights.pt").is_file()
+    if whole and fits(here, settings, dataset) and (not here.get("released") or here == released):
+        return
+    saved = weights.unpack(source / weights.FILE) if (source / weights.FILE).is_file() else None
+    place(source, target, saved)
+
+
+def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
+    """Fill a run's training folder: `source`'s state, history, logits; `saved` as weights.pt."""
+    fresh = target.with_name("training.taken")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    kept = [LOGITS] if not saved or (source / LOGITS).is_file() else []
+    for name in ("state.json", "history.jsonl", *kept):
+        files.write_atomically(fresh / name, (source / name).read_bytes())
+    summary = files.read_json(fresh / "state.json")
+    # Whoever draws a training's progress takes a history written now for one that is being made
+    # now.
+    finished = calendar.timegm(time.strptime(summary["finished"], "%Y-%m-%dT%H:%M:%SZ"))
+    os.utime(fresh / "history.jsonl", (finished, finished))
+    if saved:
+        model = ResNet(**saved["network"])
+        model.load_state_dict(saved["model"])
+        if store.weights_digest(model) != summary["weights_sha256"]:
+            raise UserError(
+                f"{paths.shown(source)}: weights and state.json are not of one release; restore "
+                "with git"
+            )
+        buffer = io.BytesIO()
+        torch.save(saved, buffer)
+        files.write_atomically(fresh / "weights.pt", buffer.getvalue())
+    exchange(fresh, target)
+
+
+def newer(run_folder: Path, settings: Train) -> list[str]:
+    """Return why 03_train must run again: its training is of a release that was replaced since."""
+    path = folder(run_folder.name) / "training" / "state.json"
+    here, released = (
+        files.read_json(store.complete_folder(run_folder) / "state.json"),
+        files.read_json(path),
+    )
+    if (
+        not here.get("released")
+        or not released
+        or here == released
+        or here["data"] != released["data"]
+    ):
+        return []
+    same = identity.same_parameters(released["parameters"], identity.parameters_of(settings))
+    return [f"{paths.shown(path.parent)} was released anew"] if same else []

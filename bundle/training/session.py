@@ -1,0 +1,181 @@
+"""A run's training: what goes to disk after every epoch, and what is gone on with."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bundle import files, paths
+from bundle.training import energy, store
+from bundle.training.identity import Training, identity_of, load_finished, same_identity
+from bundle.training.provenance import provenance
+from lib import compute
+from lib import train as loop
+from lib.data import Dataset
+from lib.errors import UserError
+from lib.model import configuration
+from lib.schedule import phases, total_epochs
+from lib.settings import Train
+
+HEARTBEAT_SECONDS = 1.0
+
+
+def train(
+    settings: Train,
+    dataset: Dataset,
+    run_folder: Path,
+    on_epoch: Callable[[dict], None] | None = None,
+    retrain: bool = False,
+    say=print,
+) -> Training:
+    """Train, go on with an unfinished training or load a finished one, of equal parameters, data.
+
+    Args:
+        settings: all that decides the result; dataset: what was loaded for it.
+        run_folder: results/RUN; the state is written below it after every epoch.
+        on_epoch: called with each new row of the history.
+        retrain: start afresh whatever lies there (a finished state stays until the new one is
+            complete).
+
+    Raises:
+        UserError: an unfinished training of other parameters, data, code or machine lies there.
+
+    An unfinished training of the very same identity is always gone on with, also under `retrain`:
+    it ends with the bits that starting afresh would give.
+    """
+    device, teacher = compute.prepare(settings), teacher_of(settings, dataset)
+    precision = compute.precision_of(settings, device)
+    identity = identity_of(settings, dataset, device, precision, teacher)
+    folder = store.partial_folder(run_folder)
+    saved = store.load_checkpoint(folder, say)
+    under_way = saved and same_identity(saved["identity"], identity)
+    if not retrain and not under_way and (finished := load_finished(run_folder, identity)):
+        return finished
+    if saved and not under_way and not retrain:
+        store.refuse_other(saved["identity"], identity, folder, saved["epoch"])
+    checkpoints = Checkpoints(folder, identity, saved if under_way else None, on_epoch)
+    watch = Heart(folder, total_epochs(settings), energy.meter(device))
+    done = loop.train(settings, dataset, checkpoints, watch, teacher and teacher.model)
+    _finish(done, settings, dataset, identity, run_folder)
+    return load_finished(run_folder, identity)
+
+
+def teacher_of(settings: Train, dataset: Dataset) -> Training | None:
+    """Return the finished training that `settings` name as the teacher, None where they name none.
+
+    Raises UserError where it is not finished, knows other classes, or is used to another
+    normalisation.
+    """
+    if not settings.teacher:
+        return None
+    where = f"03_train.teacher = {settings.teacher!r}"
+    teacher = load_finished(paths.results(settings.teacher))
+    if teacher is None:
+        raise UserError(
+            f"{where}: no finished training in results/{settings.teacher}; "
+            f"make run-all RUN={settings.teacher} UNTIL=03_train, first"
+        )
+    if teacher.summary["data"]["name"] != dataset.name:
+        raise UserError(
+            f"{where}: it was trained on {teacher.summary['data']['name']}, not {dataset.name}"
+        )
+    if {teacher.normalisation} != {phase.recipe.normalisation for phase in phases(settings)}:
+        raise UserError(
+            f"{where}: it is used to the normalisation '{teacher.normalisation}'; train with that "
+            "one"
+        )
+    if teacher.summary["parameters"]["holdout"] < settings.holdout:
+        raise UserError(
+            f"{where}: it was trained on the images held out here; give it holdout: "
+            f"{settings.holdout}"
+        )
+    return teacher
+
+
+class Checkpoints:
+    """Keeps a training's state in results/RUN/training.partial: a `lib.train.Store`.
+
+    Args:
+        folder: emptied where there is no state to go on from.
+        identity: what the training is a function of, kept with its state.
+        saved: the checkpoint to go on from, None to begin.
+        on_epoch: called with the last row of the history once it is on disk.
+    """
+
+    def __init__(self, folder: Path, identity: dict, saved: dict | None, on_epoch: Callable | None):
+        self.folder, self.identity, self.saved, self.on_epoch = folder, identity, saved, on_epoch
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state to go on from; the history on disk is then that state's."""
+        if self.saved is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write(self.saved["history"] if self.saved else [])
+        return self.saved
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Put state and history on disk, then tell of the epoch."""
+        store.save_checkpoint(self.folder, {**state, "identity": self.identity})
+        self._write(state["history"])
+        if self.on_epoch:
+            self.on_epoch(state["history"][-1])
+
+    def _write(self, history: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in history)
+        files.write_atomically(self.folder / "history.jsonl", lines.encode())
+
+
+class Heart(loop.Watch):
+    """Leaves a heartbeat for whoever draws the progress, and reads the energy used."""
+
+    def __init__(self, folder: Path, epochs: int, meter: energy.Meter):
+        self.folder, self.epochs, self.meter, self.epoch, self.last = folder, epochs, meter, 0, 0.0
+
+    def begin(self, epoch: int) -> None:
+        """Note the epoch, and count its energy from 0."""
+        self.epoch = epoch
+        self.meter.start()
+
+    def step(self, step: int, steps: int, images: int) -> None:
+        """Beat at most once a second."""
+        now = time.monotonic()
+        if now - self.last > HEARTBEAT_SECONDS:
+            self.last = now
+            self.meter.look()
+            beat = {"epoch": self.epoch + 1, "epochs": self.epochs, "step": step, "steps": steps}
+            files.write_json(self.folder / "progress.json", {**beat, "images": images})
+
+    def end(self, row: dict[str, Any]) -> None:
+        """Add the energy to the epoch's row, where it can be read."""
+        if (joules := self.meter.joules()) is not None:
+            row["joules"] = joules
+
+
+def _finish(
+    done: loop.Training, settings: Train, dataset: Dataset, identity: dict, run_folder: Path
+) -> None:
+    """Write weights and summary and make the state the run's complete one."""
+    statistics = dataset.normalisation(phases(settings)[-1].recipe.normalisation)
+    weights = {
+        "model": done.model.state_dict(),
+        "network": configuration(settings, len(dataset.classes)),
+        "parameters": identity["parameters"],
+        "data": identity["data"],
+        "classes": list(dataset.classes),
+        "statistics": asdict(statistics),
+    }
+    epochs, images = len(done.history), len(dataset.train)
+    summary = {
+        **identity,
+        "epochs": epochs,
+        "images": images,
+        "seconds": done.seconds,
+        "images_per_second": images * epochs / sum(row["seconds"] for row in done.history),
+        "weights_sha256": store.weights_digest(done.model),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "environment": provenance(),
+    }
+    store.finish(run_folder, weights, summary)

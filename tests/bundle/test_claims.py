@@ -1,0 +1,591 @@
+"""The claims: verdicts against values by hand, others on made-up studies; file, page."""
+
+import copy
+import json
+import math
+import re
+from fractions import Fraction
+
+import pandas as pd
+import pytest
+import yaml
+
+from bundle import paths
+from bundle.__main__ import main
+from bundle.claims import judge, page, recipe, stats
+from bundle.runs import results as runs_results
+from lib.errors import UserError
+
+CONFIRMED, REFUTED, PENDING, OPEN = (
+    "confirmed",
+    "refuted",
+    "pending the full run",
+    "not testable here",
+)
+REFERENCE, CLAIMS = runs_results.reference(), judge.read_claims()
+SEEDS = (42, 43, 44)
+RUNS = ("as_written", "no_cutmix", "steps", "wide", "as_run", "audit")
+# fmt: off
+WAITING = {
+    "tta_views", "tta_improves", "blur_equivalent", "phase1_last", "phase1_best", "phase2_last",
+    "selection_bias", "matrix_cells", "cosine_better", "cutmix_helps", "halving_cheap",
+}
+# fmt: on
+
+# id -> verdict and what must be said, every figure worked out by hand from docs/reference.md
+# fmt: off
+NOW = {
+    # 4,870,000 - 4,754,218
+    "parameters_stated": (REFUTED, ["4,754,218", "115,782", "2.4%", "too high"]),
+    # 27*32 + 18*(4*32^2 + 4*64^2 + 4*128^2 + 3*256^2) + 10*256 = 864 + 5,087,232 + 2,560
+    "parameters_formula": (REFUTED, ["5,090,656", "336,438", "90,656 above", "exactly"]),
+    "parameters_counted": (CONFIRMED, ["4,754,218", "245,782"]),
+    "reduction": (REFUTED, ["57.5%", "54.4%", "56.4%", "11,173,962",
+        "nearest to the count of 5,090,656"]),
+    "layer_table": (CONFIRMED, ["7 of the 7", "Linear-85", "2,570"]),
+    "memory": (CONFIRMED, ["0.01 MB", "10.16 MB", "18.14 MB", "28.31 MB"]),
+    # floor 0.5 * 0.9 * 0.5238 = 0.236; 0.0071 / 0.4714 = 1.5%, 0.0571 / 0.4714 = 12.1%
+    "cutmix_used": (REFUTED, ["below 0.24", "0.0071", "0.0571", "1.5%", "12.1%", "0.47 nat",
+        "neither called"]),
+    # 0.05 (1 + cos(pi / 100))
+    "one_cosine": (REFUTED, ["0 of 13", "0.099975", "0.009998", "200 epochs"]),
+    "printed_rates": (CONFIRMED, ["13 of 13", "0.005 (1 + cos(pi k / 100))"]),
+    # 0.2470 / 0.2023 = 1.221, 0.2435 / 0.1994 = 1.221, 0.2616 / 0.2010 = 1.301
+    "same_normalisation": (REFUTED, ["22%, 22% and 30%", "0.2010"]),
+    "five_views": (REFUTED, ["4 of the 5", "pad center crop", "2 times in 5"]),
+    "blur_view": (REFUTED, ["64% stays red", "30% turns green", "6% blue", "100% red"]),
+    "phase1_reaches": (REFUTED, ["93.94%", "0.14 points", "0.71 points", "0.57"]),
+    "matrix_accuracy": (CONFIRMED, ["9,465 of 10,000", "94.65%", "94.19% to 95.07%"]),
+    "cat_dog": (CONFIRMED, ["113 confusions", "number 1 of 45", "airplane and ship, has 39"]),
+    "deer_horse": (REFUTED, ["13 confusions", "number 13 of 45", "automobile and truck, has 44",
+        "p < 0.001"]),
+    "kaggle_images": (REFUTED, ["8,538.4", "0.01%", "the smallest is 691"]),
+    "shift_gap": (OPEN, ["-9.27 points", "94.19%", "not known"]),
+}
+# fmt: on
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return {one.id: one for one in judge.judge_all(None)}
+
+
+def view(gained=0.0, lost=0.0, accuracy=0.95):
+    return {
+        "accuracy": accuracy,
+        "low": 0.94,
+        "high": 0.96,
+        "gained": gained,
+        "lost": lost,
+        "p": 1.0,
+    }
+
+
+def job(run, seed):
+    """One finding in which every claim holds; the three seeds' accuracies are 0.1 points apart."""
+    step = 0.001 * (seed - 43)
+    accuracy = {"as_written": 0.951, "no_cutmix": 0.941, "steps": 0.941, "wide": 0.951}.get(
+        run, 0.95
+    ) + step
+    phases = [
+        {"phase": 1, "best": 0.9408 + step, "best_epoch": 80, "last": 0.9406 + step},
+        {"phase": 2, "best": 0.9465 + step, "best_epoch": 190, "last": 0.9465 + step},
+    ]
+    names = (
+        "horizontal_flip",
+        "vertical_flip",
+        "pad_center_crop",
+        "gaussian_blur",
+        "gaussian_blur_mixed",
+    )
+    return {
+        "run": run,
+        "file": run,
+        "seed": seed,
+        "settings": {},
+        "notice": "",
+        "dataset": "cifar10",
+        "base": None if run == "as_written" else "as_written",
+        "test": {"images": 10_000, "accuracy": accuracy, "low": 0.94, "high": 0.96},
+        "beside": {
+            "normalisation": "image",
+            "accuracy": 0.9465 + step / 2,
+            "low": 0.94,
+            "high": 0.96,
+        }
+        if run in ("as_run", "audit")
+        else None,
+        "views": {"original": view(), **{name: view(30, 30) for name in names}},
+        "combinations": {
+            "original": view(),
+            "flip": view(40, 20),
+            "report": view(60, 20, 0.954 + step),
+            "report_spatial": view(60, 20, 0.954 + step),
+        },
+        "confusion": REFERENCE["confusion_matrix"],
+        "audit": {"test_accuracy": [], "phases": phases} if run == "audit" else None,
+        "train": {"epochs": 200, "last": {}},
+    }
+
+
+def study(change=None, full=True, seeds=SEEDS):
+    """A collected study; `change` is applied to every job."""
+    jobs = [job(run, seed) for seed in seeds for run in RUNS]
+    for one in jobs:
+        if change:
+            change(one)
+    plan = {
+        "name": "full",
+        "title": "Full",
+        "full": full,
+        "runs": list(RUNS),
+        "seeds": list(seeds),
+        "epochs": 1.0,
+        "train_images": 0,
+        "judged_on": "test",
+    }
+    return {"plan": plan, "jobs": jobs, "missing": []}
+
+
+def change(*path, to, run=None, keep_seeds=False, times=1):
+    """Return a setter of `path` in the jobs of `run`; keep_seeds: `times` 0.1 points apart."""
+
+    def apply(one):
+        if run in (None, one["file"]) and one.get(path[0]) is not None:
+            place = one
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = to + 0.001 * times * (one["seed"] - 43) if keep_seeds else to
+
+    return apply
+
+
+def by_id(collected, *names):
+    """Judge the claims named, or all that wait for a study."""
+    return {
+        one.id: judge.judge(one, REFERENCE, collected)
+        for one in CLAIMS
+        if one.id in (names or WAITING)
+    }
+
+
+# ---- now
+
+
+@pytest.mark.parametrize("name", NOW)
+def test_verdict_of_now(judged, name):
+    verdict, said = NOW[name]
+    one = judged[name]
+    assert one.verdict == verdict, one
+    missing = [words for words in said if words not in f"{one.found} {one.why}"]
+    assert not missing, one
+
+
+def test_every_claim_is_covered_here(judged):
+    assert set(judged) == set(NOW) | WAITING
+    assert all(judged[name].verdict == PENDING for name in WAITING)
+    assert all(one.found and one.why and one.claim for one in judged.values())
+
+
+def test_entropy_of_cutmix_labels_against_a_sum_over_all_boxes():
+    """Half sides k = floor(16 sqrt(u)) have probability (2k + 1) / 256, the 1,024 centres one."""
+
+    def entropy(share):
+        return sum(-part * math.log(part) for part in (share, 1 - share) if part > 0)
+
+    sides = {k: [min(at + k, 32) - max(at - k, 0) for at in range(32)] for k in range(16)}
+    whole = sum(
+        (2 * k + 1) / 256 * entropy(1 - a * b / 1024) / 1024
+        for k, row in sides.items()
+        for a in row
+        for b in row
+    )
+    assert whole == pytest.approx(0.5238, abs=1e-4)
+    # A tenth of partners: same class.
+    assert recipe.mixed_entropy(1.0) == pytest.approx(0.9 * whole, abs=0.005)
+    unclipped = sum(entropy((i + 0.5) / 10_000) for i in range(10_000)) / 10_000
+    assert unclipped == pytest.approx(0.5, abs=1e-6)
+
+
+def test_leak_of_the_mixed_blur_by_hand():
+    """The kernel exp(-k^2 / 2), cut at 4, on 3 mirrored channels: red 0, -1; green -1, -2, 4."""
+    weight = {k: math.exp(-(k**2) / 2) for k in range(-4, 5)}
+    total = sum(weight.values())
+    assert (weight[0] + weight[-1]) / total == pytest.approx(0.64, abs=0.005)
+    assert (weight[-1] + weight[-2] + weight[4]) / total == pytest.approx(0.30, abs=0.005)
+
+
+def test_no_smaller_set_allows_the_kaggle_score():
+    score, half = Fraction(85384, 100_000), Fraction(1, 200_000)
+    fits = [n for n in range(1, 10_001) if abs(Fraction(round(score * n), n) - score) <= half]
+    assert fits[0] == 691
+    assert len(fits) == 500
+    assert 10_000 not in fits
+
+
+def test_figures_in_the_text_are_the_reference(judged):
+    assert REFERENCE["parameters_reported"] == 4_870_000
+    assert judged["parameters_stated"].claim.endswith("4.87 million parameters.")
+    assert judged["phase2_last"].reported == "94.65%"
+    assert judged["reduction"].reported == "55% fewer"
+    assert judged["memory"].reported == "0.01 + 10.16 + 18.14 = 28.31 MB"
+    assert judged["kaggle_images"].reported == "85.384%"
+    assert judged["cat_dog"].reported == ""
+
+
+# ---- full length
+
+
+def test_full_study_that_confirms_everything(judged):
+    found = {one.id: one for one in judge.judge_all(study())}
+    assert {name: found[name].verdict for name in WAITING} == dict.fromkeys(WAITING, CONFIRMED)
+    assert all(found[name] == judged[name] for name in NOW)
+
+
+def test_figures_of_a_full_study_by_hand():
+    """With t = 4.3027 (2 degrees) and 2.7764 (4 degrees)."""
+    found = by_id(study())
+    # standard deviation 0.05 points; 4.3027 * 0.05 * sqrt(4/3) = 0.2484
+    for words in ("94.65% on average over 3 seeds", "0.05 points", "94.40% to 94.90%", "p = 1"):
+        assert words in found["phase2_last"].found
+    assert "95.00%" in found["phase2_last"].found  # the matched normalisation
+    # 94.06 and 0.1: 4.3027 * 0.1 * sqrt(4/3) = 0.4968
+    assert "93.56% to 94.56%" in found["phase1_last"].found
+    # two variances of 0.01: 2.7764 * sqrt(2 * 0.01 / 3) = 0.2267
+    assert "+1.00 points (95% interval +0.77 to +1.23)" in found["cutmix_helps"].found
+    # (60 - 20) / 10,000; 1.96 * sqrt(80 - 0.16) / 100 = 0.1751 points; chi-square (40 - 1)^2 / 80 =
+    # 19
+    assert "+0.40 points (95% interval +0.22 to +0.58), p < 0.001" in found["tta_improves"].found
+    assert "0.02 points in phase 1 (0.02 to 0.02)" in found["selection_bias"].found
+    assert "0 of 10 rows differ, and 0 of 100 cells" in found["matrix_cells"].found
+
+
+def shifted_matrix():
+    matrix = copy.deepcopy(REFERENCE["confusion_matrix"])
+    matrix[3][3], matrix[3][5] = 831, 120  # cat taken for dog 120 instead of 48 times
+    return matrix
+
+
+REFUTING = {
+    "phase1_last": change("audit", "phases", 0, "last", to=0.93, keep_seeds=True),
+    "phase1_best": change("audit", "phases", 0, "best", to=0.95, keep_seeds=True),
+    "phase2_last": change("beside", "accuracy", to=0.941, keep_seeds=True),
+    "selection_bias": change("audit", "phases", 0, "best", to=0.945),
+    "matrix_cells": change("confusion", to=shifted_matrix()),
+    "tta_improves": change("combinations", "report", to=view(20, 60)),
+    "tta_views": change("views", "vertical_flip", to=view(10, 3000)),
+    "blur_equivalent": change("combinations", "report_spatial", to=view(accuracy=0.97)),
+    "cosine_better": change("test", "accuracy", to=0.961, run="steps", keep_seeds=True),
+    "cutmix_helps": change("test", "accuracy", to=0.951, run="no_cutmix"),
+    "halving_cheap": change("test", "accuracy", to=0.971, run="wide", keep_seeds=True),
+}
+
+
+def test_a_refuting_study_for_every_pending_claim():
+    assert set(REFUTING) == WAITING
+
+
+@pytest.mark.parametrize("name", REFUTING)
+def test_full_study_that_refutes(name):
+    harm = REFUTING[name]
+    if name == "cutmix_helps":  # no difference, and no spread that would leave room for one
+
+        def harm(one):
+            if one["file"] in ("as_written", "no_cutmix"):
+                one["test"]["accuracy"] = 0.951 + 0.0001 * (one["seed"] - 43)
+
+    found = by_id(study(harm), name)[name]
+    assert found.verdict == REFUTED, found
+
+
+def test_how_unlikely_the_reported_accuracy_is_by_hand():
+    """Mean 94.10, deviation 0.1: t = 0.55 / 0.11547 = 4.763, p = 1 - t / sqrt(2 + t^2) = 0.041."""
+    found = by_id(study(REFUTING["phase2_last"]))["phase2_last"]
+    for words in ("94.10% on average", "93.60% to 94.60%", "For 94.65%, p = 0.041"):
+        assert words in found.found
+
+
+def test_the_cells_that_differ_are_named():
+    found = by_id(study(REFUTING["matrix_cells"]))["matrix_cells"].found
+    assert "1 of 10 rows differ (cat)" in found
+    assert "cat as dog 48 there, 120 here" in found
+    assert "9,465 there, 9,393 here" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "unclear"),
+    [
+        ("tta_improves", change("combinations", "report", to=view(35, 30))),  # +0.05, up to +0.21
+        (
+            "tta_views",
+            change("views", "vertical_flip", to=view(1000, 1010)),
+        ),  # -0.10, down to -0.98
+        (
+            "cutmix_helps",
+            change("test", "accuracy", to=0.9505, run="no_cutmix", keep_seeds=True),
+        ),  # +0.05, +-0.23
+        (
+            "halving_cheap",
+            change("test", "accuracy", to=0.956, run="wide", keep_seeds=True),
+        ),  # 0.50, +-0.23
+        (
+            "phase2_last",
+            change("beside", "accuracy", to=0.9465, keep_seeds=True, times=10),
+        ),  # +-5 points
+    ],
+)
+def test_an_interval_that_leaves_both_answers_open_decides_nothing(name, unclear):
+    found = by_id(study(unclear), name)[name]
+    assert found.verdict == OPEN
+    assert "leaves both answers open" in found.why
+
+
+@pytest.mark.parametrize("full", [False, None, "true", 1])
+def test_a_fraction_changes_nothing(judged, full):
+    found = by_id(study(full=full))
+    assert all(found[name].verdict == judged[name].verdict == PENDING for name in WAITING)
+    assert "fraction" in found["phase2_last"].found
+
+
+def test_a_study_that_is_not_complete_decides_only_what_it_can():
+    collected = study()
+    collected["jobs"] = [
+        one for one in collected["jobs"] if (one["file"], one["seed"]) != ("as_run", 44)
+    ]
+    found = by_id(collected)
+    assert found["phase2_last"].verdict == found["tta_improves"].verdict == PENDING
+    assert "2 of 3 trainings" in found["phase2_last"].found
+    assert found["cutmix_helps"].verdict == found["phase1_last"].verdict == CONFIRMED
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        {"notice": "handwritten digits, not CIFAR-10"},
+        {"test": {"images": 1000, "accuracy": 0.95, "low": 0.9, "high": 1.0}},
+        {"file": "another"},
+    ],
+)
+def test_jobs_on_other_data_do_not_count(unfit):
+    found = by_id(study(lambda one: one.update(copy.deepcopy(unfit))))
+    assert all(found[name].verdict == PENDING for name in WAITING)
+
+
+def test_parts_that_are_missing_leave_a_claim_pending():
+    found = by_id(study(lambda one: one.update(beside=None, audit=None)))
+    assert {name for name in WAITING if found[name].verdict == PENDING} == {
+        "phase1_last",
+        "phase1_best",
+        "phase2_last",
+        "selection_bias",
+    }
+
+
+def test_one_seed_has_no_spread_and_decides_nothing():
+    found = by_id(study(seeds=(42,)))
+    assert all(found[name].verdict == PENDING for name in WAITING)
+
+
+def test_seeds_without_any_spread():
+    found = by_id(study(change("beside", "accuracy", to=0.9465)))
+    assert found["phase2_last"].verdict == CONFIRMED
+    found = by_id(study(change("beside", "accuracy", to=0.9460)))
+    assert found["phase2_last"].verdict == REFUTED
+
+
+def test_holm_by_hand():
+    assert list(stats.holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert list(stats.holm([0.9, 0.8])) == [1, 1]
+
+
+def test_homogeneity_takes_rare_cells_together():
+    """Rows of 10, 86, 4 and 20, 79, 1: with two degrees of freedom p is exp(-chi-square / 2)."""
+    p = stats.homogeneity([10, 86, 3, 1], [20, 79, 1, 0])
+    assert p == pytest.approx(
+        math.exp(-(2 * 5**2 / 15 + 2 * 3.5**2 / 82.5 + 2 * 1.5**2 / 2.5) / 2), rel=1e-6
+    )
+    assert stats.homogeneity([90, 10], [80, 20]) == pytest.approx(
+        math.erfc(math.sqrt(200 / 51 / 2)), rel=1e-6
+    )
+    assert stats.homogeneity([100, 0], [100, 0]) == 1
+
+
+# ---- the file
+
+
+def entry(**changes):
+    made = {"id": "one", "claim": "A claim.", "source": "report", "test": "memory", **changes}
+    return {key: value for key, value in made.items() if value is not ...}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([entry(test="memry")], "unknown test 'memry' (did you mean 'memory'?)"),
+        ([entry(test="_count")], "unknown test '_count'"),
+        ([entry(claim=...)], "claim 1 (one): 'claim' is missing"),
+        ([entry(id=...)], "claim 1: 'id' is missing"),
+        ([entry(), entry(test=..., id="two")], "claim 2 (two): 'test' is missing"),
+        ([entry(source=...)], "'source' is missing"),
+        ([entry(source="a friend")], "must be one of report, notebook output, both"),
+        ([entry(sourse="report")], "unknown key 'sourse' (did you mean 'source'?)"),
+        ([entry(claim=3)], "claim = 3: must be text"),
+        ([entry(reported=94.65)], "reported = 94.65: must be text"),
+        ([entry(reported="{accuracy:.2%}")], "docs/reference.json has no such figure"),
+        ([entry(reported="{test_accuracy:d}")], "docs/reference.json has no such figure"),
+        ([entry(reported="{")], "docs/reference.json has no such figure"),
+        ([entry(), entry()], "another claim has the id 'one'"),
+        ([entry(tolerance=1)], "takes no tolerance"),
+        ([entry(test="reduction")], "needs a number above 0"),
+        ([entry(test="cutmix_helps", tolerance="much")], "tolerance = 'much'"),
+        ([entry(test="cutmix_helps", tolerance=-0.1)], "needs a number above 0"),
+        ([entry(test="cutmix_helps", tolerance=float("nan"))], "needs a number above 0"),
+        (["a claim"], "claim 1: must have the keys"),
+        ({"id": "one"}, "must be a list of claims"),
+        ([], "must be a list of claims"),
+    ],
+)
+def test_bad_claims_files_are_one_clear_line(tmp_path, content, said):
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as caught:
+        judge.read_claims(path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "claims.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- id: [", "\xff\xfe"])
+def test_a_file_that_is_no_yaml(tmp_path, text):
+    path = tmp_path / "claims.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match="not valid YAML"):
+        judge.read_claims(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        judge.read_claims(tmp_path / "none.yaml")
+
+
+def test_no_verdict_is_written_in_the_file():
+    text = (paths.PARAMS / "studies" / "claims.yaml").read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines() if not line.startswith("#")]
+    assert not re.search(r"\b(confirmed|refuted|pending)\b", "\n".join(kept), re.IGNORECASE)
+
+
+# ---- the table and the page
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def text_of(html):
+    return re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", html, flags=re.DOTALL)
+
+
+def test_table(judged):
+    table = judge.table(list(judged.values()))
+    assert list(table.columns) == ["claim", "reported", "found", "verdict"]
+    assert len(table) == len(judged) == 29
+    assert not table.isna().to_numpy().any()
+    assert isinstance(table.index, pd.RangeIndex)
+    assert table["verdict"].value_counts().to_dict() == {
+        REFUTED: 11,
+        CONFIRMED: 6,
+        PENDING: 11,
+        OPEN: 1,
+    }
+
+
+def test_page_of_now(judged, results):
+    html = page.write_page(list(judged.values())).read_text(encoding="utf-8")
+    text = text_of(html)
+    assert len(re.findall(r"<h1\b", html)) == 1
+    assert not re.search(r"\b(None|nan)\b", text)
+    assert "11 refuted, 6 confirmed, 11 pending the full run and 1 not testable here" in text
+    headings = re.findall(r"<h2[^>]*>([^<]*)", html)
+    verdicts = ["Refuted", "Confirmed", "Pending the full run", "Not testable here"]
+    assert headings == ["The claims at a glance", *verdicts]
+    assert all(f'id="{name}"' in html for name in judged)
+    assert html.count("<dd><code>make study PLAN=full</code>") == len(WAITING)
+    assert "−9.27\u00a0points" in text
+    assert not re.search(r'(src|href)="https?:', html)
+
+
+def test_page_of_a_full_study(results, capsys):
+    folder = results / "studies" / "full"
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text(json.dumps(study(REFUTING["matrix_cells"])))
+    (folder / "study.html").write_text("")
+    assert main(["claims"]) == 0
+    assert capsys.readouterr().out.strip().endswith("study.html")
+    html = (results / "study.html").read_text(encoding="utf-8")
+    assert "Pending" not in text_of(html)
+    assert not re.search(r"\b(None|nan)\b", text_of(html))
+    assert 'href="studies/full/study.html"' in html
+    assert 'href="studies/full/study.html#run-as_run"' in html  # each number leads to its runs
+    assert "The studies</h2>" in html
+
+
+def test_claims_at_a_glance(judged, results):
+    shown = page.glance(list(judged.values()))
+    assert list(shown["id"]) == [claim.id for claim in judge.read_claims()]
+    assert (
+        shown.set_index("id")
+        .loc["parameters_stated", "found"]
+        .startswith("4,754,218 parameters, counted")
+    )
+    assert shown["found"].str.endswith(".").all() and not shown["found"].str.contains(r"\.\.").any()
+    source = page.latex(list(judged.values()))
+    assert source.count(r"\\") == len(judged) + 1 and "57.5\\%" in source and "linewidth" in source
+
+
+def test_a_released_study_is_read_where_none_was_collected(results):
+    released = results / "released" / "studies" / "full"
+    released.mkdir(parents=True)
+    (released / "study.json").write_text(json.dumps(study(REFUTING["matrix_cells"])))
+    assert judge.read_study()["plan"]["full"] is True and judge.studies() == [released]
+    mine = results / "studies" / "full"
+    mine.mkdir(parents=True)
+    (mine / "study.json").write_text(json.dumps({"plan": {"full": False}, "jobs": []}))
+    assert judge.read_study()["plan"]["full"] is False and judge.studies() == [mine]
+
+
+def test_page_escapes(results):
+    one = judge.Judged("a", "<b>&", "report", "", "1 < 2", REFUTED, "x")
+    html = page.write_page([one]).read_text(encoding="utf-8")
+    assert "&lt;b&gt;&amp;" in html
+    assert "<b>&" not in html
+
+
+def test_typeset():
+    shown = page.typeset(
+        "-9.27 points, 3x3, 10 x 10, Linear-85, cos(pi k / 100), p < 0.001, lambda, ResNet-18"
+    )
+    assert (
+        shown
+        == "−9.27\u00a0points, 3×3, 10 × 10, Linear-85, cos(πk / 100), p\u00a0<\u00a00.001, λ, "
+        "ResNet-18"
+    )
+
+
+def test_study_is_read_where_it_was_collected(results):
+    assert judge.read_study() is None
+    folder = results / "studies" / "full"
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text("{}")
+    assert judge.read_study() is None
+    for broken, said in (('{"jobs"', "damaged"), ('{"a": 1}', "holds no study")):
+        (folder / "study.json").write_text(broken)
+        with pytest.raises(UserError, match=said):
+            judge.read_study()
+
+
+def test_every_claim_stands_once_under_its_verdict():
+    judged = judge.judge_all(None)
+    table = judge.by_verdict(judged)
+    assert table["number"].sum() == len(judged) == 29
+    for one in judged:
+        (row,) = [row for row in table.itertuples() if one.claim in row.claims]
+        assert row.verdict == one.verdict

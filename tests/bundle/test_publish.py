@@ -1,0 +1,452 @@
+"""Pages, index and PDF: self-contained, described, readable, written only when changed."""
+
+import html
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from bundle import paths
+from bundle.pages import index, publish
+from lib.errors import UserError
+
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
+    "RU5ErkJggg=="
+)
+TABLE = """<div><style scoped>.dataframe {}</style><table border="1" class="dataframe">
+<thead><tr><th></th><th>recall</th><th>pair</th></tr><tr><th>class</th><th></th><th></th></tr></thead>
+<tbody><tr><th>cat</th><td>0.875</td><td>dog</td></tr><tr><th>ship</th><td>−1,024</td><td>truck</td></tr></tbody>
+</table></div>"""
+STORY = r"""# How good is it?
+
+Accuracy $\hat{p} = \frac{k}{n}$ on [the test set](../notebooks/05_confusion.ipynb), for 5\$ & no more.
+
+## Loss
+
+$$\mathcal{L} = -\sum_k y_k \log p_k$$
+
+\begin{align}a &= b \\ c &= d\end{align}
+
+### Details & such
+
+| a | b |
+|---|---|
+| 1 | x |
+
+## Loss
+"""  # noqa: E501 (a Markdown paragraph)
+NOTICE = "handwritten digits, not CIFAR-10"
+
+
+def picture(alt="A red dot"):
+    data = {"image/png": PIXEL, "text/plain": "<Figure>"}
+    return new_output(
+        "display_data", data=data, metadata={"image/png": {"alt": alt}} if alt else {}
+    )
+
+
+def code(source, *outputs, tags=()):
+    return new_code_cell(
+        source, outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)}
+    )
+
+
+def sample(alt="A red dot"):
+    return [
+        new_markdown_cell(STORY),
+        code("epochs = 1", tags=["parameters"]),
+        code("# Parameters\nepochs = 77", tags=["injected-parameters"]),
+        code("secret_setup()", tags=["hide"]),
+        code("print('hello')", new_output("stream", name="stdout", text="hello from stdout\n")),
+        code("noise()", new_output("stream", name="stderr", text="a warning\n")),
+        code(
+            "frame",
+            new_output(
+                "execute_result", data={"text/html": TABLE, "text/plain": "t"}, execution_count=1
+            ),
+        ),
+        code("plots.show(figure)", picture(alt)),
+    ]
+
+
+def write(path, cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), path)
+    return path
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(results):
+    for name in ("01_explore_data", "04_predict_tta", "06_report"):
+        write(results / "quick" / f"{name}.ipynb", sample())
+    metrics = {
+        "dataset": "digits",
+        "notice": NOTICE,
+        "environment": {"commit": "0123456789abcdef", "dirty": False},
+    }
+    (results / "quick" / "metrics.json").write_text(json.dumps(metrics))
+    publish.render_run("quick")
+    return results / "quick"
+
+
+def soup(page):
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+def rendered(results, cells, **options):
+    executed = write(results / "quick" / "03_train.ipynb", cells)
+    publish.render(executed, executed.with_suffix(".html"), **options)
+    return soup(executed.with_suffix(".html"))
+
+
+def test_importing_publish_does_not_import_nbconvert():
+    check = "import sys, bundle.pages.publish; sys.exit('nbconvert' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_image_without_alt_text_fails_with_one_line(results):
+    with pytest.raises(
+        UserError, match=r"03_train\.ipynb: cell 8 \(In \[1\]\): an image without alt text"
+    ) as error:
+        rendered(results, sample(alt=""))
+    assert "\n" not in str(error.value)
+    assert not (results / "quick" / "03_train.html").exists()
+
+
+@pytest.mark.parametrize(
+    "source", ["![](figure.png)", '<img src="data:,">', '<img src="data:," alt="">']
+)
+def test_markdown_image_without_alt_text_fails(results, source):
+    with pytest.raises(UserError, match="cell 1: an image without alt text"):
+        rendered(results, [new_markdown_cell(source)])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '<script src="https://example.org/x.js"></script>',
+        '<link rel="stylesheet" href="//example.org/x.css">',
+        '<p style="background: url(http://example.org/x.png)">x</p>',
+        "<style>@import 'https://example.org/x.css';</style>",
+        "![a figure](https://example.org/x.png)",
+        "![a figure](missing.png)",
+    ],
+)
+def test_whatever_a_browser_would_fetch_is_refused(results, source):
+    with pytest.raises(UserError, match=r"03_train\.ipynb: <\w+> asks for"):
+        rendered(results, [new_markdown_cell(source)])
+
+
+def test_links_a_reader_may_follow_are_kept(results):
+    page = rendered(
+        results, [new_markdown_cell("# T\n\n[He et al.](https://arxiv.org/abs/1512.03385)")]
+    )
+    assert page.main.find("a", href="https://arxiv.org/abs/1512.03385")
+
+
+def test_pages_ask_no_other_host(run):
+    index.write_index()
+    for page in [*run.glob("*.html"), run.parent / "index.html"]:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(
+            r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//|import\(|(?:url\(|@import)\s*[\"']?http", text
+        )
+
+
+@pytest.mark.parametrize("latex", [r"\left( x", r"\unknowncommand{x}"])
+def test_mathematics_that_cannot_be_converted_names_the_cell(results, latex):
+    with pytest.raises(UserError, match=r"03_train\.ipynb: cell 2: mathematics '"):
+        rendered(results, [new_markdown_cell("# T"), new_markdown_cell(f"So ${latex}$.")])
+
+
+def test_mathematics_is_mathml(run):
+    page = soup(run / "01_explore_data.html")
+    assert len(page.find_all("math")) == 3
+    assert [math["display"] for math in page.find_all("math")].count("block") == 2
+    for drop in page.find_all(["script", "style"]):
+        drop.decompose()
+    text = page.get_text()
+    assert text.count("$") == 1 and "for 5$ & no more" in text  # the escaped one
+    assert "(1)" not in text  # equations are not numbered
+
+
+def test_operators_and_functions_are_spaced(results):
+    page = rendered(
+        results, [new_markdown_cell(r"# T" + "\n\n" + r"$a \sim b \pm \log p + \exp(x)$")]
+    )
+    operators = {operator.get_text(): operator for operator in page.find_all("mo")}
+    assert {"∼", "±", "log", "exp"} <= set(operators)
+    assert operators["log"]["rspace"] != "0" and operators["exp"]["rspace"] == "0"
+
+
+def test_head_and_outline(run):
+    page = soup(run / "01_explore_data.html")
+    assert page.html["lang"] == "en"
+    assert [h1.get_text() for h1 in page.find_all("h1")] == ["How good is it?"]
+    assert page.title.get_text().startswith(f"[{NOTICE}] How good is it? · quick")
+    assert page.find("meta", attrs={"name": "description"})["content"].startswith("Accuracy")
+    assert page.find(class_="notice").get_text() == NOTICE
+    headings = [
+        (heading.get_text(), f"#{heading['id']}") for heading in page.main.find_all(["h2", "h3"])
+    ]
+    entries = [
+        (link.get_text(), link["href"])
+        for link in page.find("nav", {"aria-label": "Contents"}).find_all("a")
+    ]
+    assert (
+        entries
+        == headings
+        == [("Loss", "#loss"), ("Details & such", "#details-such"), ("Loss", "#loss-2")]
+    )
+    assert "commit 0123456789," in page.footer.get_text()
+
+
+def test_a_second_h1_is_demoted_and_a_missing_one_made(results):
+    page = rendered(results, [new_markdown_cell("# One"), new_markdown_cell("# Two")])
+    assert [h1.get_text() for h1 in page.find_all("h1")] == ["One"]
+    assert page.h2.get_text() == "Two"
+    assert rendered(results, [new_markdown_cell("text")]).h1.get_text() == "Train"
+
+
+def test_code_is_folded_and_only_injected_parameters_are_shown(run):
+    page = soup(run / "01_explore_data.html")
+    assert len(page.find_all("details", class_="code")) == 4
+    assert not any(cell.has_attr("open") for cell in page.find_all("details", class_="code"))
+    # Shown by the script that makes it work.
+    assert page.find("button", class_="unfold").has_attr("hidden")
+    parameters = page.find(class_="parameters").get_text()
+    assert "Parameters of this run" in parameters and "epochs = 77" in parameters
+    assert "epochs = 1\n" not in page.get_text() and "secret_setup" not in page.get_text()
+    assert "a warning" in page.find(class_="stderr").get_text()
+    assert page.img["alt"] == "A red dot" and page.img["src"].startswith("data:image/png;base64,")
+
+
+def test_report_has_no_code(run):
+    page = soup(run / "report.html")
+    text = page.get_text()
+    assert page.find("details", class_="code") is None and page.find(class_="parameters") is None
+    for gone in ("epochs", "print", "plots.show", "In [", "Out[", "secret_setup"):
+        assert gone not in page.main.get_text()
+    assert "hello from stdout" in text and "0.875" in text and page.img
+
+
+def test_tables_are_aligned_and_their_headers_have_a_scope(run):
+    page = soup(run / "01_explore_data.html")
+    table = page.find("table", class_="dataframe")
+    assert not table.has_attr("border") and table.find_parent(class_="scroll")
+    assert [cell.get_text() for cell in table.find_all(class_="number")] == [
+        "recall",
+        "0.875",
+        "−1,024",
+    ]
+    assert [cell.get_text() for cell in table.thead.find_all("th")] == ["class", "recall", "pair"]
+    assert table.tbody.th["scope"] == "row" and table.thead.th["scope"] == "col"
+
+
+def test_pages_of_a_run_are_linked(run):
+    page = soup(run / "04_predict_tta.html")
+    links = page.find("nav", {"aria-label": "Pages of this run"}).find_all("a")
+    assert [link.get_text() for link in links] == [
+        "Report",
+        "1 Explore data",
+        "4 Predict TTA",
+        "6 Report with code",
+    ]
+    assert all((run / link["href"]).is_file() for link in links)
+    assert [link["href"] for link in links if link.get("aria-current")] == ["04_predict_tta.html"]
+    assert page.find("a", rel="prev")["href"] == "01_explore_data.html"
+    assert page.find("a", rel="next")["href"] == "06_report.html"
+    assert page.main.find("a", string="the test set")["href"] == "05_confusion.html"
+
+
+def test_unchanged_pages_are_not_written_again(run):
+    before = {page: page.stat().st_mtime_ns for page in publish.render_run("quick")}
+    assert len(before) == 4
+    write(run / "04_predict_tta.ipynb", [*sample(), code("more()")])
+    (run / "06_report.failed.ipynb").write_text("{}")
+    after = {page: page.stat().st_mtime_ns for page in publish.render_run("quick")}
+    assert [page.name for page in before if after[page] != before[page]] == ["04_predict_tta.html"]
+    (run / "metrics.json").unlink()
+    assert all(page.stat().st_mtime_ns != after[page] for page in publish.render_run("quick"))
+    assert not list(run.glob("*.part")) and not list(run.glob(".*"))
+
+
+def test_a_run_without_notebooks_is_one_line(results):
+    with pytest.raises(UserError, match="no executed notebook; run `make run-all RUN=quick`"):
+        publish.render_run("quick")
+    broken = results / "quick" / "03_train.ipynb"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    with pytest.raises(UserError, match="not a readable notebook"):
+        publish.render_run("quick")
+
+
+def metrics(results, run, text=None, **values):
+    (results / run).mkdir(parents=True)
+    (results / run / "metrics.json").write_text(text or json.dumps(values))
+
+
+def test_index_is_sorted_and_survives_what_is_missing(results):
+    test = {"accuracy": 0.9512, "low": 0.9467, "high": 0.9553, "tta_accuracy": 0.9555}
+    metrics(
+        results, "cpu", dataset="cifar10", parameters=4754218, test=test, train={"seconds": 3725}
+    )
+    metrics(results, "best", dataset="cifar10", test={"accuracy": 0.9693})
+    metrics(results, "begun", dataset="cifar10", test=None, train=3, parameters="many")
+    metrics(results, "smoke", dataset="digits", test={"accuracy": 0.99}, notice=NOTICE)
+    metrics(results, "<odd>", dataset=["?"], test={"accuracy": float("nan")})
+    metrics(results, "broken", text="{")
+    (results / "empty").mkdir()
+    page = soup(index.write_index())
+    rows = [
+        [cell.get_text(" ") for cell in row.find_all(["th", "td"])]
+        for row in page.select("tbody tr:not(.group)")
+    ]
+    assert [row[0].split()[0] for row in rows] == ["best", "cpu", "begun", "smoke", "<odd>"]
+    assert rows[1][1:] == ["95.12%", "94.67 to 95.53%", "95.55%", "4,754,218", "1:02:05", "–"]
+    assert rows[2][1:] == ["–"] * 6
+    assert NOTICE in rows[3][0]
+    assert "cannot be read: broken." in page.get_text() and "empty" not in page.get_text()
+    assert len(page.find_all("h1")) == 1
+
+
+def test_index_links_to_report_and_pages(run):
+    page = soup(index.write_index())
+    links = [link["href"] for link in page.table.find_all("a")]
+    assert links[0] == "quick/report.html" and "quick/04_predict_tta.html" in links
+    assert all((run.parent / link).is_file() for link in links)
+
+
+def test_index_links_to_claims_and_studies(run):
+    results = run.parent
+    for page in ("study.html", "studies/small/study.html"):
+        (results / page).parent.mkdir(parents=True, exist_ok=True)
+        (results / page).write_text("<p>x")
+    links = {link["href"]: link.get_text() for link in soup(index.write_index()).find_all("a")}
+    assert (
+        links["study.html"] == "The report's claims"
+        and links["studies/small/study.html"] == "Study: small"
+    )
+
+
+def test_index_shows_a_released_run_where_it_was_not_done_here(results):
+    for folder in ("released/cpu", "released/best", "best"):
+        metrics(results, folder, dataset="cifar10", test={"accuracy": 0.9})
+        (results / folder / "report.html").write_text("<p>x")
+    rows = soup(index.write_index()).select("tbody tr:not(.group)")
+    assert [row.th.get_text(" ").split() for row in rows] == [["best"], ["cpu", "released"]]
+    assert [row.a["href"] for row in rows] == ["best/report.html", "released/cpu/report.html"]
+
+
+def test_index_without_runs(results):
+    assert "No run has recorded" in soup(index.write_index()).get_text()
+
+
+def test_pdf_says_what_is_missing(results, monkeypatch):
+    with pytest.raises(UserError, match=r"report\.html: not rendered yet"):
+        publish.print_pdf("quick")
+    (results / "quick").mkdir()
+    (results / "quick" / "report.html").write_text("<p>x")
+    monkeypatch.setattr(publish, "find_chromium", lambda: None)
+    with pytest.raises(UserError, match="no Chromium or Chrome found"):
+        publish.print_pdf("quick")
+    monkeypatch.setattr(publish, "find_chromium", lambda: sys.executable)
+    with pytest.raises(UserError, match="failed"):
+        publish.print_pdf("quick")
+
+
+needs_chromium = pytest.mark.skipif(
+    publish.find_chromium() is None, reason="no Chromium or Chrome found"
+)
+
+
+def browse(tmp_path, page, *options):
+    """Open `page` headless and return its document after scripts ran."""
+    command = publish.chromium_command(
+        publish.find_chromium(), str(tmp_path / "profile"), *options, "--dump-dom"
+    )
+    done = subprocess.run(
+        [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    return BeautifulSoup(done.stdout, "html.parser")
+
+
+def requests(tmp_path, page):
+    """Return the addresses that the page, not the browser around it, asked other hosts for."""
+    log = tmp_path / "net.json"
+    browse(tmp_path, page, f"--log-net-log={log}")
+    events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    asked = [
+        event for event in events if event.get("initiator", "not an origin") != "not an origin"
+    ]
+    return {
+        event["url"] for event in asked if not re.match(r"file:|data:", event.get("url", "file:"))
+    }
+
+
+@pytest.mark.chromium
+@needs_chromium
+def test_net_log_has_no_request(run, tmp_path):
+    control = tmp_path / "control.html"
+    control.write_text('<img src="http://example.invalid/x.png">')
+    assert requests(tmp_path, control) == {"http://example.invalid/x.png"}
+    index.write_index()
+    for page in (run / "04_predict_tta.html", run / "report.html", run.parent / "index.html"):
+        assert requests(tmp_path, page) == set()
+
+
+@pytest.mark.chromium
+@needs_chromium
+def test_no_horizontal_overflow_on_a_phone(results, tmp_path):
+    wide = "<table><tr>" + "<td>a wide cell of a table</td>" * 30 + "</tr></table>"
+    cells = [
+        *sample(),
+        code(
+            "x = " + "1 + " * 99 + "1", new_output("stream", name="stdout", text="long line " * 60)
+        ),
+        code("wide", new_output("display_data", data={"text/html": wide})),
+        new_markdown_cell(
+            "`" + "averylongname" * 20 + "`\n\n$$" + " + ".join(["x_{1}"] * 60) + "$$"
+        ),
+    ]
+    rendered(
+        results, cells, notice=NOTICE, navigation=[(f"{n} A label", f"{n}.html") for n in range(9)]
+    )
+    metrics(results, "smoke", dataset="digits", parameters=1, notice=NOTICE)
+    for page in (results / "quick" / "03_train.html", index.write_index()):
+        text = html.escape(page.read_text(encoding="utf-8").replace("<details", "<details open"))
+        # A frame, because a browser's window is never as narrow as a phone.
+        frame = tmp_path / "frame.html"
+        frame.write_text(
+            '<iframe width=400 height=800 style="border:0" '
+            f'srcdoc="{text}"></iframe><p></p><script>'
+            "onload = () => { document.querySelector('p').textContent = ((page) => "
+            "page.scrollWidth - page.clientWidth)(frames[0].document.documentElement); };</script>"
+        )
+        assert browse(tmp_path, frame).p.get_text() == "0"
+
+
+@pytest.mark.chromium
+@needs_chromium
+def test_script_shows_the_button_that_unfolds_all_code(run, tmp_path):
+    button = browse(tmp_path, run / "01_explore_data.html").find("button", class_="unfold")
+    assert not button.has_attr("hidden")
+
+
+@pytest.mark.chromium
+@needs_chromium
+def test_pdf_is_printed(run):
+    pdf = publish.print_pdf("quick")
+    assert pdf == run / "report.pdf" and pdf.read_bytes().startswith(b"%PDF")

@@ -1,0 +1,129 @@
+"""README and the pages in docs/: size, links, the commands they name, the generated sections."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bundle import readme
+from bundle.paths import ROOT
+from lib.errors import UserError
+
+LIMIT = 8192  # bytes of README: what one reads on the first visit
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+# One error message says "cannot make a virtual environment": no command.
+MAKE = re.compile(r"(?<!cannot )\bmake(?: +-[\w-]+)* +([a-z][a-z-]*)")
+
+
+def code(text: str) -> str:
+    """What a page shows as code, in blocks and within its lines."""
+    inline = [snippet.replace("\n", " ") for snippet in INLINE.findall(FENCED.sub("", text))]
+    return "\n".join(FENCED.findall(text) + inline)
+
+
+def links(text: str) -> list[str]:
+    """The relative links of a page, in Markdown and HTML, without those in code."""
+    prose = INLINE.sub("", FENCED.sub("", text))
+    found = [first or second for first, second in LINK.findall(prose)]
+    return [link for link in found if not re.match(r"[a-z]+:", link)]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(page: Path) -> list[str]:
+    return [link for link in links(page.read_text(encoding="utf-8")) if not resolves(page, link)]
+
+
+def resolves(page: Path, link: str) -> bool:
+    """Whether a link leads to a file of the bundle and, where it names one, to a heading there."""
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    if not target.is_file() or ROOT not in target.parents:
+        return False
+    return not anchor or anchor in anchors(target.read_text(encoding="utf-8"))
+
+
+def named_targets() -> dict[str, set[str]]:
+    """The make targets that each page names."""
+    return {page.name: set(MAKE.findall(code(page.read_text(encoding="utf-8")))) for page in PAGES}
+
+
+def test_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= LIMIT
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    assert broken(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.bundle.test_readme.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One: a *b*\n[a](#one-a-b) [b](page.md#two) [c](none.md) [d](https://x.y) `[e](no)`\n"
+        '![f](../f.png) <img src="g.svg">\n```\n# two\n```\n'
+    )
+    assert broken(page) == ["page.md#two", "none.md", "../f.png", "g.svg"]
+
+
+def test_every_docs_page_is_linked_from_readme():
+    linked = set(links((ROOT / "README.md").read_text(encoding="utf-8")))
+    assert {f"docs/{page.name}" for page in PAGES if page.parent.name == "docs"} <= linked
+
+
+def test_pages_name_targets_that_exist():
+    targets = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
+    wrong = {name: found - targets for name, found in named_targets().items()}
+    assert not any(wrong.values()), wrong
+
+
+def test_every_target_with_a_help_text_is_described():
+    helped = set(re.findall(r"^([a-z][a-z-]*):.*## ", MAKEFILE, re.MULTILINE))
+    assert {"run-all", "test", "check"} <= helped
+    assert helped - set().union(*named_targets().values()) == set()
+
+
+@pytest.mark.parametrize("section", readme.SECTIONS)
+def test_marks_stand_once_in_their_page_alone(section):
+    begin, end = readme.marks(section)
+    for page in PAGES:
+        text, here = page.read_text(encoding="utf-8"), page == ROOT / readme.SECTIONS[section][0]
+        assert text.count(begin) == text.count(end) == here
+    assert readme.read(section).startswith(("| ", "**", "|  |"))
+
+
+def test_put_replaces_one_section_of_its_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme.paths, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    page, (begin, end) = tmp_path / "docs" / "study.md", readme.marks("ingredients")
+    page.write_text("no marks\n")
+    with pytest.raises(UserError, match=r"docs/study\.md: the marks"):
+        readme.put("| new |", "ingredients")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    readme.put("| new |", "ingredients")
+    assert page.read_text() == f"before\n{begin}\n| new |\n{end}\nafter\n"
+    assert readme.read("ingredients") == "| new |"
+
+
+def test_links_are_relative_to_the_page():
+    assert readme.link("ingredients", "results/released/x.html") == "../results/released/x.html"
+    assert readme.link("anchors", "docs/anchors.svg") == "anchors.svg"
+    assert readme.link("results", "docs/report.png") == "docs/report.png"
+
+
+def test_hooks_use_the_locked_ruff_and_keep_cell_ids():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    by_name = {Path(hook["repo"]).name: hook for hook in hooks}
+    locked = re.search(r"^ruff==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
+    assert by_name["ruff-pre-commit"]["rev"] == f"v{locked}"
+    assert "--keep-id" in by_name["nbstripout"]["hooks"][0]["args"]

@@ -1,0 +1,96 @@
+"""make verify: the same bits, another result, other parameters, another machine."""
+
+import json
+import math
+import re
+import shutil
+
+import pytest
+
+from bundle.__main__ import main
+from bundle.release import verify
+from lib.errors import UserError
+
+
+@pytest.fixture
+def kept(finished, monkeypatch):
+    """Verify in this process, in the bundle of the finished smoke run; its metrics are put back."""
+    path = finished.results() / "metrics.json"
+    before = path.read_bytes()
+    monkeypatch.setattr("bundle.paths.RESULTS", finished.folder / "results")
+    monkeypatch.setattr("bundle.paths.DATA", finished.folder / "data")
+    monkeypatch.setenv("CIFAR10_ROOT", "")
+    monkeypatch.setenv("BUNDLE_OFFLINE", "1")
+    yield path
+    path.write_bytes(before)
+    shutil.rmtree(finished.results() / "verify", ignore_errors=True)
+
+
+def change(path, **changes) -> None:
+    metrics = json.loads(path.read_text())
+    for key, value in changes.items():
+        part, _, name = key.partition("__")
+        metrics[part][name] = value
+    path.write_text(json.dumps(metrics))
+
+
+def test_the_same_machine_gives_the_same_bits(kept, capsys):
+    before = kept.read_bytes()
+    assert main(["verify", "smoke"]) == 0
+    digest, said = json.loads(before)["train"]["weights_sha256"][:16], capsys.readouterr().out
+    assert f"recorded {digest}, now {digest}: the same" in said
+    assert said.strip().endswith("smoke: verified, bit for bit")
+    assert kept.read_bytes() == before and not (kept.parent / "verify").exists()
+
+
+def test_other_weights_are_told_by_the_exit_code(kept, capsys):
+    change(kept, train__weights_sha256="0" * 64)
+    assert main(["verify", "smoke"]) == 1
+    assert "smoke: NOT reproduced, bit for bit" in capsys.readouterr().out
+    assert main(["verify", "smoke"]) == 1  # its own training is finished and is only compared
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_another_machine_is_judged_within_a_tolerance(kept, capsys):
+    accuracy = json.loads(kept.read_text())["test"]["accuracy"]
+    change(kept, train__weights_sha256="0" * 64, environment__cpu_capability="ANOTHER")
+    assert main(["verify", "smoke"]) == 0
+    assert "another machine: cpu_capability ANOTHER -> " in capsys.readouterr().out
+    change(
+        kept,
+        train__weights_sha256="0" * 64,
+        environment__cpu_capability="ANOTHER",
+        test__accuracy=1 - accuracy / 9,
+    )
+    assert main(["verify", "smoke"]) == 1
+    assert "NOT reproduced, within" in capsys.readouterr().out
+
+
+def test_tolerance_by_hand():
+    assert verify.tolerance(0.9465, 10_000) == pytest.approx(0.00955, abs=1e-5)
+    assert verify.tolerance(0.5, 1000) == pytest.approx(3 * math.sqrt(0.0005))
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (
+            "quick",
+            "results/quick/metrics.json: no finished run there to verify; make run-all RUN=quick "
+            "first",
+        ),
+        ("smok", "no file params/smok.yaml"),
+    ],
+)
+def test_bad_input_is_one_line(kept, run, said):
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        main(["verify", run])
+    assert "\n" not in str(caught.value)
+
+
+def test_other_parameters_are_refused(kept):
+    change(kept, settings__learning_rate=0.5)
+    with pytest.raises(
+        UserError, match=r"made with other parameters \(learning_rate 0\.5 -> 0\.05\)"
+    ):
+        main(["verify", "smoke"])

@@ -1,0 +1,331 @@
+"""The reference figures agree with themselves, with the architecture described and their page."""
+
+import json
+import math
+import re
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+MEBIBYTE = 2**20
+FLOAT32_BYTES = 4
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return json.loads((DOCS / "reference.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (DOCS / "reference.md").read_text(encoding="utf-8")
+
+
+def confusions(reference, first, second):
+    """Images of either class taken for the other."""
+    matrix, classes = reference["confusion_matrix"], reference["classes"]
+    i, j = classes.index(first), classes.index(second)
+    return matrix[i][j] + matrix[j][i]
+
+
+def conv_bn(inputs, outputs, kernel, side):
+    """Rows of a bias-free convolution and its batch norm: name, parameters, output values, MACs."""
+    weights, values = inputs * outputs * kernel**2, outputs * side * side
+    return [
+        ("Conv2d", weights, values, weights * side * side),
+        ("BatchNorm2d", 2 * outputs, values, 0),
+    ]
+
+
+def layer_rows(blocks, widths, strides, side=32, classes=10):
+    """The layer table made by hand from the architecture, independently of any network code."""
+    rows, channels = conv_bn(3, widths[0], 3, side), widths[0]
+    for count, width, stride in zip(blocks, widths, strides, strict=True):
+        side //= stride
+        for block in range(count):
+            rows += conv_bn(channels, width, 3, side) + conv_bn(width, width, 3, side)
+            if channels != width or (block == 0 and stride != 1):
+                rows += conv_bn(channels, width, 1, side)
+            rows.append(("BasicBlock", 0, width * side * side, 0))
+            channels = width
+    head = ("Linear", (channels + 1) * classes, classes, channels * classes)
+    return [*rows, ("AvgPool", 0, channels, 0), head]
+
+
+@pytest.fixture(scope="module")
+def rows(reference):
+    return layer_rows(reference["blocks"], reference["widths"], reference["strides"])
+
+
+def test_confusion_matrix_covers_the_test_set(reference):
+    matrix = reference["confusion_matrix"]
+    assert [len(row) for row in matrix] == [10] * 10
+    assert [sum(row) for row in matrix] == [1000] * 10
+    assert min(min(row) for row in matrix) >= 0
+
+
+def test_diagonal_is_the_reported_accuracy(reference):
+    correct = sum(row[i] for i, row in enumerate(reference["confusion_matrix"]))
+    assert correct == 9465
+    assert (
+        correct / reference["test_images"]
+        == reference["test_accuracy"]
+        == reference["phase2"]["last"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("cat", "dog", 113),
+        ("automobile", "truck", 44),
+        ("airplane", "ship", 39),
+        ("deer", "horse", 13),
+    ],
+)
+def test_confused_pairs(reference, first, second, expected):
+    assert confusions(reference, first, second) == expected
+
+
+def test_only_the_first_claimed_pair_is_among_the_hardest(reference):
+    pairs = {pair: confusions(reference, *pair) for pair in combinations(reference["classes"], 2)}
+    first, second = (tuple(pair) for pair in reference["hardest_pairs_claimed"])
+    assert (first, second) == (("cat", "dog"), ("deer", "horse"))
+    assert max(pairs, key=pairs.get) == first
+    assert sum(count > pairs[second] for count in pairs.values()) == 12
+
+
+def test_learning_rates_follow_the_cosine(reference):
+    rates = reference["learning_rates_phase2"]
+    assert list(rates) == [*map(str, range(1, 11)), "46", "92", "93"]
+    epochs = reference["phase2"]["epochs"]
+    for epoch, rate in rates.items():
+        assert rate == round(0.005 * (1 + math.cos(math.pi * int(epoch) / epochs)), 6), epoch
+
+
+def test_parameter_counts_follow_from_the_architecture(reference, rows):
+    assert sum(row[1] for row in rows) == reference["parameters"]
+    resnet18 = layer_rows([2, 2, 2, 2], [64, 128, 256, 512], [1, 2, 2, 2])
+    assert sum(row[1] for row in resnet18) == reference["resnet18_parameters"]
+    assert reference["parameters"] <= reference["parameter_limit"] < reference["parameters_formula"]
+
+
+@pytest.mark.parametrize(
+    ("count", "percent"),
+    [("parameters", 57.5), ("parameters_formula", 54.4), ("parameters_reported", 56.4)],
+)
+def test_reduction_against_resnet18(reference, count, percent):
+    reduction = 1 - reference[count] / reference["resnet18_parameters"]
+    assert round(100 * reduction, 1) == percent
+
+
+def test_reported_reduction_fits_the_formula_best(reference):
+    def gap(count):
+        return abs(
+            1
+            - reference[count] / reference["resnet18_parameters"]
+            - reference["reduction_reported"]
+        )
+
+    assert (
+        min(("parameters", "parameters_formula", "parameters_reported"), key=gap)
+        == "parameters_formula"
+    )
+
+
+def test_layer_table(reference, rows):
+    for (name, parameters, *_), stated in zip(rows, reference["layer_table_head"], strict=False):
+        assert name == stated["layer"]
+        assert stated["parameters"] in (parameters, None)
+    name, parameters, *_ = rows[-1]
+    assert reference["last_layer"] == {"name": f"{name}-{len(rows)}", "parameters": parameters}
+
+
+def test_memory_estimate(reference, rows):
+    expected = {
+        "input": 3 * 32 * 32 * FLOAT32_BYTES / MEBIBYTE,
+        "forward_backward": 2 * sum(row[2] for row in rows) * FLOAT32_BYTES / MEBIBYTE,
+        "parameters": reference["parameters"] * FLOAT32_BYTES / MEBIBYTE,
+    }
+    expected["total"] = sum(expected.values())
+    assert reference["memory_mb"] == {part: round(size, 2) for part, size in expected.items()}
+
+
+def test_multiply_accumulates(reference, rows):
+    assert round(sum(row[3] for row in rows), -6) == reference["macs"]
+
+
+def test_wilson_interval_of_the_headline(reference):
+    images = reference["test_images"]
+    correct = round(reference["test_accuracy"] * images)
+    interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+    assert (round(100 * interval.low, 2), round(100 * interval.high, 2)) == (94.19, 95.07)
+
+
+def test_kaggle_predictions(reference):
+    assert len(reference["kaggle_counts"]) == len(reference["classes"])
+    assert sum(reference["kaggle_counts"]) == reference["kaggle_images"] == 10_000
+    correct = reference["kaggle_accuracy"] * reference["kaggle_images"]
+    assert abs(correct - round(correct)) > 0.1, "the score would be a whole number of images"
+
+
+def test_phases(reference):
+    assert reference["phase1"]["last"] < reference["phase1"]["best"] < reference["phase2"]["last"]
+    low, high = reference["phase2"]["plateau"]["accuracy"]
+    assert low <= reference["phase2"]["last"] <= high
+    assert len(reference["phase2_first_epochs"]) == 10
+    assert max(reference["phase2_first_epochs"]) < reference["phase1"]["last"]
+
+
+# fmt: off
+KEYS = {
+    "network", "parameters", "over_limit", "residual", "mmac", "epochs", "accuracy", "runs",
+    "training_pflop", "seconds", "device", "computed", "source",
+}
+# fmt: on
+
+
+def test_others_say_the_same_of_each_network_in_order_of_accuracy(reference):
+    others = reference["others"]
+    assert all(set(other) == KEYS for other in others)
+    accuracies = [other["accuracy"] for other in others]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len({(other["network"], other["epochs"]) for other in others}) == len(others) == 15
+
+
+def test_others_over_the_limit_are_marked(reference):
+    over = [other["network"] for other in reference["others"] if other["over_limit"]]
+    assert over == [
+        o["network"] for o in reference["others"] if o["parameters"] > reference["parameter_limit"]
+    ]
+    assert over == ["airbench96", "standard ResNet-18"]
+
+
+def test_what_others_state_of_a_time_names_its_machine(reference):
+    timed = [other for other in reference["others"] if other["seconds"]]
+    assert {(other["source"], other["device"]) for other in timed} == {
+        ("KellerJordan cifar10-airbench", "A100")
+    }
+    assert len(timed) == 5 and all(
+        not other["device"] for other in reference["others"] if other not in timed
+    )
+
+
+def test_the_reference_among_the_others_is_the_reference(reference):
+    (own,) = [other for other in reference["others"] if other["network"] == "the reference"]
+    assert (own["parameters"], own["accuracy"]) == (
+        reference["parameters"],
+        reference["test_accuracy"],
+    )
+    assert own["epochs"] == reference["phase1"]["epochs"] + reference["phase2"]["epochs"]
+    assert own["mmac"] * 1e6 == reference["macs"]
+    assert (
+        own["training_pflop"]
+        == round(6 * reference["macs"] * own["epochs"] * 50_000 / 1e15, 2)
+        == 16.26
+    )
+
+
+def test_only_the_reference_s_arithmetic_is_computed_here(reference):
+    computed = {
+        other["network"]: other["computed"] for other in reference["others"] if other["computed"]
+    }
+    assert computed == {"the reference": ["training_pflop"]}
+
+
+def test_stated_arithmetic_is_six_operations_a_mac(reference):
+    """Forward, gradient of the inputs and of the weights: two operations a MAC; 50,000 images."""
+    stated = [other for other in reference["others"] if other["training_pflop"]]
+    assert len(stated) == 6
+    for other in stated:
+        operations = 6 * other["mmac"] * 1e6 * other["epochs"] * 50_000
+        assert other["training_pflop"] == pytest.approx(operations / 1e15, rel=0.04), other[
+            "network"
+        ]
+
+
+def cells(page):
+    """The table rows of the page, each as a list of stripped cells."""
+    lines = (line for line in page.splitlines() if line.startswith("|"))
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+
+
+def test_page_states_the_same_matrix(reference, page):
+    (block,) = re.findall(r"```\n(.*?)```", page, flags=re.DOTALL)
+    assert [[int(v) for v in line.split()] for line in block.splitlines()] == reference[
+        "confusion_matrix"
+    ]
+
+
+def test_page_states_the_same_tables(reference, page):
+    table = cells(page)
+    for row in reference["report_against_notebook"]:
+        assert [row["topic"], row["report"], row["notebook"]] in table
+    accuracies = [f"{100 * accuracy:.2f}" for accuracy in reference["phase2_first_epochs"]]
+    for epoch, rate in reference["learning_rates_phase2"].items():
+        accuracy = accuracies[int(epoch) - 1] if int(epoch) <= len(accuracies) else ""
+        assert [epoch, f"{rate:.6f}", accuracy] in table
+    for label, (name, count) in enumerate(
+        zip(reference["classes"], reference["kaggle_counts"], strict=True)
+    ):
+        assert [str(label), name, f"{count:,}"] in table
+
+
+def table_under(page, heading):
+    """The rows of the first table under the page's heading, each a dict by its column names."""
+    lines = page.split(f"\n## {heading}\n")[1].split("\n## ")[0].splitlines()
+    names, _rule, *rows = cells("\n".join(line for line in lines if line.startswith("|")))
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def stated(value):
+    """A value as the page writes it: nothing stated in words, millions if a count was rounded."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value > 1e6:
+        return f"{value:,}" if value % 10_000 else f"{value / 1e6:g}M"
+    return (
+        "not stated" if value is None else f"{value:g}" if isinstance(value, int | float) else value
+    )
+
+
+def test_page_states_the_same_figures_of_others(reference, page):
+    rows = table_under(page, "What others reach with at most five million parameters")
+    within = [other for other in reference["others"] if not other["over_limit"]]
+    for row, other in zip(rows, within, strict=True):
+        assert float(row.pop("accuracy, %")) == pytest.approx(100 * other["accuracy"])
+        keys = ("network", "parameters", "epochs", "runs", "residual", "source")
+        assert list(row.values()) == [stated(other[key]) for key in keys]
+
+
+def test_page_states_the_same_speed_anchors(reference, page):
+    rows = table_under(page, "Speed anchors")
+    others = sorted(
+        (o for o in reference["others"] if o["training_pflop"]),
+        key=lambda one: one["training_pflop"],
+    )
+    for row, other in zip(rows, others, strict=True):
+        assert float(row.pop("accuracy, %")) == pytest.approx(100 * other["accuracy"])
+        assert ("(computed)" in row["PFLOP"]) == bool(other["computed"])
+        row["PFLOP"] = row["PFLOP"].removesuffix(" (computed)")
+        keys = (
+            "network",
+            "parameters",
+            "mmac",
+            "epochs",
+            "runs",
+            "training_pflop",
+            "seconds",
+            "device",
+        )
+        assert list(row.values()) == [stated(other[key]) for key in keys]
+
+
+@pytest.mark.parametrize(
+    "key", ["parameters", "parameters_formula", "resnet18_parameters", "parameter_limit"]
+)
+def test_page_states_the_same_counts(reference, page, key):
+    assert f"{reference[key]:,}" in page

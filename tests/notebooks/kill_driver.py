@@ -1,0 +1,136 @@
+"""Train a tiny network in children that are killed: ``python kill_driver.py FOLDER MODE N``.
+
+Used by tests/notebooks/test_kill.py. MODE random: N children in turn are killed (SIGKILL) at
+random moments, another ends the training. MODE operation: for each n up to N a child kills itself before its n-th
+last operation on files, another ends that training; an older complete training of another seed lies
+there before. Prints JSON: how many kills hit, and the SHA-256 of the weights in the end, one for
+each training (MODE operation: first of one that nobody killed).
+"""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from bundle.training import session
+from lib import data
+from lib.settings import Train
+
+SETTINGS = Train(
+    run="killed",
+    dataset="digits",
+    blocks=(1, 1),
+    widths=(8, 16),
+    strides=(1, 2),
+    train_images=60,
+    epochs=60,
+    batch_size=20,
+    erasing=0.5,
+    holdout_images=20,
+    ema=0.9,
+    device="cpu",
+    threads=1,
+)
+SHORT = dataclasses.replace(SETTINGS, epochs=2)
+LONGEST_SECONDS = 0.5
+OPERATIONS = ("replace", "rename", "unlink", "mkdir")
+# Before anything is computed: a process that has begun threads must not fork.
+torch.set_num_threads(1)
+DIGITS = data.load("digits", None, SETTINGS.train_images)
+session.HEARTBEAT_SECONDS = float("inf")  # else the number of operations would depend on the clock
+
+
+def in_child(work, *arguments) -> int:
+    """Fork and do the work in the child: imports are paid for once. Return its number."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work(*arguments)
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def was_killed(child: int) -> bool:
+    """Wait for a child; whether a signal ended it."""
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def train_in(folder: Path, settings: Train) -> None:
+    """Train, or go on, in silence."""
+    session.train(settings, DIGITS, folder, say=lambda line: None)
+
+
+def finish(folder: Path, settings: Train) -> str:
+    """End a training in a child and return the hash of its weights."""
+    assert not was_killed(in_child(train_in, folder, settings))
+    return json.loads((folder / "training" / "state.json").read_text())["weights_sha256"]
+
+
+def count_operations(kill_at: int | None) -> list[int]:
+    """Count this process's operations on files; kill it before number `kill_at`."""
+    counter = [0]
+
+    def counted(real):
+        def call(*arguments, **named):
+            counter[0] += 1
+            if counter[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **named)
+
+        return call
+
+    for name in OPERATIONS:
+        setattr(Path, name, counted(getattr(Path, name)))
+    os.fsync = counted(os.fsync)
+    return counter
+
+
+def kill_randomly(folder: Path, count: int) -> tuple[int, list[str]]:
+    hits = 0
+    for _ in range(count):
+        child = in_child(train_in, folder, SETTINGS)
+        time.sleep(random.uniform(0, LONGEST_SECONDS))
+        os.kill(child, signal.SIGKILL)
+        hits += was_killed(child)
+    return hits, [finish(folder, SETTINGS)]
+
+
+def kill_at_operations(folder: Path, count: int) -> tuple[int, list[str]]:
+    def older_then(work, place):
+        finish(place, dataclasses.replace(SHORT, seed=1))
+        return was_killed(in_child(work, place))
+
+    def counting(place):
+        counter = count_operations(None)
+        train_in(place, SHORT)
+        (place / "count").write_text(str(counter[0]))
+
+    older_then(counting, folder / "counted")
+    total, hits = int((folder / "counted" / "count").read_text()), 0
+    digests = [finish(folder / "counted", SHORT)]
+    for last in range(count):
+
+        def killed(place, last=last):
+            count_operations(total - last)
+            train_in(place, SHORT)
+
+        hits += older_then(killed, folder / str(last))
+        digests.append(finish(folder / str(last), SHORT))
+    return hits, digests
+
+
+if __name__ == "__main__":
+    place, mode, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    place.mkdir(parents=True, exist_ok=True)
+    print(json.dumps((kill_randomly if mode == "random" else kill_at_operations)(place, number)))

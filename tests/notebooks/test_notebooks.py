@@ -1,0 +1,340 @@
+"""The structure that every notebook keeps, read from the files without executing anything."""
+
+import ast
+import re
+import tokenize
+from dataclasses import fields
+from io import StringIO
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from lib import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=nbformat.NO_CONVERT) for path in PATHS}
+NAMES = list(NOTEBOOKS)
+ABSOLUTE = re.compile(
+    r"(?<![\w.:/])/(home|root|work|usr|tmp|Users|mnt|opt|var|media|content)/|\b[A-Z]:\\"
+)
+
+
+def code_cells(name):
+    return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
+
+
+def is_parameters(cell):
+    return "parameters" in cell.metadata.get("tags", [])
+
+
+def parameters_cell(name):
+    (cell,) = [cell for cell in NOTEBOOKS[name].cells if is_parameters(cell)]
+    return cell
+
+
+def parsed(name):
+    """The syntax trees of the code cells, each with its cell."""
+    return [(cell, ast.parse(cell.source)) for cell in code_cells(name)]
+
+
+def prose(name):
+    return "\n".join(cell.source for cell in NOTEBOOKS[name].cells if cell.cell_type == "markdown")
+
+
+def merged_quick():
+    """params/quick.yaml by the plain YAML reader, left-out values by the dataclass."""
+    tree = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text(encoding="utf-8"))
+    assert "base" not in tree
+    return tree
+
+
+def declared(name):
+    return NOTEBOOKS[name].metadata["bundle"]
+
+
+def test_the_six_notebooks_are_there():
+    assert NAMES == [
+        "01_explore_data",
+        "02_build_model",
+        "03_train",
+        "04_predict_tta",
+        "05_confusion",
+        "06_report",
+    ]
+    assert list(settings.SECTIONS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_valid_format(name):
+    nbformat.validate(NOTEBOOKS[name])
+    # 4.5: cells have ids.
+    assert (NOTEBOOKS[name].nbformat, NOTEBOOKS[name].nbformat_minor >= 5) == (4, True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernel(name):
+    kernel = NOTEBOOKS[name].metadata["kernelspec"]
+    assert (kernel["name"], kernel["language"]) == ("python3", "python")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_without_results(name):
+    for cell in code_cells(name):
+        assert cell.outputs == [] and cell.execution_count is None
+    assert not {"papermill", "widgets"} & set(NOTEBOOKS[name].metadata)
+    for cell in NOTEBOOKS[name].cells:
+        assert set(cell.metadata) <= {"tags", "jupyter", "editable", "slideshow"}, cell.id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_cell_is_the_one_title(name):
+    cells = NOTEBOOKS[name].cells
+    assert cells[0].cell_type == "markdown" and re.match(r"# \S", cells[0].source)
+    titles = re.findall(r"^# .*", prose(name), flags=re.MULTILINE)
+    assert len(titles) == 1 and titles[0].endswith("?")  # the question that the notebook answers
+    assert not re.search(r"<h1|^=+$", prose(name), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_absolute_paths(name):
+    for cell in NOTEBOOKS[name].cells:
+        assert not ABSOLUTE.search(cell.source), cell.source
+
+
+def test_the_search_for_absolute_paths_finds_them():
+    assert all(
+        ABSOLUTE.search(text)
+        for text in ('"/home/me/data"', "see /tmp/x", "C:\\data", "('/opt/bundle')")
+    )
+    assert not any(
+        ABSOLUTE.search(text)
+        for text in ("https://x.org/home/me", "results/tmp/", "a / b", "and/var/")
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cell_ids_are_named_in_order(name):
+    ids = [cell.id for cell in NOTEBOOKS[name].cells]
+    stem = name[3:].replace("_", "-")
+    # Not drawn at random: they stay.
+    assert all(re.fullmatch(rf"{stem}-\d\d", one) for one in ids), ids
+    assert len(set(ids)) == len(ids) and ids == sorted(ids)
+
+
+def test_cell_ids_are_unique_over_the_bundle():
+    ids = [cell.id for notebook in NOTEBOOKS.values() for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_size(name):
+    assert 3 <= len(code_cells(name)) <= 20
+    for cell in code_cells(name):
+        if not is_parameters(cell):
+            assert len(cell.source.splitlines()) <= 15, cell.id
+        assert cell.source.strip(), f"{cell.id} is empty"
+
+
+# The parameters cell
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_cell_holds_literals_each_with_a_comment(name):
+    source = parameters_cell(name).source
+    statements = ast.parse(source).body
+    lines = source.splitlines()
+    assert len(statements) == len(lines)
+    for statement in statements:
+        assert isinstance(statement, ast.Assign) and len(statement.targets) == 1
+        assert isinstance(statement.targets[0], ast.Name)
+        ast.literal_eval(statement.value)
+    tokens = list(tokenize.generate_tokens(StringIO(source).readline))
+    commented = {
+        token.start[0]
+        for token in tokens
+        if token.type == tokenize.COMMENT and len(token.string) > 5
+    }
+    assert commented == set(range(1, len(lines) + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_those_of_the_dataclass(name):
+    found = [statement.targets[0].id for statement in ast.parse(parameters_cell(name).source).body]
+    assert len(set(found)) == len(found)
+    assert set(found) == {item.name for item in fields(settings.SECTIONS[name])}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_those_of_quick(name):
+    found = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(parameters_cell(name).source).body
+    }
+    tree = merged_quick()
+    given = (
+        {"run": "quick"} | {key: value for key, value in tree.items() if key in found} | tree[name]
+    )
+    for key, value in found.items():
+        default = next(item.default for item in fields(settings.SECTIONS[name]) if item.name == key)
+        default = list(default) if isinstance(default, tuple) else default
+        assert value == given.get(key, default), key
+        assert type(value) is type(default), key
+    assert set(given) <= set(found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_come_before_what_uses_them(name):
+    cells = code_cells(name)
+    place = next(number for number, cell in enumerate(cells) if is_parameters(cell))
+    assert place == 1  # after the imports
+    section = settings.SECTIONS[name].__name__
+    calls = [
+        cell
+        for cell in cells[place + 1 :]
+        if f'build({section}, globals(), "{name}")' in cell.source
+    ]
+    assert calls == [cells[place + 1]]  # checked at once, in every way of running the notebook
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_gives_a_parameter_another_value(name):
+    """Else the settings cell cannot run twice in JupyterLab: it would read the changed value."""
+    parameters = {
+        statement.targets[0].id for statement in ast.parse(parameters_cell(name).source).body
+    }
+    for cell, tree in parsed(name):
+        if not is_parameters(cell):
+            scopes = [node.target for node in ast.walk(tree) if isinstance(node, ast.comprehension)]
+            local = {
+                one.id for scope in scopes for one in ast.walk(scope) if isinstance(one, ast.Name)
+            }
+            stored = {
+                node.id
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
+            assert not (stored - local) & parameters, cell.id
+
+
+# Style
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_narrate_and_lib_computes(name):
+    for cell, tree in parsed(name):
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef), (
+                cell.id
+            )
+            assert not isinstance(node, ast.While | ast.Global | ast.Try), cell.id
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("print", "exec", "eval"), cell.id
+        assert not re.search(r"^\s*[%!]", cell.source, flags=re.MULTILINE), cell.id
+        assert (
+            "filterwarnings" not in cell.source
+            and "'cuda'" not in cell.source
+            and '"cuda"' not in cell.source
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_stand_in_one_cell(name):
+    importing = [
+        cell
+        for cell, tree in parsed(name)
+        if any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree))
+    ]
+    assert importing == [code_cells(name)[0]]
+    tree = ast.parse(importing[0].source)
+    assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_code_cell_belongs_to_a_section_with_prose(name):
+    """Sentence, cell, output: each heading is followed by a cell that computes something."""
+    cells = NOTEBOOKS[name].cells
+    headings = [number for number, cell in enumerate(cells) if re.match(r"## ", cell.source)]
+    assert len(headings) >= 4
+    for number in headings[:-1]:
+        assert cells[number + 1].cell_type == "code", cells[number].id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_cell_records_the_metrics(name):
+    recording = [
+        cell
+        for cell, tree in parsed(name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "book.metrics"
+    ]
+    assert len(recording) == 1
+    later = code_cells(name)[code_cells(name).index(recording[0]) + 1 :]
+    assert not any(".figure(" in cell.source or ".table(" in cell.source for cell in later)
+    assert f'Notebook("{name}", settings.run' in "".join(cell.source for cell in code_cells(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_figure_has_a_name_of_its_own_and_alternative_text(name):
+    names = []
+    for _, tree in parsed(name):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "book.figure":
+                assert len(node.args) == 3
+                names.append(ast.literal_eval(node.args[1]))
+                texts = [part for part in ast.walk(node.args[2]) if isinstance(part, ast.Constant)]
+                assert sum(len(str(part.value)) for part in texts) > 20
+    assert len(set(names)) == len(names)
+
+
+def test_figures_and_tables_do_not_overwrite_each_other():
+    for method in ("figure", "table"):
+        names = [
+            ast.literal_eval(node.args[1])
+            for name in NAMES
+            for _, tree in parsed(name)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == f"book.{method}"
+        ]
+        assert len(names) >= 6 and len(set(names)) == len(names)
+
+
+# The graph
+
+
+def test_what_is_read_was_written_by_an_earlier_notebook():
+    written = set()
+    for name in NAMES:
+        assert {"reads", "writes"} <= set(declared(name)) <= {"reads", "writes", "shared"}
+        assert set(declared(name)["reads"]) <= written, name
+        assert not set(declared(name)["writes"]) & written, name
+        written |= {*declared(name)["writes"], f"metrics/{name}.json"}
+    read = {file for name in NAMES for file in declared(name)["reads"]}
+    assert {
+        "training/weights.pt",
+        "training/history.jsonl",
+        "predictions.npz",
+        "metrics/05_confusion.json",
+    } <= read
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_text_says_what_is_read_and_written(name):
+    text = prose(name)
+    assert "**Reads**" in text and "**Writes**" in text
+    reads, writes = text.split("**Reads**")[1].split("**Writes**")
+    for file in declared(name)["reads"]:
+        assert f"`{file}`" in reads or f"`{file.split('/')[0]}/`" in reads, file
+    for file in [*declared(name)["writes"], f"metrics/{name}.json"]:
+        assert f"`{file}`" in writes or f"`{file.split('/')[0]}/`" in writes, file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_the_code_needs_are_declared(name):
+    """record.needed(run, "file") is how a notebook reads an earlier one's file."""
+    for _, tree in parsed(name):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "record.needed":
+                assert ast.literal_eval(node.args[1]) in declared(name)["reads"]

@@ -1,0 +1,332 @@
+"""The whole smoke run through make run-all's code: what it leaves, what reruns, how it fails."""
+
+import json
+import os
+import pickle
+import signal
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from bundle.runs import status
+from bundle.runs.failure import explain
+from bundle.runs.params import notebooks
+from bundle.words import clock
+
+KEYS = {"run", "dataset", "seed", "parameters", "mmac", "train", "holdout", "test", "environment"}
+NOTEBOOKS = notebooks()
+
+
+def metrics_of(bundle, run="smoke"):
+    return json.loads((bundle.results(run) / "metrics.json").read_text())
+
+
+def executed(bundle, run="smoke"):
+    """Notebook -> the hash of its executed file: changes when the notebook ran again."""
+    return {name: (bundle.results(run) / f"{name}.ipynb").read_bytes() for name in NOTEBOOKS}
+
+
+def ran(output: str) -> list[str]:
+    return [line.split(":")[0] for line in output.splitlines() if ": running" in line]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def insert_cell(path: Path, place: int, source: str) -> None:
+    """Put a code cell into a notebook before the cell at `place` (counted from 0) or at the end."""
+    content = nbformat.read(path, as_version=4)
+    content.cells.insert(place, nbformat.v4.new_code_cell(source, id="added"))
+    nbformat.write(content, path)
+
+
+def test_leaves_pages_metrics_figures_and_tables(finished):
+    folder = finished.results()
+    for name in NOTEBOOKS:
+        assert (folder / f"{name}.ipynb").exists() and (folder / f"{name}.html").exists()
+    assert (folder / "report.html").exists() and (finished.folder / "results/index.html").exists()
+    assert metrics_of(finished).keys() >= KEYS
+    pdfs, svgs = (
+        {path.stem for path in folder.glob(f"figures/*.{kind}")} for kind in ("pdf", "svg")
+    )
+    assert pdfs == svgs and len(pdfs) >= 15
+    assert all("\\toprule" in path.read_text() for path in folder.glob("tables/*.tex"))
+    assert len(list(folder.glob("tables/*.tex"))) >= 10
+    assert not (folder / ".stage").exists() and not (folder / "failed").exists()
+
+
+def test_ends_with_the_figures_and_the_report(finished):
+    last = finished.said.strip().splitlines()[-3:]
+    accuracy = metrics_of(finished)["test"]["accuracy"]
+    assert f"{accuracy:.2%}" in last[0] and "handwritten digits, not CIFAR-10" in last[0]
+    assert f"{metrics_of(finished)['parameters']:,}" in last[1]
+    assert last[2].split()[-1] == "results/smoke/report.html"
+
+
+def test_metrics_agree_with_predictions_and_network(finished):
+    metrics, folder = metrics_of(finished), finished.results()
+    saved = np.load(folder / "predictions.npz")
+    hits = saved["logits"][list(saved["views"]).index("original")].argmax(1) == saved["labels"]
+    assert metrics["test"]["accuracy"] == hits.mean() and metrics["test"]["images"] == len(hits)
+    assert (
+        metrics["test"]["tta_accuracy"]
+        == (saved["probabilities"].argmax(1) == saved["labels"]).mean()
+    )
+    # stem 3->8, blocks 8->8 and 8->16 with a 1x1 shortcut, classifier: by hand
+    by_hand = (27 * 8 + 16) + (18 * 64 + 32) + (9 * 8 * 16 + 9 * 256 + 64 + 128 + 32) + (160 + 10)
+    assert metrics["parameters"] == by_hand
+    assert np.array(metrics["confusion"]["matrix"]).sum() == len(hits)
+    assert metrics["dataset"] == "digits" and metrics["train"]["epochs"] == 2
+
+
+def test_every_page_and_figure_says_what_the_data_is(finished):
+    for page in finished.results().glob("*.html"):
+        text = page.read_text()
+        assert text.lower().count("handwritten digits, not cifar-10") >= 2, page.name
+    for figure in finished.results().glob("figures/*.svg"):
+        assert "handwritten digits, not CIFAR-10" in figure.read_text(), figure.name
+
+
+def test_second_run_runs_nothing(finished):
+    before = executed(finished)
+    done = finished.run("bundle", "run", "smoke")
+    assert done.returncode == 0 and ran(done.stdout) == []
+    assert executed(finished) == before
+
+
+def test_file_times_mean_nothing(finished):
+    parts = (
+        finished.folder.glob("lib/*.py"),
+        finished.folder.glob("notebooks/*"),
+        finished.results().rglob("*"),
+    )
+    for path in (path for part in parts for path in part):
+        os.utime(path, (0, 0) if path.suffix == ".json" else None)
+    assert ran(finished.run("bundle", "run", "smoke").stdout) == []
+
+
+def test_status_names_what_changed_and_only_that_runs(finished):
+    params = finished.folder / "params/smoke.yaml"
+    original = params.read_text()
+    params.write_text(original + "\n05_confusion:\n  pairs: 3\n")
+    runs_status = finished.run("bundle", "status", "smoke").stdout.splitlines()
+    lines = dict(line.split(maxsplit=1) for line in runs_status)
+    assert lines["05_confusion"] == "pairs 5 -> 3" and lines["04_predict_tta"] == "up to date"
+    assert "05_confusion" in lines["06_report"]
+    assert ran(finished.run("bundle", "run", "smoke").stdout) == ["05_confusion", "06_report"]
+    params.write_text(original)
+    assert ran(finished.run("bundle", "run", "smoke").stdout) == ["05_confusion", "06_report"]
+
+
+def test_lost_artefact_is_made_again(finished):
+    (finished.results() / "predictions.npz").unlink()
+    done = finished.run("bundle", "run", "smoke")
+    assert done.returncode == 0 and "04_predict_tta" in ran(done.stdout)
+    assert (finished.results() / "predictions.npz").exists()
+
+
+@pytest.fixture
+def original(finished):
+    """Put the bundle's code, notebooks and parameters back after a test that changes them."""
+    kept = {
+        path: path.read_bytes()
+        for part in ("lib/*.py", "notebooks/*", "params/*.yaml")
+        for path in finished.folder.glob(part)
+    }
+    yield
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def test_failing_notebook_is_one_line_and_earlier_results_stay(finished, original):
+    path = finished.folder / "notebooks/05_confusion.ipynb"
+    before, committed = executed(finished), path.read_bytes()
+    insert_cell(path, 99, "raise ValueError('made to fail\\nhere')")
+    done = finished.run("bundle", "run", "smoke")
+    cell = len(nbformat.read(path, as_version=4).cells)  # counted as in the committed notebook
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert f"05_confusion, cell {cell}: ValueError: made to fail here" in line
+    assert "results/smoke/failed/05_confusion.ipynb" in line and "make run-all RUN=smoke" in line
+    assert (finished.results() / "failed/05_confusion.ipynb").exists()
+    assert executed(finished) == before
+    path.write_bytes(committed)
+    done = finished.run("bundle", "run", "smoke")
+    assert (
+        done.returncode == 0
+        and ran(done.stdout) == []
+        and not (finished.results() / "failed").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+        "import os\nos._exit(0)",
+        "import sys\nsys.exit(0)",
+    ],
+)
+def test_killed_kernel_is_never_taken_for_done(finished, original, source):
+    before = executed(finished)
+    insert_cell(finished.folder / "notebooks/05_confusion.ipynb", 5, source)
+    done = finished.run("bundle", "run", "smoke")
+    assert done.returncode == 1 and "done" not in done.stdout
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: 05_confusion, cell 6: ") and "make run-all RUN=smoke" in line
+    assert executed(finished) == before
+    assert (
+        "05_confusion     the notebook changed" in finished.run("bundle", "status", "smoke").stdout
+    )
+
+
+def test_full_disk_is_one_line(finished, original):
+    source = (
+        "import errno, os\n"
+        "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'figures/recall.pdf')"
+    )
+    insert_cell(finished.folder / "notebooks/05_confusion.ipynb", 5, source)
+    done = finished.run("bundle", "run", "smoke")
+    assert done.returncode == 1 and "No space left on device" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_training_goes_on(finished, original, number):
+    edit(finished.folder / "params/smoke.yaml", "epochs: 2", f"epochs: {40 + number}")
+    complete = (finished.results() / "training/state.json").read_bytes()
+    process = finished.start("bundle", "run", "smoke", "--until", "03_train")
+    history = finished.results() / "training.partial/history.jsonl"
+    wait_until(lambda: history.exists() and history.read_text().count("\n") >= 3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert len(errors.strip().splitlines()) == 1 and "make run-all RUN=smoke" in errors
+    assert (finished.results() / "training/state.json").read_bytes() == complete
+    done = history.read_text().count("\n")
+    again = finished.run("bundle", "run", "smoke", "--until", "03_train")
+    assert again.returncode == 0, again.stderr
+    assert "02_build_model: up to date" in again.stdout
+    assert (
+        f"epoch {done}/{40 + number}" not in again.stdout
+        and f"epoch {40 + number}/{40 + number}" in again.stdout
+    )
+
+
+def test_second_run_at_the_same_time_is_refused(finished):
+    process = finished.start("bundle", "run", "smoke", "--retrain")
+    wait_until(lambda: (finished.results() / ".stage/03_train/job.json").exists())
+    second = finished.run("bundle", "run", "smoke")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert second.returncode == 1 and len(second.stderr.strip().splitlines()) == 1
+    assert "another make is working" in second.stderr
+
+
+def test_changed_code_keeps_the_training_and_marks_it_stale(finished, original):
+    assert finished.run("bundle", "run", "smoke", "--until", "03_train").returncode == 0
+    before = metrics_of(finished)["train"]
+    module = finished.folder / "lib/schedule.py"
+    module.write_text(module.read_text() + "\n# another comment\n")
+    done = finished.run("bundle", "run", "smoke", "--until", "03_train")
+    assert done.returncode == 0 and "03_train" in ran(done.stdout) and "epoch" not in done.stdout
+    after = metrics_of(finished)["train"]
+    assert after["weights_sha256"] == before["weights_sha256"]
+    assert after["stale"] == ["lib/schedule.py"] and before["stale"] == []
+    assert "lib/schedule.py" in (finished.results() / "03_train.html").read_text()
+    done = finished.run("bundle", "run", "smoke", "--until", "03_train", "--retrain")
+    assert "epoch 2/2" in done.stdout
+    again = metrics_of(finished)["train"]
+    assert again["stale"] == [] and again["finished"] > before["finished"]
+    assert again["weights_sha256"] == before["weights_sha256"]  # a comment changes no bit
+
+
+def test_set_and_seed_go_to_a_directory_of_their_own_and_a_shifted_set_is_predicted(
+    finished, tmp_path
+):
+    rng = np.random.default_rng(0)
+    given, ids = tmp_path / "cifar_test_nolabel.pkl", rng.permutation(500)[:30]
+    given.write_bytes(
+        pickle.dumps({b"data": rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8), b"ids": ids})
+    )
+    before = (finished.results() / "metrics.json").read_bytes()
+    changes = f"03_train.epochs=1 04_predict_tta.shifted_set={given}"
+    done = finished.run(
+        "bundle", "run", "smoke", "--set", changes, "--seed", "3", "--until", "04_predict_tta"
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = finished.results().parent.glob("smoke-epochs1-*")
+    metrics = metrics_of(finished, folder.name)
+    assert (
+        metrics["seed"] == 3 and metrics["train"]["epochs"] == 1 and metrics["run"] == folder.name
+    )
+    assert (finished.results() / "metrics.json").read_bytes() == before
+    lines = (folder / "submission.csv").read_text().splitlines()
+    assert (
+        lines[0] == "ID,Labels" and [int(line.split(",")[0]) for line in lines[1:]] == ids.tolist()
+    )
+    assert all(line.split(",")[1] in set("0123456789") for line in lines[1:])
+
+
+def test_run_that_needs_the_missing_dataset_is_refused_in_one_line(bundle):
+    (bundle.folder / "params/mine.yaml").write_text("base: smoke\ndataset: cifar10\n")
+    done = bundle.run("bundle", "run", "mine")
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert (
+        "CIFAR-10 is not here" in done.stderr
+        and "make data" in done.stderr
+        and "CIFAR10_ROOT" in done.stderr
+    )
+
+
+@pytest.mark.cifar10
+def test_smoke_on_real_images(bundle, cifar10_root):
+    done = bundle.run("bundle", "run", "smoke", CIFAR10_ROOT=str(cifar10_root))
+    assert done.returncode == 0, done.stderr
+    metrics = metrics_of(bundle)
+    assert (
+        metrics["dataset"] == "cifar10-subset"
+        and "300 of 50,000 training, 100 of 5,000 hold-out and 200 of 10,000 test images"
+        in metrics["notice"]
+    )
+    assert metrics["data"]["holdout"] == 5000 and metrics["test"]["images"] == 200
+    assert metrics["data"]["mean"] == pytest.approx([0.4914, 0.4822, 0.4465], abs=5e-5)
+    assert metrics["data"]["std"] == pytest.approx([0.2470, 0.2435, 0.2616], abs=5e-5)
+
+
+def wait_until(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_clock():
+    assert [clock(seconds) for seconds in (0, 59.4, 60, 200, 3720)] == [
+        "0 s",
+        "59 s",
+        "1:00",
+        "3:20",
+        "1:02:00",
+    ]
+
+
+def test_notebook_cut_off_by_a_full_disk_is_not_taken_for_done(tmp_path):
+    cut = tmp_path / "05_confusion.ipynb"
+    cut.write_text('{"cells": [{"cell_type": "code", "source": ["a =')
+    assert status.unfinished(cut, 0) and status.unfinished(cut, 1)
+    assert not status.never_started(cut)
+    (tmp_path / "failed").mkdir()
+    cut.rename(tmp_path / "failed" / cut.name)
+    line = explain("05_confusion", cut, "its process ended with status 1", tmp_path, "make run-all")
+    assert (
+        line.startswith("05_confusion: its process ended with status 1; failed copy: ")
+        and "\n" not in line
+    )
