@@ -298,7 +298,7 @@ def test_ours_are_filled_and_others_hollow(shown):
 def test_section_is_written(results, monkeypatch):
     told = runs_results.reference()
     monkeypatch.setattr(paths, "ROOT", results)
-    monkeypatch.setattr(run_results, "reference", lambda: told)
+    monkeypatch.setattr("bundle.runs.results.reference", lambda: told)
     (results / "docs").mkdir()
     write(results, "quick", OTHER["quick"])
     write(results, "best", metrics(0.9612))

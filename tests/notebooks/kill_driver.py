@@ -1,10 +1,10 @@
 """Train a tiny network in children that are killed: ``python kill_driver.py FOLDER MODE N``.
 
 Used by tests/notebooks/test_kill.py. MODE random: N children in turn are killed (SIGKILL) at
-random moments, another ends the training. MODE operation: for each n up to N a child kills itself before its n-th
-last operation on files, another ends that training; an older complete training of another seed lies
-there before. Prints JSON: how many kills hit, and the SHA-256 of the weights in the end, one for
-each training (MODE operation: first of one that nobody killed).
+random moments, another ends the training. MODE operation: for each n up to N a child kills itself
+before its n-th last operation on files, another ends that training; an older complete training of
+another seed lies there before. Prints JSON: how many kills hit, and the SHA-256 of the weights in
+the end, one for each training (MODE operation: first of one that nobody killed).
 """
 
 import dataclasses
