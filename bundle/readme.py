@@ -40,9 +40,7 @@ COLUMNS = (
 
 def row(run: str) -> list[str]:
     """Return a run's cells of the table, or its release's; UserError where there is neither."""
-    metrics = runs_results.read_metrics(run) or read_json(
-        paths.RESULTS / "released" / run / "metrics.json"
-    )
+    metrics = runs_results.read_metrics(run) or runs_results.read_metrics(f"released/{run}")
     if "test" not in metrics:
         raise UserError(
             f"results/{run}/metrics.json: no test accuracy there; run make run-all RUN={run} first"
@@ -50,7 +48,7 @@ def row(run: str) -> list[str]:
     test, train, machine = metrics["test"], metrics["train"], metrics["environment"]
     device = "CPU" if machine["device"] == "cpu" else machine["device_name"]
     return [
-        f"`{run}`{' (audit)' if metrics.get('audit') else ''}",
+        f"`{run}`{' (audit)' * bool(metrics.get('audit'))}{' (stale)' * bool(train['stale'])}",
         metrics["notice"] or "CIFAR-10",
         f"{metrics['parameters']:,}",
         f"{test['accuracy']:.2%} ({test['low']:.2%} to {test['high']:.2%})",

@@ -24,7 +24,8 @@ Metrics = dict[str, Any]
 
 def write(parameters: RunParameters, folder: Path) -> str:
     """Return the card of the release in `folder`, which holds metrics.json and training/."""
-    metrics, name = read_json(folder / "metrics.json"), parameters.name
+    metrics = runs_results.marked(read_json(folder / "metrics.json"), folder)
+    name = parameters.name
     sections = {
         "Data": data(metrics),
         "Network": network(metrics),

@@ -27,7 +27,7 @@ from bundle.release import card
 from bundle.runs import execute, results
 from bundle.runs.params import RunParameters
 from bundle.runs.results import notice_of
-from bundle.training import identity, logits, released, store, weights
+from bundle.training import code, identity, logits, released, store, weights
 from bundle.training.store import complete_folder
 from lib import compute, data, plots, predict
 from lib.errors import UserError
@@ -172,6 +172,8 @@ def fill(
         write_atomically(
             stage / "training" / "history.jsonl", (source / "history.jsonl").read_bytes()
         )
+    if (verified := complete_folder(paths.results(measured)) / code.VERIFIED).is_file():
+        write_atomically(stage / "training" / code.VERIFIED, verified.read_bytes())
     if "logits" in what:
         keep_logits(parameters, training, dataset, stage / "training")
     show(paths.results(measured), stage)

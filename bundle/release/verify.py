@@ -12,7 +12,7 @@ from typing import Any
 from bundle import fingerprint, paths
 from bundle.dataset import cifar10
 from bundle.runs import params, results
-from bundle.training import identity, outcome, progress, session
+from bundle.training import code, identity, outcome, progress, session, store
 from lib import compute, data
 from lib.errors import UserError
 
@@ -102,6 +102,8 @@ def verify(parameters: params.RunParameters, say=print) -> bool:
         else "bit for bit"
     )
     say(f"{parameters.name}: {'verified' if same else 'NOT reproduced'}, {rule}")
+    if same and not machine:
+        code.record(store.complete_folder(folder.parent))
     if same:
         shutil.rmtree(folder)
     return same

@@ -7,6 +7,7 @@ from typing import Any
 from bundle import paths
 from bundle.files import read_json, write_json
 from bundle.runs import graph
+from bundle.training import code
 from lib.errors import UserError
 
 STALE = "trained by other code than is here now"
@@ -25,8 +26,20 @@ def needed(run: str, file: str) -> Path:
 
 
 def read_metrics(run: str) -> dict[str, Any]:
-    """Return the merged metrics of a run, {} where there are none."""
-    return read_json(paths.results(run) / "metrics.json")
+    """Return the merged metrics of a run, {} where there are none, marked as of now."""
+    folder = paths.results(run)
+    return marked(read_json(folder / "metrics.json"), folder)
+
+
+def marked(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return metrics whose train.stale says what changed since the training beside them.
+
+    A record made earlier says what had changed then. It stays where the training is not here.
+    """
+    train, state = metrics.get("train"), read_json(folder / "training" / "state.json")
+    if not isinstance(train, dict) or state.get("weights_sha256") != train.get("weights_sha256"):
+        return metrics
+    return {**metrics, "train": {**train, "stale": code.of_folder(folder / "training")}}
 
 
 def averages_views(metrics: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ import torch
 from bundle import fingerprint, paths
 from bundle.dataset import cifar10
 from bundle.files import locked, read_json, write_json
-from bundle.runs import params
+from bundle.runs import params, results
 from bundle.study.plan import Plan, find_job
 from bundle.training import identity, outcome, progress, released, session
 from bundle.training.store import complete_folder
@@ -96,7 +96,8 @@ def collect(plan: Plan) -> dict[str, Any]:
         parameters = find_job(plan, job)
         folder = paths.results(parameters.name)
         if is_done(folder, parameters.settings("03_train"), plan.judged_on):
-            found.append({**read_json(folder / RESULT), "base": params.base_of(parameters.file)})
+            marked = results.marked(read_json(folder / RESULT), folder)
+            found.append({**marked, "base": params.base_of(parameters.file)})
         else:
             missing.append(job)
             if changed := outdated(folder, parameters.settings("03_train")):

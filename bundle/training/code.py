@@ -12,24 +12,40 @@ from pathlib import Path
 from typing import Any
 
 from bundle import fingerprint
+from bundle.files import read_json, write_json
+from bundle.training.provenance import commit
 
 FILE = Path(__file__).with_name("known_code.json")
+VERIFIED = "verified.json"  # beside state.json: the code that `make verify` found to give its bits
 
 
-def changed(summary: dict[str, Any]) -> list[str]:
+def changed(summary: dict[str, Any], verified: dict[str, Any] | None = None) -> list[str]:
     """Return the definitions that changed since a training and may change its bits, [] if none did.
 
     Args:
         summary: what its state.json, or a checkpoint's identity, says: "code" and "compute".
+        verified: what `record` wrote of it.
     """
     then, now = summary["code"], fingerprint.of_loop()
-    if then == now:
+    if then == now or (verified or {}).get("code") == fingerprint.of_value(now):
         return []
     before, after = _known(then), _known(now)
     precision = summary["compute"]["precision"]
     if before and after and before["bits"][precision] == after["bits"][precision]:
         return []
     return fingerprint.differences(before["definitions"] if before else then, now)
+
+
+def of_folder(folder: Path) -> list[str]:
+    """Return what `changed` does for the finished training in a folder, [] where there is none."""
+    summary = read_json(folder / "state.json")
+    return changed(summary, read_json(folder / VERIFIED)) if summary else []
+
+
+def record(folder: Path) -> None:
+    """Note beside a finished training that the code that is here gives the same bits."""
+    now = {"code": fingerprint.of_value(fingerprint.of_loop()), **commit()}
+    write_json(folder / VERIFIED, now)
 
 
 def _known(code: dict[str, str]) -> dict[str, Any] | None:

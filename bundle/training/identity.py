@@ -1,7 +1,7 @@
 """What a training is a function of, and the finished training of a run."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Training:
     model: ResNet
     history: list[dict[str, Any]]
     summary: dict[str, Any]
+    verified: dict[str, Any] = field(default_factory=dict)
 
     @property
     def normalisation(self) -> str:
@@ -46,7 +47,7 @@ class Training:
 
     def stale(self) -> list[str]:
         """Return the definitions that changed since and may change the bits, [] where none did."""
-        return code.changed(self.summary)
+        return code.changed(self.summary, self.verified)
 
 
 def parameters_of(settings: Train) -> dict[str, Any]:
@@ -105,9 +106,9 @@ def load_finished(run_folder: Path, identity: dict[str, dict] | None = None) -> 
     saved = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
     model = ResNet(**saved["network"])
     model.load_state_dict(saved["model"])
-    return Training(
-        model.to(memory_format=torch.channels_last), store.read_history(folder), summary
-    )
+    model = model.to(memory_format=torch.channels_last)
+    verified = files.read_json(folder / code.VERIFIED)
+    return Training(model, store.read_history(folder), summary, verified)
 
 
 def dataset_of(summary: dict[str, Any]) -> Dataset:

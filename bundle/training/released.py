@@ -19,7 +19,7 @@ import torch
 
 from bundle import files, paths
 from bundle.files import exchange
-from bundle.training import identity, session, store, weights
+from bundle.training import code, identity, session, store, weights
 from lib.data import Dataset
 from lib.errors import UserError
 from lib.model import ResNet
@@ -51,7 +51,9 @@ def load(run_folder: Path) -> identity.Training | None:
     if not (training / LOGITS).is_file():
         return None
     summary = files.read_json(training / "state.json")
-    return identity.Training(None, store.read_history(training), summary) if summary else None
+    verified = files.read_json(training / code.VERIFIED)
+    rows = store.read_history(training)
+    return identity.Training(None, rows, summary, verified) if summary else None
 
 
 def with_network(run: str, what_for: str) -> None:

@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from bundle import paths, readme
 from bundle.report import anchors, anchors_plot
 from bundle.report.anchors import Result
-from bundle.runs import results, status
+from bundle.runs import status
 from bundle.runs import results as runs_results
 from bundle.runs.graph import Node
 
