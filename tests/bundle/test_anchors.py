@@ -13,8 +13,8 @@ from bs4 import BeautifulSoup
 from bundle import paths, readme
 from bundle.report import anchors, anchors_plot
 from bundle.report.anchors import Result
-from bundle.runs import status
 from bundle.runs import results as runs_results
+from bundle.runs import status
 from bundle.runs.graph import Node
 
 ACCURACY, COUNT = 0.9512, 4_754_218

@@ -92,14 +92,14 @@ def test_known_versions_are_those_of_git(known):
 
 
 def test_the_code_that_is_here_is_known_with_the_golden_bits():
-    """Where this fails and tests/lib/test_golden.py does not: `python -m tests.known_code`."""
+    """Where this fails alone, without test_golden: `python -m tests.known_code`."""
     here = fingerprint.of_loop()
     known = next(one for one in VERSIONS if one["definitions"] == here)
     assert known["bits"] == known_code.bits(json.loads(golden.FILE.read_text()))
 
 
 def test_versions_differ_where_the_bits_did():
-    """c1c3a1e's Muon multiplied in bf16 everywhere; since 2ab1a14 in fp32 where bf16 is emulated."""
+    """Muon multiplied in bf16 at c1c3a1e; since 2ab1a14 in fp32 where bf16 is emulated."""
     first, second, third = (one["bits"] for one in VERSIONS[:3])
     assert second == third and first["bf16"] == second["bf16"] and first["fp32"] != second["fp32"]
 
