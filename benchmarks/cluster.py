@@ -28,6 +28,7 @@ SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
 JOBS, AT_ONCE, ROUNDS = 200, (1, 8, 64), 3
 PARTS = (
     "lib",
+    "bundle",
     "notebooks",
     "params",
     "docs",

@@ -21,9 +21,8 @@ def _uniform(count: int, low: float, high: float, images: Tensor, generator: Gen
 
 def random_mask(images: Tensor, probability: float, generator: Generator) -> Tensor:
     """Return (N, 1, 1, 1) bool, true with `probability` for each image."""
-    return (torch.rand(len(images), device=images.device, generator=generator) < probability)[
-        :, None, None, None
-    ]
+    drawn = torch.rand(len(images), device=images.device, generator=generator)
+    return (drawn < probability)[:, None, None, None]
 
 
 def pad(images: Tensor, padding: int, mode: str = "zero") -> Tensor:
@@ -46,10 +45,9 @@ def random_crop(images: Tensor, padding: int, generator: Generator, mode: str = 
     """Pad by `padding` and cut the original (square) size at a uniform position for each image."""
     if padding == 0:
         return images.clone()
-    draws = torch.randint(
-        2 * padding + 1, (2, len(images)), device=images.device, generator=generator
-    )
-    return crop(pad(images, padding, mode), *draws, images.shape[-1])
+    shape, device = (2, len(images)), images.device
+    top, left = torch.randint(2 * padding + 1, shape, device=device, generator=generator)
+    return crop(pad(images, padding, mode), top, left, images.shape[-1])
 
 
 def random_horizontal_flip(images: Tensor, probability: float, generator: Generator) -> Tensor:
@@ -76,9 +74,8 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     weights = (weights / weights.sum(1, keepdim=True)).to(images.dtype)
     for axis in (2, 3):
-        padded = F.pad(
-            images, [reach * (axis == 3)] * 2 + [reach * (axis == 2)] * 2, mode="reflect"
-        )
+        sides = [reach * (axis == 3)] * 2 + [reach * (axis == 2)] * 2
+        padded = F.pad(images, sides, mode="reflect")
         shifted = (padded.narrow(axis, start, images.shape[axis]) for start in range(kernel_size))
         taps = weights.T[:, :, None, None, None]
         images = sum(weight * part for weight, part in zip(taps, shifted, strict=True))
@@ -86,11 +83,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
 
 
 def random_gaussian_blur(
-    images: Tensor,
-    probability: float,
-    sigma: Sequence[float],
-    kernel_size: int,
-    generator: Generator,
+    images: Tensor, probability: float, sigma: Sequence[float], kernel_size: int, generator
 ) -> Tensor:
     """Blur each image with `probability` and a sigma (pixels) drawn uniformly from the range."""
     drawn = _uniform(len(images), *sigma, images, generator)
@@ -122,11 +115,10 @@ def random_erasing(
     taken, if none fits the image stays, as in torchvision.transforms.RandomErasing.
     """
     count, height, width = len(images), images.shape[2], images.shape[3]
-    area = (
-        _uniform(count * attempts, *scale, images, generator).view(count, attempts) * height * width
-    )
+    area = _uniform(count * attempts, *scale, images, generator) * height * width
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    aspect = _uniform(count * attempts, low, high, images, generator).view(count, attempts).exp()
+    aspect = _uniform(count * attempts, low, high, images, generator).exp()
+    area, aspect = area.view(count, attempts), aspect.view(count, attempts)
     tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
     fits = (tall < height) & (wide < width)
     first = fits.int().argmax(1, keepdim=True)
@@ -143,9 +135,8 @@ def random_beta(count: int, alpha: float, device: torch.device, generator: Gener
     if alpha == 1.0:
         return torch.rand(count, device=device, generator=generator)
     # torch.distributions.Beta takes no generator; this is the sampler it calls.
-    return torch._sample_dirichlet(
-        torch.full((count, 2), alpha, device=device), generator=generator
-    )[:, 0]
+    concentration = torch.full((count, 2), alpha, device=device)
+    return torch._sample_dirichlet(concentration, generator=generator)[:, 0]
 
 
 def cutmix(
@@ -204,28 +195,18 @@ def mix(
     blended = mixup(images, labels, recipe.mixup_alpha, 1.0, generator) if recipe.mixup else None
     draw = torch.rand(len(images), device=images.device, generator=generator)
     partners, lam = labels, torch.ones(len(labels), device=images.device)
-    for mixed, low, high in (
-        (pasted, 0.0, recipe.cutmix),
-        (blended, recipe.cutmix, recipe.cutmix + recipe.mixup),
-    ):
+    both = recipe.cutmix + recipe.mixup
+    for mixed, low, high in ((pasted, 0.0, recipe.cutmix), (blended, recipe.cutmix, both)):
         if mixed:
             chosen = (draw >= low) & (draw < high)
             images = torch.where(chosen[:, None, None, None], mixed[0], images)
-            partners, lam = (
-                torch.where(chosen, mixed[1], partners),
-                torch.where(chosen, mixed[2], lam),
-            )
+            partners = torch.where(chosen, mixed[1], partners)
+            lam = torch.where(chosen, mixed[2], lam)
     return images, partners, lam
 
 
 def train_batch(
-    images: Tensor,
-    labels: Tensor,
-    recipe,
-    statistics,
-    generator: Generator,
-    host: Generator | None = None,
-    mirrored: Tensor | None = None,
+    images: Tensor, labels: Tensor, recipe, statistics, generator, host=None, mirrored=None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Turn raw images into what the network is trained on.
 
@@ -251,9 +232,8 @@ def train_batch(
         images = trivial_augment(images, recipe.trivial_augment, host)
     images = images.float() / 255
     if recipe.blur:
-        images = random_gaussian_blur(
-            images, recipe.blur, recipe.blur_sigma, recipe.blur_kernel, generator
-        )
+        kernel = recipe.blur_kernel
+        images = random_gaussian_blur(images, recipe.blur, recipe.blur_sigma, kernel, generator)
     images = normalise(images, statistics)
     if recipe.erasing:
         images = random_erasing(images, recipe.erasing, recipe.erasing_scale, generator)

@@ -34,8 +34,7 @@ class Statistics:
 CIFAR10_STATISTICS = Statistics(
     (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)
 )
-# With the mean of the images' own standard deviations instead, to the digits that much published
-# code uses.
+# With the mean of the images' own standard deviations, to the digits that much code uses.
 CIFAR10_BY_IMAGE = Statistics(CIFAR10_STATISTICS.mean, (0.2023, 0.1994, 0.2010))
 NORMALISATIONS = {
     "pixel": "the standard deviation of all pixels",
@@ -115,17 +114,8 @@ def load(
     if name != "cifar10":
         statistics = channel_statistics(train.pixels)
         by_image = Statistics(statistics.mean, tuple(per_image_std(train.pixels).tolist()))
-    return Dataset(
-        name,
-        classes,
-        train.take(kept),
-        train.take(held),
-        test,
-        statistics,
-        checksum,
-        train,
-        by_image,
-    )
+    parts = (train.take(kept), train.take(held), test)
+    return Dataset(name, classes, *parts, statistics, checksum, train, by_image)
 
 
 def notice(
@@ -181,13 +171,9 @@ def subset(images: Images, count: int) -> Images:
 
 def channel_statistics(pixels: Tensor) -> Statistics:
     """Compute uint8 images' mean and (population) standard deviation by channel, over 255."""
-    counts = torch.stack(
-        [torch.bincount(pixels[:, channel].flatten().int(), minlength=256) for channel in range(3)]
-    )
-    weights, levels = (
-        counts.double() / counts.sum(1, keepdim=True),
-        torch.arange(256).double() / 255,
-    )
+    planes = pixels.transpose(0, 1).flatten(1).int()
+    counts = torch.stack([plane.bincount(minlength=256) for plane in planes]).double()
+    weights, levels = counts / counts.sum(1, keepdim=True), torch.arange(256).double() / 255
     mean = (weights * levels).sum(1)
     std = ((weights * levels**2).sum(1) - mean**2).sqrt()
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
@@ -195,9 +181,8 @@ def channel_statistics(pixels: Tensor) -> Statistics:
 
 def per_image_std(pixels: Tensor) -> Tensor:
     """Return the mean of the images' own (unbiased) standard deviations, fractions of 255: (3,)."""
-    parts = [
-        part.float().flatten(2).std(2, correction=1).double().sum(0) for part in pixels.split(2000)
-    ]
+    chunks = (chunk.float().flatten(2) for chunk in pixels.split(2000))
+    parts = [chunk.std(2, correction=1).double().sum(0) for chunk in chunks]
     return torch.stack(parts).sum(0) / len(pixels) / 255
 
 
@@ -218,12 +203,9 @@ def nearest_pairs(train: Tensor, test: Tensor, count: int) -> pd.DataFrame:
     for chunk in probes.split(500):
         # |a - b|^2 without the constant |a|^2.
         best.append(torch.addmm(lengths, chunk, small.T, alpha=-2).min(1))
-    values, places = (
-        torch.cat([getattr(one, name) for one in best]) for name in ("values", "indices")
-    )
+    values, places = (torch.cat(parts) for parts in zip(*best, strict=True))
     order = (values + probes.square().sum(1)).argsort()[:count]
-    # The expansion loses digits where two images nearly agree; the few that are shown are computed
-    # directly.
+    # The expansion loses digits where two images nearly agree: the few that are shown, anew.
     distance = (small[places[order]] - probes[order]).square().mean(1).sqrt()
     pairs = pd.DataFrame({"test": order, "train": places[order], "distance": distance.tolist()})
     return pairs.sort_values("distance", kind="stable").reset_index(drop=True)
@@ -231,20 +213,19 @@ def nearest_pairs(train: Tensor, test: Tensor, count: int) -> pd.DataFrame:
 
 def normalise(images: Tensor, statistics: Statistics) -> Tensor:
     """Return (images - mean) / std for float images (N, 3, H, W) in [0, 1]."""
-    mean, std = (
-        torch.tensor(part, device=images.device, dtype=images.dtype)[None, :, None, None]
-        for part in (statistics.mean, statistics.std)
-    )
+    mean, std = _as_tensors(statistics, images)
     return (images - mean) / std
 
 
 def denormalise(images: Tensor, statistics: Statistics) -> Tensor:
     """Return images * std + mean, the inverse of `normalise`, for looking at them."""
-    mean, std = (
-        torch.tensor(part, device=images.device)[None, :, None, None]
-        for part in (statistics.mean, statistics.std)
-    )
+    mean, std = _as_tensors(statistics, images)
     return images * std + mean
+
+
+def _as_tensors(statistics: Statistics, images: Tensor) -> tuple[Tensor, Tensor]:
+    both = torch.tensor((statistics.mean, statistics.std), device=images.device, dtype=images.dtype)
+    return both[0, :, None, None], both[1, :, None, None]
 
 
 def _cifar10(root: Path) -> tuple[Images, Images, tuple[str, ...], str]:
@@ -278,8 +259,5 @@ def _digits() -> tuple[Images, Images, tuple[str, ...], str]:
 def _images(pixels: np.ndarray, labels) -> Images:
     """Make Images from uint8 (N, 32, 32, 3) and class numbers."""
     labels = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
-    return Images(
-        torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
-        labels,
-        torch.arange(len(labels)),
-    )
+    pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    return Images(pixels, labels, torch.arange(len(labels)))

@@ -76,64 +76,56 @@ class Together:
     @property
     def param_groups(self) -> list[dict]:
         """All groups, in order."""
-        return [group for one in self.optimisers for group in one.param_groups]
+        return [group for each in self.optimisers for group in each.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop all gradients."""
-        for one in self.optimisers:
-            one.zero_grad(set_to_none=set_to_none)
+        for each in self.optimisers:
+            each.zero_grad(set_to_none=set_to_none)
 
     def step(self) -> None:
         """Step each."""
-        for one in self.optimisers:
-            one.step()
+        for each in self.optimisers:
+            each.step()
 
     def state_dict(self) -> dict:
         """Return what a checkpoint needs."""
-        return {"optimisers": [one.state_dict() for one in self.optimisers]}
+        return {"optimisers": [each.state_dict() for each in self.optimisers]}
 
     def load_state_dict(self, saved: dict) -> None:
         """Take up what `state_dict` gave."""
-        for one, state in zip(self.optimisers, saved["optimisers"], strict=True):
-            one.load_state_dict(state)
+        for each, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            each.load_state_dict(state)
 
 
 def make_optimiser(model: nn.Module, recipe: Train) -> torch.optim.Optimizer | Together:
     """Return the optimiser the recipe names; only what is trained is in it.
 
     Each group carries `factor`, by which its learning rate differs from the schedule's. Vectors
-    (batch norm, biases) are spared the weight decay unless decay_all. Shifts are trained
-    `shift_rate` times as fast, and decay by as much less, so that the decay of a step stays what it
-    was. Muon takes the convolutions, SGD all else.
+    (batch norm, biases) are spared the weight decay unless decay_all. The biases of batch norm and
+    convolutions are trained `shift_rate` times as fast, and decay by as much less, so that the
+    decay of a step stays what it was. Muon takes the convolutions, SGD all else.
     """
-    shifts, filters, vectors, matrices = sorted_parameters(model)
+    biases, filters, vectors, matrices = sorted_parameters(model)
     decay = recipe.weight_decay
     vector_decay = decay if recipe.decay_all else 0.0
     if recipe.optimiser == "sgd":
         matrices, filters = filters + matrices, []
+    factor = recipe.shift_rate
     groups = [
         {"params": matrices, "weight_decay": decay, "factor": 1.0},
         {"params": vectors, "weight_decay": vector_decay, "factor": 1.0},
-        {
-            "params": shifts,
-            "weight_decay": vector_decay / recipe.shift_rate,
-            "factor": recipe.shift_rate,
-        },
+        {"params": biases, "weight_decay": vector_decay / factor, "factor": factor},
     ]
-    sgd = torch.optim.SGD(
-        _merged(groups),
-        recipe.learning_rate,
-        recipe.momentum,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-        fused=next(model.parameters()).device.type == "cuda",
-    )
+    fused = next(model.parameters()).device.type == "cuda"
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    rate, momentum = recipe.learning_rate, recipe.momentum
+    sgd = torch.optim.SGD(_merged(groups), rate, momentum, nesterov=nesterov, fused=fused)
     if not filters:
         return sgd
-    factor = recipe.muon_learning_rate / recipe.learning_rate
-    muon = Muon(
-        [{"params": filters, "factor": factor}], recipe.muon_learning_rate, recipe.muon_momentum
-    )
-    return Together(sgd, muon)
+    muon_rate = recipe.muon_learning_rate
+    groups = [{"params": filters, "factor": muon_rate / rate}]
+    return Together(sgd, Muon(groups, muon_rate, recipe.muon_momentum))
 
 
 def _merged(groups: list[dict]) -> list[dict]:
@@ -147,17 +139,17 @@ def _merged(groups: list[dict]) -> list[dict]:
 
 
 def sorted_parameters(model: nn.Module) -> tuple[list, list, list, list]:
-    """The trained parameters: shifts (of norms, convolutions), filters, other vectors, matrices."""
-    shifts, filters, vectors, matrices = [], [], [], []
+    """The trained parameters: biases (of norms, convolutions), filters, other vectors, matrices."""
+    biases, filters, vectors, matrices = [], [], [], []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             if name == "bias" and isinstance(module, nn.BatchNorm2d | nn.Conv2d):
-                shifts.append(parameter)
+                biases.append(parameter)
             else:
                 {4: filters, 1: vectors}.get(parameter.dim(), matrices).append(parameter)
-    return shifts, filters, vectors, matrices
+    return biases, filters, vectors, matrices
 
 
 @contextmanager
@@ -168,8 +160,8 @@ def at_sharpest(model: nn.Module, radius: float, adaptive: bool) -> Iterator[Non
     distance in proportion to each weight (Kwon et al., ASAM, ICML 2021). Afterwards weights and
     batch-norm statistics are what they were, to the bit; the gradients are those of the inside.
     """
-    weights = [one for one in model.parameters() if one.grad is not None]
-    statistics = [one for one in model.buffers() if one.is_floating_point()]
+    weights = [weight for weight in model.parameters() if weight.grad is not None]
+    statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
     kept, kept_statistics = _copies(weights), _copies(statistics)
     with torch.no_grad():
         scales = [weight.abs() if adaptive else 1.0 for weight in weights]
@@ -180,9 +172,9 @@ def at_sharpest(model: nn.Module, radius: float, adaptive: bool) -> Iterator[Non
             weight.grad = None
     yield
     with torch.no_grad():
-        for one, value in zip([*weights, *statistics], [*kept, *kept_statistics], strict=True):
-            one.copy_(value)
+        for tensor, value in zip([*weights, *statistics], [*kept, *kept_statistics], strict=True):
+            tensor.copy_(value)
 
 
 def _copies(tensors: Iterable[Tensor]) -> list[Tensor]:
-    return [one.detach().clone() for one in tensors]
+    return [tensor.detach().clone() for tensor in tensors]

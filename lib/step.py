@@ -66,7 +66,7 @@ def distillation(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
     Both are (N, classes) float32. Hinton et al., Distilling the Knowledge in a Neural Network
     (2015), section 2: T^2 keeps the gradients' size.
     """
-    own, other = (F.log_softmax(one / temperature, 1) for one in (logits, taught))
+    own, other = (F.log_softmax(each / temperature, 1) for each in (logits, taught))
     return F.kl_div(own, other, reduction="batchmean", log_target=True) * temperature**2
 
 
@@ -98,15 +98,8 @@ def loss_function(
 
     def of_batch(batch: Batch, recipe: Train):
         chosen = fast if len(batch) == recipe.batch_size else forward
-        return chosen(
-            batch.images,
-            batch.labels,
-            batch.partners,
-            batch.lam,
-            recipe.label_smoothing,
-            recipe.teacher_weight,
-            recipe.temperature,
-        )
+        shown = (batch.images, batch.labels, batch.partners, batch.lam)
+        return chosen(*shown, recipe.label_smoothing, recipe.teacher_weight, recipe.temperature)
 
     return of_batch
 
@@ -116,12 +109,12 @@ def train_step(model, loss_of, optimiser, batch: Batch, recipe: Train) -> Tensor
     loss, hits = loss_of(batch, recipe)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    found = torch.stack([loss.detach(), hits])
+    sums = torch.stack([loss.detach(), hits])
     if recipe.sam:
         with at_sharpest(model, recipe.sam, recipe.sam_adaptive):
             loss_of(batch, recipe)[0].backward()
     optimiser.step()
-    return found
+    return sums
 
 
 def alternating_flips(count: int, epoch: int, seed: int, device: torch.device | str) -> Tensor:
@@ -144,11 +137,9 @@ def prepared_batches(
     """
     device = images.labels.device
     generator, host = generator_of(seed, epoch, device), generator_of(seed, f"{epoch}/host")
-    flips = (
-        alternating_flips(len(images), epoch, seed, device)
-        if recipe.flip_mode == "alternating"
-        else None
-    )
+    flips = None
+    if recipe.flip_mode == "alternating":
+        flips = alternating_flips(len(images), epoch, seed, device)
     order = torch.randperm(len(images), device=device, generator=generator)
     for positions in order.split(max(1, GROUP_IMAGES // recipe.batch_size) * recipe.batch_size):
         group = images.take(positions)

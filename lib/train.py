@@ -123,10 +123,9 @@ class Loop:
         watch.begin(self.epoch)
         started = time.perf_counter()
         statistics = self.dataset.normalisation(phase.recipe.normalisation)
-        row = train_epoch(
-            self.model, self.optimiser, self.images, phase, self.epoch, statistics,
-            self.settings.seed, self.loss_of, self.average, watch.step,
-        )  # fmt: skip
+        changing, seed = (self.model, self.optimiser, self.images), self.settings.seed
+        given = (phase, self.epoch, statistics, seed, self.loss_of, self.average, watch.step)
+        row = train_epoch(*changing, *given)
         row |= _named("holdout", evaluate(self.result, self.holdout, statistics, self.precision))
         if self.test:
             row["test_accuracy"] = self._audit()

@@ -115,9 +115,8 @@ def _sharpness(images: Tensor, plan: Plan) -> Tensor:
     pixels = images.float()
     inner = (..., slice(1, -1), slice(1, -1))
     smooth = pixels.clone()
-    smooth[inner] = (
-        (F.avg_pool2d(pixels, 3, 1, divisor_override=1) + 4 * pixels[inner]) / 13
-    ).round()
+    around = F.avg_pool2d(pixels, 3, 1, divisor_override=1)
+    smooth[inner] = ((around + 4 * pixels[inner]) / 13).round()
     return _blend(images, smooth, plan)
 
 
@@ -127,9 +126,8 @@ def _posterize(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _solarize(images: Tensor, plan: Plan) -> Tensor:
-    return torch.where(
-        images >= _move(plan.magnitude[:, None, None, None], images), 255 - images, images
-    )
+    threshold = _move(plan.magnitude[:, None, None, None], images)
+    return torch.where(images >= threshold, 255 - images, images)
 
 
 def _autocontrast(images: Tensor, plan: Plan) -> Tensor:
@@ -178,11 +176,9 @@ def apply(images: Tensor, plan: Plan) -> Tensor:
     sizes = [identity, sum(counts[: len(GEOMETRY)]), *counts[len(GEOMETRY) :]]
     groups = images.index_select(0, _move(order, images)).split(sizes)
     plans = zip(*(part[order].split(sizes) for part in plan), strict=True)
-    changed = [
-        kernel(group, Plan(*part))
-        for kernel, group, part in zip(KERNELS, groups, plans, strict=True)
-    ]
-    return torch.cat(changed).index_select(0, _move(order.argsort(), images))
+    calls = zip(KERNELS, groups, plans, strict=True)
+    changed = torch.cat([kernel(group, Plan(*part)) for kernel, group, part in calls])
+    return changed.index_select(0, _move(order.argsort(), images))
 
 
 def trivial_augment(images: Tensor, probability: float, generator: Generator) -> Tensor:
