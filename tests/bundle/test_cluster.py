@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bundle.dataset import cifar10, node_data
-from bundle.dataset.archive import Archive
+from bundle.dataset import cifar10
 from bundle.files import Failed, locked
 from bundle.paths import ROOT
 from bundle.study import cluster, jobs
@@ -30,7 +29,7 @@ PROFILES = ("local", "slurm", "kubernetes")
 def toy(tmp_path, monkeypatch):
     """A dataset of one small file where CIFAR10_ROOT says."""
     digest = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
-    archive = Archive(folder="toy", members={"one": (len(CONTENT), digest)})
+    archive = cifar10.Archive(folder="toy", members={"one": (len(CONTENT), digest)})
     (tmp_path / "shared" / "toy").mkdir(parents=True)
     (tmp_path / "shared" / "toy" / "one").write_bytes(CONTENT)
     monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path / "shared"))
@@ -259,7 +258,7 @@ def test_data_is_copied_once_and_whole(tmp_path, toy, monkeypatch):
     )
     roots = []
     threads = [
-        threading.Thread(target=lambda: roots.append(node_data.on_node(tmp_path / "node", toy)))
+        threading.Thread(target=lambda: roots.append(cifar10.on_node(tmp_path / "node", toy)))
         for _ in range(8)
     ]
     for one in threads:
@@ -271,10 +270,10 @@ def test_data_is_copied_once_and_whole(tmp_path, toy, monkeypatch):
 
 
 def test_damaged_copy_on_a_node_is_replaced(tmp_path, toy):
-    root = node_data.on_node(tmp_path / "node", toy)
+    root = cifar10.on_node(tmp_path / "node", toy)
     (root / "toy" / "one").write_bytes(b"nothing")
     assert (
-        node_data.on_node(tmp_path / "node", toy) == root
+        cifar10.on_node(tmp_path / "node", toy) == root
         and (root / "toy" / "one").read_bytes() == CONTENT
     )
 
@@ -282,13 +281,13 @@ def test_damaged_copy_on_a_node_is_replaced(tmp_path, toy):
 def test_damaged_original_is_one_line_and_leaves_no_copy(tmp_path, toy):
     (tmp_path / "shared" / "toy" / "one").write_bytes(b"nothing here")
     with pytest.raises(UserError, match=r"mend .*shared/toy, which it was copied from"):
-        node_data.on_node(tmp_path / "node", toy)
+        cifar10.on_node(tmp_path / "node", toy)
     assert not list((tmp_path / "node").glob("*/toy"))
 
 
 def test_without_cifar10_a_node_has_none(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "locate", lambda verify, archive: None)
-    assert node_data.on_node(tmp_path) is None and not list(tmp_path.iterdir())
+    assert cifar10.on_node(tmp_path) is None and not list(tmp_path.iterdir())
 
 
 def test_lock_is_waited_for(tmp_path):

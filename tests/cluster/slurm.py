@@ -251,4 +251,4 @@ def test_jobs_of_one_gpu_go_together_always_the_same_ones(tmp_path):
         ("-j2", "e@1"),
     ]
     assert told.count("root=$(printenv CIFAR10_ROOT || true) && CIFAR10_ROOT=$root ") == 2
-    assert "c@1+1.done" in told and "e@1.done" in told and "node_data" not in told
+    assert "c@1+1.done" in told and "e@1.done" in told and "data --node" not in told
