@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Reference = dict[str, Any]  # docs/reference.json
-CONFIRMED, REFUTED = "confirmed", "refuted"
-PENDING = "pending the full run"
-OPEN = "not testable here"
-VERDICTS = (REFUTED, CONFIRMED, PENDING, OPEN)
+VERDICTS = ("refuted", "confirmed", "pending the full run", "not testable here")
+REFUTED, CONFIRMED, PENDING, OPEN = VERDICTS
 SOURCES = {  # as claims.yaml names them, and in words
     "report": "the report",
     "notebook output": "the notebook's output",

@@ -130,8 +130,6 @@ def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
 
 def by_verdict(judged: list[Judged]) -> pd.DataFrame:
     """Return the claims, one row a verdict, as fits a short report: verdict, number, claims."""
-    groups = {
-        verdict: [each.claim for each in judged if each.verdict == verdict] for verdict in VERDICTS
-    }
-    rows = [(verdict, len(group), " ".join(group)) for verdict, group in groups.items() if group]
-    return pd.DataFrame(rows, columns=["verdict", "number", "claims"])
+    groups = pd.DataFrame(judged).groupby("verdict")["claim"]
+    table = pd.DataFrame({"number": groups.size(), "claims": groups.agg(" ".join)})
+    return table.reindex([verdict for verdict in VERDICTS if verdict in table.index]).reset_index()

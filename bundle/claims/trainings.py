@@ -176,21 +176,24 @@ def _runs(jobs: Jobs) -> tuple[Effect, str]:
     return effect, f"{average}: {in_words(effect)}, {p_is(effect.p)}."
 
 
+def _gain(jobs: Jobs, tolerance: float) -> Finding:
+    effect, sentence = _runs(jobs)
+    return Finding(improves(effect, tolerance), sentence)
+
+
 UNDEFINED = "What a smoother convergence would be, the report does not define."
 
 
 @needs("as_written", "steps", rule=f"{WELCH} {GAIN} {UNDEFINED}")
 def cosine_better(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """The cosine against steps, in the recipe as written."""
-    effect, sentence = _runs(jobs)
-    return Finding(improves(effect, tolerance), sentence)
+    return _gain(jobs, tolerance)
 
 
 @needs("as_written", "no_cutmix", rule=f"{WELCH} {GAIN}")
 def cutmix_helps(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """CutMix against none, in the recipe as written."""
-    effect, sentence = _runs(jobs)
-    return Finding(improves(effect, tolerance), sentence)
+    return _gain(jobs, tolerance)
 
 
 @needs(
@@ -218,10 +221,8 @@ def _view(jobs: Jobs, kind: str, name: str) -> Effect:
 def tta_improves(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """The mean over the report's five views against the single view."""
     effect = _view(jobs, "combinations", "report")
-    seeds = listed(
-        points(100 * _view({"as_run": [job]}, "combinations", "report").size)
-        for job in jobs["as_run"]
-    )
+    alone = [_view({"as_run": [job]}, "combinations", "report") for job in jobs["as_run"]]
+    seeds = listed(points(100 * each.size) for each in alone)
     sentence = f"{in_words(effect)}, {p_is(effect.p)}; seed by seed {seeds}."
     return Finding(improves(effect, tolerance), sentence)
 
@@ -255,10 +256,8 @@ def blur_equivalent(jobs: Jobs, reference: Reference, tolerance: float) -> Findi
     both = ("report", "report_spatial")
     scores = [[job["combinations"][name]["accuracy"] for job in jobs["as_run"]] for name in both]
     effect = mean_effect(np.subtract(*scores))
-    mixed, plane = (
-        points(100 * _view(jobs, "views", view).size)
-        for view in ("gaussian_blur_mixed", "gaussian_blur")
-    )
+    views = ("gaussian_blur_mixed", "gaussian_blur")
+    mixed, plane = (points(100 * _view(jobs, "views", view).size) for view in views)
     return Finding(
         decided(max(-effect.low, effect.high) <= tolerance, effect.p < 0.05),
         f"The average with the mixing blur against the one with the spatial blur: "

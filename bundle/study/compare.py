@@ -69,14 +69,11 @@ def summary(
 
 
 def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
-    scores = tuple(job["test"]["accuracy"] for job in group)
-    if len(group) == 1:
-        sd, low, high = math.nan, group[0]["test"]["low"], group[0]["test"]["high"]
-        interval = "Wilson, of the one seed"
-    else:
-        sd, (low, high) = float(np.std(scores, ddof=1)), mean_interval(scores)
-        interval = "t, over seeds"
-    spread = {"sd": sd, "low": low, "high": high, "interval": interval}
+    scores, test = tuple(job["test"]["accuracy"] for job in group), group[0]["test"]
+    single = len(group) == 1
+    low, high = (test["low"], test["high"]) if single else mean_interval(scores)
+    interval = "Wilson, of the one seed" if single else "t, over seeds"
+    spread = {"sd": float(pd.Series(scores).std()), "low": low, "high": high, "interval": interval}
     seeds = tuple(job["seed"] for job in group)
     return {"seeds": seeds, "accuracies": scores, "accuracy": float(np.mean(scores)), **spread}
 
@@ -147,9 +144,8 @@ def views(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _view(group: Sequence[Job], kind: str, view: str) -> dict[str, Any]:
-    scores = pd.DataFrame(
-        [{**job["test"], **job[kind][view]} for job in group if view in job[kind]]
-    )
+    shown = [job for job in group if view in job[kind]]
+    scores = pd.DataFrame([{**job["test"], **job[kind][view]} for job in shown])
     points = 100 * (scores["gained"] - scores["lost"]) / scores["images"]
     p = float(scores["p"][0]) if len(scores) == 1 else _from_zero(points)
     means = scores[["accuracy", "gained", "lost"]].mean().to_dict()
@@ -171,11 +167,10 @@ def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
     rows = []
     for name, group in by_run([job for job in jobs if job["beside"]], order).items():
         scores = [[job[key]["accuracy"] for key in ("test", "beside")] for job in group]
-        own, other = np.mean(scores, axis=0).tolist()
         kind = group[0]["beside"]["normalisation"]
-        rows.append((name, kind, len(group), own, other, 100 * (other - own)))
-    columns = ["run", "normalisation", "seeds", "accuracy", "other", "difference"]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append((name, kind, len(group), *np.mean(scores, axis=0)))
+    table = pd.DataFrame(rows, columns=["run", "normalisation", "seeds", "accuracy", "other"])
+    return table.assign(difference=100 * (table["other"] - table["accuracy"]))
 
 
 def audits(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
@@ -183,14 +178,14 @@ def audits(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
 
     Columns: run, seed, phase, best_epoch, best, last, bias (points).
     """
-    keys = ("phase", "best_epoch", "best", "last")
     rows = [
-        (name, job["seed"], *(phase[key] for key in keys), 100 * (phase["best"] - phase["last"]))
+        {"run": name, "seed": job["seed"], **phase}
         for name, group in by_run([job for job in jobs if job["audit"]], order).items()
         for job in group
         for phase in job["audit"]["phases"]
     ]
-    return pd.DataFrame(rows, columns=["run", "seed", *keys, "bias"])
+    table = pd.DataFrame(rows, columns=["run", "seed", "phase", "best_epoch", "best", "last"])
+    return table.assign(bias=100 * (table["best"] - table["last"]))
 
 
 def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:

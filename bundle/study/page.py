@@ -89,8 +89,7 @@ def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame)
 
 
 def _bases_first(table: pd.DataFrame) -> pd.DataFrame:
-    named = set(table["base"])
-    first = np.array([not base or run in named for run, base in table["base"].items()], dtype=bool)
+    first = (table["base"] == "") | table.index.isin(table["base"])
     return pd.concat([table[first], table[~first]])
 
 
@@ -147,10 +146,8 @@ def summarised(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the main table's numbers for study.json, each run beside its base; None for NaN."""
     kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval"]
     kept += ["base", "difference", "least", "most", "test", "p"]
-    return [
-        {key: None if value != value else value for key, value in row.items()}
-        for row in rows(table.reset_index()[kept])
-    ]
+    frame = table.reset_index()[kept].astype(object)
+    return rows(frame.where(frame.notna(), None))
 
 
 def grouped(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
