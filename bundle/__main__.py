@@ -58,9 +58,9 @@ def _show(parameters, reported: bool) -> int:
 
     publish.render_run(parameters.name)
     if reported or not (paths.RESULTS / "study.html").is_file():
-        from bundle.claims import judge  # late: where all is up to date none of it is needed
+        from bundle.claims import page  # late: where all is up to date none of it is needed
 
-        judge.write()
+        page.write_page()
     index.write_index()
     if "report" in results.read_metrics(parameters.name):
         print(execute.summary(parameters))
@@ -160,9 +160,9 @@ def cluster(args: Namespace) -> int:
 
 def claims(_args: Namespace) -> int:
     """Judge the reference report's claims by what is here, on a page of its own."""
-    from bundle.claims import judge
+    from bundle.claims import page
 
-    print(paths.shown(judge.write()))
+    print(paths.shown(page.write_page()))
     return 0
 
 

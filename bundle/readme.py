@@ -14,8 +14,7 @@ from bundle.report import anchors, anchors_plot
 from bundle.runs import params
 from bundle.runs import results as runs_results
 from bundle.study.sentences import notice_of
-from bundle.words import clock, markdown, points
-from lib.effect import in_words
+from bundle.words import clock, markdown, p_is, points
 from lib.errors import UserError
 
 # Each generated section: the page it stands in, and the command that writes it (named in its mark).
@@ -148,7 +147,7 @@ def _against(row: dict) -> str:
     told = (
         [] if row.get("least") is None else [f"{points(row['least'])} to {points(row['most'])}"]
     )  # older pages: none
-    told += [] if row["p"] is None else [in_words(row["p"])]
+    told += [] if row["p"] is None else [p_is(row["p"])]
     return points(row["difference"]) + (f" ({', '.join(told)})" if told else "")
 
 

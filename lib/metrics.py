@@ -1,13 +1,14 @@
-"""Scores and uncertainty: intervals, paired tests, per-class scores, confusions; from 0 to 1."""
+"""Scores from 0 to 1 with their uncertainty: intervals, tests, effects, classes, confusions."""
 
-from itertools import combinations
+import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 EXACT_BELOW = 25  # discordant images; fewer make McNemar's chi-square approximation poor
 
@@ -26,12 +27,21 @@ class Accuracy(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """A paired comparison of two classifiers on the same images."""
+    """A paired comparison of two classifiers on the same images, with its two-sided p value."""
 
     only_first: int  # images only the first gets right
     only_second: int
     p: float
     method: str
+
+
+class Effect(NamedTuple):
+    """A difference of two accuracies, or a mean, with its 95% interval and p value against 0."""
+
+    size: float
+    low: float
+    high: float
+    p: float
 
 
 def wilson(correct: int, images: int) -> Accuracy:
@@ -47,21 +57,59 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> Accuracy:
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> McNemar:
-    """Test whether two predictions (N,) for the same images differ in accuracy (McNemar, 1947).
+    """Test whether two predictions (N,) for the same images differ in accuracy (McNemar, 1947)."""
+    first, second = (np.asarray(each) == np.asarray(labels) for each in (first, second))
+    return mcnemar_of_counts(int((first & ~second).sum()), int((~first & second).sum()))
 
-    Two-sided: exact binomial below EXACT_BELOW discordant images, otherwise chi-square with one
-    degree of freedom and continuity correction.
+
+def mcnemar_of_counts(only_first: int, only_second: int) -> McNemar:
+    """Return McNemar's two-sided test of the images that only one of two classifiers gets right.
+
+    Exact binomial below EXACT_BELOW discordant images, otherwise chi-square with one degree of
+    freedom and continuity correction.
     """
-    labels = np.asarray(labels)
-    first, second = np.asarray(first) == labels, np.asarray(second) == labels
-    b, c = int((first & ~second).sum()), int((~first & second).sum())
-    if b + c < EXACT_BELOW:
-        p = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
-        return McNemar(b, c, p, "exact binomial")
-    statistic = (abs(b - c) - 1) ** 2 / (b + c) if b != c else 0.0
-    return McNemar(
-        b, c, float(stats.chi2.sf(statistic, 1)), "chi-square with continuity correction"
-    )
+    b, c, n = only_first, only_second, only_first + only_second
+    if n < EXACT_BELOW:
+        return McNemar(b, c, float(stats.binomtest(b, n).pvalue) if n else 1.0, "exact binomial")
+    p = float(stats.chi2.sf((abs(b - c) - 1) ** 2 / n, 1)) if b != c else 1.0
+    return McNemar(b, c, p, "chi-square with continuity correction")
+
+
+def t_effect(size: float, error: float, degrees: float) -> Effect:
+    """Return an effect of standard error `error`, by Student's t; without spread it is exact."""
+    if error < 1e-9:
+        return Effect(size, size, size, float(abs(size) < 1e-9))
+    half = float(stats.t.ppf(0.975, degrees)) * error
+    return Effect(size, size - half, size + half, float(2 * stats.t.sf(abs(size) / error, degrees)))
+
+
+def mean_effect(values: ArrayLike) -> Effect:
+    """Return the mean of n > 1 values over seeds, with Student's t of n - 1 degrees of freedom."""
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return t_effect(float(np.mean(values)), error, len(values) - 1)
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Effect:
+    """Return mean(first) - mean(second) over seeds with Welch's interval (Biometrika 1947)."""
+    size = float(np.mean(first) - np.mean(second))
+    if max(np.ptp(first), np.ptp(second)) < 1e-9:
+        return t_effect(size, 0.0, 1)
+    with warnings.catch_warnings():  # of one side without spread, which is no loss of precision
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = stats.ttest_ind(first, second, equal_var=False)
+    return Effect(size, *map(float, test.confidence_interval(0.95)), float(test.pvalue))
+
+
+def paired(gained: float, lost: float, images: int) -> Effect:
+    """Return (gained - lost) / images with McNemar's p and Wald's interval for paired shares.
+
+    The interval is that of Agresti, Categorical Data Analysis, 2nd edition, section 10.1.1. Counts
+    may be means over seeds on the same images. The interval is then as wide as for one seed: more
+    seeds do not make the set of images larger.
+    """
+    half = 1.96 * (gained + lost - (gained - lost) ** 2 / images) ** 0.5 / images
+    size, p = (gained - lost) / images, mcnemar_of_counts(round(lost), round(gained)).p
+    return Effect(size, size - half, size + half, p)
 
 
 def p_value(p: float) -> str:
@@ -80,41 +128,32 @@ def per_class(predictions: ArrayLike, labels: ArrayLike, classes: tuple[str, ...
     One row a class (in the order of `classes`), columns images, precision, precision_low,
     precision_high, recall, recall_low, recall_high, f1. A class never predicted has precision NaN.
     """
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
-    scores = precision_recall_fscore_support(
+    precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predictions, labels=range(len(classes)), zero_division=np.nan
     )
-    rows = []
-    for number, (precision, recall, f1, support) in enumerate(zip(*scores, strict=True)):
-        correct = int(((predictions == number) & (labels == number)).sum())
-        spans = [
-            wilson(correct, n)[1:3] if n else (np.nan, np.nan)
-            for n in (int((predictions == number).sum()), support)
-        ]
-        rows.append((int(support), precision, *spans[0], recall, *spans[1], f1))
-    columns = ["images", "precision", "precision_low", "precision_high"]
-    columns += ["recall", "recall_low", "recall_high", "f1"]
-    return pd.DataFrame(rows, columns=columns, index=pd.Index(classes, name="class"))
+    matrix = confusion(predictions, labels, len(classes))
+    columns, sums = {"images": matrix.sum(1)}, (matrix.sum(0), matrix.sum(1))
+    for name, share, sizes in zip(("precision", "recall"), (precision, recall), sums, strict=True):
+        counts = zip(matrix.diagonal(), sizes, strict=True)
+        spans = [wilson(hits, n)[1:3] if n else (np.nan, np.nan) for hits, n in counts]
+        columns |= {name: share, f"{name}_low": [low for low, _ in spans]}
+        columns[f"{name}_high"] = [high for _, high in spans]
+    return pd.DataFrame({**columns, "f1": f1}, index=pd.Index(classes, name="class"))
 
 
 def scores_in_words(scores: pd.DataFrame) -> pd.DataFrame:
     """Return `per_class`'s table for reading: precision and recall in percent with intervals."""
-    table = scores[["images"]].copy()
+    table, text = scores[["images"]].copy(), scores.map("{:.1%}".format)
     for name in ("precision", "recall"):
-        parts = zip(scores[name], scores[f"{name}_low"], scores[f"{name}_high"], strict=True)
-        table[name] = [
-            f"{value:.1%} ({low:.1%} to {high:.1%})" if value == value else "–"
-            for value, low, high in parts
-        ]
-    table["F1"] = [f"{value:.1%}" if value == value else "–" for value in scores["f1"]]
+        span = text[name] + " (" + text[f"{name}_low"] + " to " + text[f"{name}_high"] + ")"
+        table[name] = span.where(scores[name].notna(), "–")
+    table["F1"] = text["f1"].where(scores["f1"].notna(), "–")
     return table
 
 
 def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
     """Return counts (classes, classes), rows the true class, columns the predicted one."""
-    matrix = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(matrix, (np.asarray(labels), np.asarray(predictions)), 1)
-    return matrix
+    return confusion_matrix(labels, predictions, labels=range(classes))
 
 
 def confused_pairs(matrix: NDArray[np.int64], classes: tuple[str, ...]) -> pd.DataFrame:
@@ -123,26 +162,19 @@ def confused_pairs(matrix: NDArray[np.int64], classes: tuple[str, ...]) -> pd.Da
     Columns: first, second, confusions (both directions), first_as_second, second_as_first, share
     (of all errors).
     """
-    errors = matrix.sum() - np.trace(matrix)
-    rows = []
-    for i, j in combinations(range(len(classes)), 2):
-        one, other = int(matrix[i, j]), int(matrix[j, i])
-        share = (one + other) / errors if errors else 0.0
-        rows.append((classes[i], classes[j], one + other, one, other, share))
-    columns = ["first", "second", "confusions", "first_as_second", "second_as_first", "share"]
-    table = pd.DataFrame(rows, columns=columns)
-    table = table.sort_values("confusions", ascending=False, kind="stable")
-    return table.reset_index(drop=True)
+    i, j = np.triu_indices(len(classes), 1)
+    there, back, names = matrix[i, j], matrix[j, i], np.array(classes)
+    columns = {"first": names[i], "second": names[j], "confusions": there + back}
+    table = pd.DataFrame({**columns, "first_as_second": there, "second_as_first": back})
+    table["share"] = table["confusions"] / max(matrix.sum() - np.trace(matrix), 1)
+    return table.sort_values("confusions", ascending=False, kind="stable", ignore_index=True)
 
 
-def mistaken(
-    predictions: ArrayLike, labels: ArrayLike, first: int, second: int
-) -> NDArray[np.int64]:
+def mistaken(predictions: ArrayLike, labels: ArrayLike, first: int, second: int) -> NDArray:
     """Return the positions of images of one of two classes that were taken for the other."""
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
-    one_way = (labels == first) & (predictions == second)
-    other_way = (labels == second) & (predictions == first)
-    return np.flatnonzero(one_way | other_way)
+    pairs = np.stack([labels, predictions], axis=1)
+    wrong = (pairs == (first, second)).all(1) | (pairs == (second, first)).all(1)
+    return np.flatnonzero(wrong)
 
 
 def rank_pairs(claimed: list[list[str]], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -150,17 +182,12 @@ def rank_pairs(claimed: list[list[str]], tables: dict[str, pd.DataFrame]) -> pd.
 
     Ranks start at 1; ties share the best rank; NaN where a table does not have the classes.
     """
-    rows = []
-    for pair in claimed:
-        row = {"pair": "/".join(pair)}
-        for name, table in tables.items():
-            match = table[
-                [set(pair) == {a, b} for a, b in zip(table["first"], table["second"], strict=True)]
-            ]
-            count = match["confusions"].iloc[0] if len(match) else np.nan
-            row |= {
-                f"{name}: confusions": count,
-                f"{name}: rank": (table["confusions"] > count).sum() + 1 if len(match) else np.nan,
-            }
-        rows.append(row)
+    rows = [{"pair": "/".join(pair)} for pair in claimed]
+    for name, table in tables.items():
+        pairs = map(frozenset, zip(table["first"], table["second"], strict=True))
+        counts = dict(zip(pairs, table["confusions"], strict=True))
+        for row, pair in zip(rows, claimed, strict=True):
+            count = counts.get(frozenset(pair), np.nan)
+            rank = (table["confusions"] > count).sum() + 1 if count == count else np.nan
+            row |= {f"{name}: confusions": count, f"{name}: rank": rank}
     return pd.DataFrame(rows)

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Reference = dict[str, Any]  # docs/reference.json
-CONFIRMED, REFUTED = "confirmed", "refuted"
-PENDING = "pending the full run"
-OPEN = "not testable here"
-VERDICTS = (REFUTED, CONFIRMED, PENDING, OPEN)
-SOURCES = ("report", "notebook output", "both")
+VERDICTS = ("refuted", "confirmed", "pending the full run", "not testable here")
+REFUTED, CONFIRMED, PENDING, OPEN = VERDICTS
+SOURCES = {  # as claims.yaml names them, and in words
+    "report": "the report",
+    "notebook output": "the notebook's output",
+    "both": "the report and its notebook",
+}
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ def needs(*runs: str, rule: str, part: str = "") -> Callable[[Callable[..., Find
     return lambda judge: StudyTest(judge, runs, part, rule)
 
 
-def points(fraction: float) -> str:
-    """Return a difference of two accuracies (fractions) in percentage points, with its sign."""
-    return f"{100 * fraction:+.2f}"
+def named(*tests: Any) -> dict[str, Any]:
+    """Return name -> test, a function or a StudyTest, as claims.yaml names them."""
+    return {getattr(test, "judge", test).__name__: test for test in tests}
 
 
 def agreed(condition: bool) -> str:
@@ -59,6 +61,6 @@ def agreed(condition: bool) -> str:
     return CONFIRMED if condition else REFUTED
 
 
-def joined(words: list[str]) -> str:
-    """Return "a", "a and b", "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def decided(confirms: bool, refutes: bool) -> str:
+    """Return the verdict of a claim that may stay open."""
+    return CONFIRMED if confirms else REFUTED if refutes else OPEN

@@ -1,8 +1,8 @@
 """The claims of the reference experiment, each judged, with one of four verdicts.
 
-They are confirmed, refuted, pending the full run, not testable here. ``python -m bundle claims``
-writes results/study.html. What needs no training is computed at once; the rest waits for the full
-study (``make study PLAN=full``). No verdict is written down anywhere.
+They are confirmed, refuted, pending the full run, not testable here. What needs no training is
+computed at once; the rest waits for the full study (``make study PLAN=full``). No verdict is
+written down anywhere.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,20 @@ from typing import Any
 import pandas as pd
 
 from bundle import paths
-from bundle.claims import network, read, recipe, results, trainings, views
-from bundle.claims.claim import OPEN, PENDING, VERDICTS, Claim, Finding, Reference, joined
+from bundle.claims import network, read, recipe, results, trainings
+from bundle.claims.claim import OPEN, PENDING, VERDICTS, Claim, Finding, Reference, StudyTest
 from bundle.files import read_json
 from bundle.runs import results as runs_results
+from bundle.words import listed
 from lib.errors import UserError
 
 NOW = {**network.TESTS, **recipe.TESTS, **results.TESTS}
-STUDY = {**trainings.TESTS, **views.TESTS}
+STUDY = trainings.TESTS
 FULL = "full"  # the plan whose study decides
 COMMAND = f"make study PLAN={FULL}"
 UNDECIDED = "The 95% interval leaves both answers open."
+
+Study = dict[str, Any]  # a study.json: plan, jobs, missing
 
 
 @dataclass(frozen=True)
@@ -49,112 +52,84 @@ def read_claims(path: Path | None = None) -> list[Claim]:
     return read.read(path or paths.PARAMS / "studies" / "claims.yaml", tests)
 
 
-def read_study() -> dict[str, Any] | None:
+def studies() -> dict[str, Path]:
+    """Return name -> folder of the studies, by name: those collected here, else those released."""
+    roots = (paths.RESULTS / "released" / "studies", paths.RESULTS / "studies")
+    pages = [page for root in roots for page in root.glob("*/study.json")]
+    return dict(sorted({page.parent.name: page.parent for page in pages}.items()))
+
+
+def read_study() -> Study | None:
     """Return the full study as far as collected, else the released one, None without either.
 
     Raises UserError where the file is damaged.
     """
-    for path in (folder / "study.json" for folder in studies() if folder.name == FULL):
-        study = read_json(path)
-        if study and not {"plan", "jobs"} <= set(study):
-            raise UserError(f"{paths.shown(path)}: holds no study; delete it and run: {COMMAND}")
-        return study or None
-    return None
+    path = studies().get(FULL, paths.RESULTS / "studies" / FULL) / "study.json"
+    study = read_json(path)
+    if study and not {"plan", "jobs"} <= set(study):
+        raise UserError(f"{paths.shown(path)}: holds no study; delete it and run: {COMMAND}")
+    return study or None
 
 
-def studies() -> list[Path]:
-    """Return the folders of the studies, by name: those collected here, else those released."""
-    found = {}
-    for root in (paths.RESULTS / "released" / "studies", paths.RESULTS / "studies"):
-        found |= {page.parent.name: page.parent for page in root.glob("*/study.json")}
-    return [found[name] for name in sorted(found)]
-
-
-def judge_all(study: dict[str, Any] | None) -> list[Judged]:
+def judge_all(study: Study | None) -> list[Judged]:
     """Judge every claim, in the file's order; `study` is a collected study or None."""
     reference = runs_results.reference()
     return [judge(claim, reference, study) for claim in read_claims()]
 
 
-def judge(claim: Claim, reference: Reference, study: dict[str, Any] | None) -> Judged:
+def judge(claim: Claim, reference: Reference, study: Study | None) -> Judged:
     """Judge one claim."""
-    tolerance = {} if claim.tolerance is None else {"tolerance": claim.tolerance}
-    if claim.test in STUDY:
-        found = _by_study(claim, reference, study, tolerance)
+    test, tolerance = STUDY.get(claim.test), claim.tolerance
+    options = {} if tolerance is None else {"tolerance": tolerance}
+    if test:
+        finding = _by_study(test, reference, study, options)
     else:
-        found = NOW[claim.test](reference, **tolerance)
-    runs = STUDY[claim.test].runs if claim.test in STUDY else ()
-    return Judged(
-        claim.id,
-        claim.claim,
-        claim.source,
-        claim.reported,
-        found.found,
-        found.verdict,
-        found.why,
-        runs,
-    )
+        finding = NOW[claim.test](reference, **options)
+    said = (claim.id, claim.claim, claim.source, claim.reported)
+    runs = test.runs if test else ()
+    return Judged(*said, finding.found, finding.verdict, finding.why, runs)
 
 
 def _by_study(
-    claim: Claim, reference: Reference, study: dict[str, Any] | None, tolerance: dict[str, float]
+    test: StudyTest, reference: Reference, study: Study | None, options: dict[str, float]
 ) -> Finding:
     """Judge a claim by the full study; pending where jobs that it needs are not there."""
-    test = STUDY[claim.test]
     jobs = {run: _usable(study, run, test.part, reference["test_images"]) for run in test.runs}
-    size = 100 * (claim.tolerance or 0)
-    rule = test.rule.format(tolerance=f"{size:g} point" + "s" * (size != 1))
+    size = 100 * options.get("tolerance", 0)
+    rule = test.rule.format(tolerance=f"{size:g} point{'' if size == 1 else 's'}")
     if missing := _missing(study, jobs):
-        return Finding(PENDING, missing, rule)
-    found = test.judge(jobs, reference, **tolerance)
-    return found._replace(why=f"{rule} {UNDECIDED}" if found.verdict == OPEN else rule)
+        return Finding(PENDING, f"Nothing yet: {missing}.", rule)
+    finding = test.judge(jobs, reference, **options)
+    return finding._replace(why=f"{rule} {UNDECIDED}" if finding.verdict == OPEN else rule)
 
 
-def _usable(study: dict[str, Any] | None, run: str, part: str, images: int) -> list[dict[str, Any]]:
+def _usable(study: Study | None, run: str, part: str, images: int) -> list[dict[str, Any]]:
     """Return a run's full-length jobs on all of CIFAR-10 with `part`, one a seed of the plan."""
     if not study or study["plan"].get("full") is not True:
         return []
-    ours = [job for job in study["jobs"] if job["file"] == run and (not part or job.get(part))]
-    found = {
+    by_seed = {
         job["seed"]: job
-        for job in ours
+        for job in study["jobs"]
+        if job["file"] == run and (not part or job.get(part))
         if job["test"]["images"] == images and not job.get("notice")
     }
-    return [found[seed] for seed in study["plan"]["seeds"] if seed in found]
+    return [by_seed[seed] for seed in study["plan"]["seeds"] if seed in by_seed]
 
 
-def _missing(study: dict[str, Any] | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
+def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
     """Return what a claim still waits for, "" where every run has every seed; one has no spread."""
-    runs = joined(list(jobs))
+    runs = listed(jobs)
     if not study:
-        return f"Nothing yet: no training of {runs} at full length."
+        return f"no training of {runs} at full length"
     if study["plan"].get("full") is not True:
-        return f"Nothing yet: {runs} at a fraction of the full length decides nothing."
-    found, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)
-    return (
-        ""
-        if found == needed
-        else f"Nothing yet: {found} of {needed} trainings of {runs} at full length are done."
-    )
-
-
-def table(judged: list[Judged]) -> pd.DataFrame:
-    """Return the claims for a page or a paper: claim, reported, found, verdict."""
-    rows = [(one.claim, one.reported or "no figure", one.found, one.verdict) for one in judged]
-    return pd.DataFrame(rows, columns=["claim", "reported", "found", "verdict"])
+        return f"{runs} at a fraction of the full length decides nothing"
+    done, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)
+    progress = f"{done} of {needed} trainings of {runs} at full length are done"
+    return "" if done == needed else progress
 
 
 def by_verdict(judged: list[Judged]) -> pd.DataFrame:
     """Return the claims, one row a verdict, as fits a short report: verdict, number, claims."""
-    groups = {
-        verdict: [one.claim for one in judged if one.verdict == verdict] for verdict in VERDICTS
-    }
-    rows = [(verdict, len(group), " ".join(group)) for verdict, group in groups.items() if group]
-    return pd.DataFrame(rows, columns=["verdict", "number", "claims"])
-
-
-def write() -> Path:
-    """Judge every claim, write the page and return where it is."""
-    from bundle.claims.page import write_page
-
-    return write_page(judge_all(read_study()))
+    groups = pd.DataFrame(judged).groupby("verdict")["claim"]
+    table = pd.DataFrame({"number": groups.size(), "claims": groups.agg(" ".join)})
+    return table.reindex([verdict for verdict in VERDICTS if verdict in table.index]).reset_index()

@@ -4,9 +4,12 @@ A test takes what it names: `reference` (docs/reference.json) and, where it need
 `tolerance`.
 """
 
+from typing import Any
+
 import torch
 
-from bundle.claims.claim import Finding, Reference, agreed, joined
+from bundle.claims.claim import Finding, Reference, agreed, named
+from bundle.words import listed
 from lib import layers, model
 from lib.settings import Network
 
@@ -15,37 +18,33 @@ RESNET18 = {"blocks": [2, 2, 2, 2], "widths": [64, 128, 256, 512], "strides": [1
 CLASSES = 10
 
 
-def _network(reference: Reference) -> model.ResNet:
-    """Return the network without storage: counting and following shapes need no values."""
-    with torch.device("meta"):
-        return model.build(_described(reference), CLASSES)
-
-
-def _described(shape: dict) -> Network:
+def _network(shape: dict[str, Any]) -> Network:
     return Network(**{key: shape[key] for key in ("blocks", "widths", "strides")})
 
 
+def _built(reference: Reference) -> model.ResNet:
+    """Return the network without storage: counting and following shapes need no values."""
+    with torch.device("meta"):
+        return model.build(_network(reference), CLASSES)
+
+
 def _count(reference: Reference) -> int:
-    return model.count_parameters(_network(reference))
+    return model.count_parameters(_built(reference))
 
 
-def _by_hand(shape: dict) -> int:
-    return int(layers.count_by_hand(_described(shape), CLASSES)["parameters"].iloc[-1])
+def _by_hand(shape: dict[str, Any]) -> int:
+    return int(layers.count_by_hand(_network(shape), CLASSES)["parameters"].iloc[-1])
 
 
 def parameters_stated(reference: Reference, tolerance: float) -> Finding:
     """The count in the report's text against the network's."""
-    stated, count, by_hand = (
-        reference["parameters_reported"],
-        _count(reference),
-        _by_hand(reference),
-    )
+    stated, count = reference["parameters_reported"], _count(reference)
+    by_hand, off = _by_hand(reference), abs(stated - count)
     same = " and by hand alike" if by_hand == count else f" ({by_hand:,} by hand)"
     return Finding(
-        agreed(abs(stated - count) <= tolerance),
-        f"{count:,} parameters, counted in the network{same}; the stated figure is "
-        f"{abs(stated - count):,} ({abs(stated / count - 1):.1%}) too "
-        f"{'high' if stated > count else 'low'}.",
+        agreed(off <= tolerance),
+        f"{count:,} parameters, counted in the network{same}; the stated figure is {off:,} "
+        f"({off / count:.1%}) too {'high' if stated > count else 'low'}.",
         f"Rounding to the last digit printed explains a difference of at most {tolerance:,.0f}.",
     )
 
@@ -57,10 +56,8 @@ def parameters_formula(reference: Reference) -> Finding:
     classifier 10 c4.
     """
     total, count, widths = reference["parameters_formula"], _count(reference), reference["widths"]
-    blocks = sum(
-        number * 18 * width**2 for number, width in zip(reference["blocks"], widths, strict=True)
-    )
-    simple = 27 * widths[0] + blocks + CLASSES * widths[-1]
+    stages = zip(reference["blocks"], widths, strict=True)
+    simple = 27 * widths[0] + sum(n * 18 * c**2 for n, c in stages) + CLASSES * widths[-1]
     same = "exactly what one gets" if simple == total else f"{total - simple:+,} off what one gets"
     return Finding(
         agreed(total == count),
@@ -87,13 +84,13 @@ def reduction(reference: Reference, tolerance: float) -> Finding:
     """How many fewer parameters than ResNet-18 in CIFAR's form, from each of the three counts."""
     base, claimed = _by_hand(RESNET18), reference["reduction_reported"]
     counts = (_count(reference), reference["parameters_formula"], reference["parameters_reported"])
-    fewer = [1 - count / base for count in counts]
-    near = min(zip(fewer, counts, strict=True), key=lambda one: abs(one[0] - claimed))[1]
+    fewer = {count: 1 - count / base for count in counts}
+    counted, formula, stated = fewer.values()
+    near = min(fewer, key=lambda count: abs(fewer[count] - claimed))
     return Finding(
-        agreed(abs(fewer[0] - claimed) <= tolerance),
-        f"{fewer[0]:.1%} fewer than the {base:,} of ResNet-18 in its form for CIFAR. The "
-        f"formula's {counts[1]:,} would give {fewer[1]:.1%}, the stated {counts[2]:,} "
-        f"{fewer[2]:.1%}.",
+        agreed(abs(counted - claimed) <= tolerance),
+        f"{counted:.1%} fewer than the {base:,} of ResNet-18 in its form for CIFAR. The formula's "
+        f"{counts[1]:,} would give {formula:.1%}, the stated {counts[2]:,} {stated:.1%}.",
         f"Rounding to the last digit printed explains a difference of at most {100 * tolerance:g} "
         f"points. The claim comes nearest to the count of {near:,}.",
     )
@@ -101,18 +98,16 @@ def reduction(reference: Reference, tolerance: float) -> Finding:
 
 def layer_table(reference: Reference) -> Finding:
     """The rows of the layer table that are known: its first ones and its last."""
-    table = layers.layer_table(_network(reference))
-    kinds = [layer.rsplit("-", 1)[0] for layer in table["layer"]]
-    ours, stated = list(zip(kinds, table["parameters"], strict=True)), reference["layer_table_head"]
+    table, head = layers.layer_table(_built(reference)), reference["layer_table_head"]
+    rows = zip(table["layer"].str.rsplit("-", n=1).str[0], table["parameters"], head, strict=False)
     agree = sum(
-        kind == row["layer"] and row["parameters"] in (None, count)
-        for (kind, count), row in zip(ours, stated, strict=False)
+        kind == row["layer"] and row["parameters"] in (None, count) for kind, count, row in rows
     )
     last, claimed = table.iloc[-1], reference["last_layer"]
     ends = (last["layer"], last["parameters"]) == (claimed["name"], claimed["parameters"])
     return Finding(
-        agreed(agree == len(stated) and ends),
-        f"{agree} of the {len(stated)} first rows agree; row {len(table)} is {last['layer']} with "
+        agreed(agree == len(head) and ends),
+        f"{agree} of the {len(head)} first rows agree; row {len(table)} is {last['layer']} with "
         f"{last['parameters']:,} parameters.",
         "The table was made anew by following the shape of an image through the network built "
         "here. The rows between are not known.",
@@ -121,18 +116,17 @@ def layer_table(reference: Reference) -> Finding:
 
 def memory(reference: Reference) -> Finding:
     """The four figures of the usual memory estimate for one image, to the two decimals printed."""
-    ours, stated = (
-        layers.memory_estimate(layers.layer_table(_network(reference))),
-        reference["memory_mb"],
-    )
+    stated, table = reference["memory_mb"], layers.layer_table(_built(reference))
+    ours = layers.memory_estimate(table)
     figures = [f"{ours[name]:.2f} MB {name.replace('_', ' and ')}" for name in stated]
     return Finding(
         agreed(all(round(ours[name], 2) == figure for name, figure in stated.items())),
-        f"{joined(figures)}; a MB has {2**20:,} bytes.",
+        f"{listed(figures)}; a MB has {2**20:,} bytes.",
         "Every layer's output is counted once for the forward and once for the backward pass, at "
         "4 bytes a value: an estimate of what is kept, not a measurement.",
     )
 
 
-_ALL = (parameters_stated, parameters_formula, parameters_counted, reduction, layer_table, memory)
-TESTS = {test.__name__: test for test in _ALL}
+TESTS = named(
+    parameters_stated, parameters_formula, parameters_counted, reduction, layer_table, memory
+)

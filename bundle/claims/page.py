@@ -9,18 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from bundle import notebook, paths
-from bundle.claims.claim import CONFIRMED, OPEN, PENDING, REFUTED, VERDICTS, joined
-from bundle.claims.judge import COMMAND, FULL, Judged, studies
+from bundle import paths
+from bundle.claims.claim import CONFIRMED, OPEN, PENDING, REFUTED, SOURCES, VERDICTS
+from bundle.claims.judge import COMMAND, FULL, Judged, judge_all, read_study, studies
 from bundle.files import read_json, write_atomically
 from bundle.pages.index import BUNDLE, template
 from bundle.study import compare, sentences
+from bundle.words import listed
 
-SOURCES = {
-    "report": "the report",
-    "notebook output": "the notebook's output",
-    "both": "the report and its notebook",
-}
 SECTIONS = {  # verdict -> class, heading, what it means
     REFUTED: ("refuted", "Refuted", "What was found says otherwise."),
     CONFIRMED: ("confirmed", "Confirmed", "What was found agrees with the claim."),
@@ -39,24 +35,21 @@ def typeset(text: str) -> str:
     text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
     text = re.sub(r"(?<=\d)( ?)x\1(?=\d)", r"\1×\1", text)
     text = re.sub(r"\bpi\b ?", "π", text).replace("lambda", "λ")
-    return re.sub(
-        r"(?<=\d) (?=(MB|points|nat)\b)|(?<=\bp) (?=[=<])|(?<=[=<]) (?=\d)", "\u00a0", text
-    )
+    tight = r"(?<=\d) (?=(MB|points|nat)\b)|(?<=\bp) (?=[=<])|(?<=[=<]) (?=\d)"
+    return re.sub(tight, "\u00a0", text)
 
 
 def counts(judged: Sequence[Judged]) -> str:
     """Return how many claims have each verdict, as part of a sentence."""
-    numbers = Counter(one.verdict for one in judged)
-    return joined([f"{numbers[verdict]} {verdict}" for verdict in VERDICTS if numbers[verdict]])
+    numbers = Counter(each.verdict for each in judged)
+    return listed(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS if numbers[verdict])
 
 
 def glance(judged: Sequence[Judged]) -> pd.DataFrame:
     """Return claims in their file's order: id, claim, reported, found (first sentence), verdict."""
-    rows = [
-        (one.id, one.claim, one.reported or "no figure", first_sentence(one.found), one.verdict)
-        for one in judged
-    ]
-    return pd.DataFrame(rows, columns=["id", "claim", "reported", "found", "verdict"])
+    table = pd.DataFrame(judged)[["id", "claim", "reported", "found", "verdict"]]
+    table["reported"] = table["reported"].replace("", "no figure")
+    return table.assign(found=table["found"].map(first_sentence))
 
 
 def first_sentence(text: str) -> str:
@@ -66,51 +59,47 @@ def first_sentence(text: str) -> str:
 
 def latex(judged: Sequence[Judged]) -> str:
     """Return claims at a glance as a LaTeX table (booktabs), columns of fixed width for a page."""
-    shown = glance(judged).drop(columns="id")
-    text = notebook.as_text(shown, {})
-    style = (
-        text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    )
-    widths = "".join(
-        rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}"
-        for width in (0.3, 0.17, 0.3, 0.11)
-    )
+    style = glance(judged).drop(columns="id").style.hide(axis="index").format(escape="latex")
+    widths = (0.3, 0.17, 0.3, 0.11)
+    columns = (rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in widths)
     table = style.to_latex(
         hrules=True,
-        column_format=widths,
+        column_format="".join(columns),
         label="tab:claims",
         position_float="centering",
         caption=f"The claims of the reference report, judged: {counts(judged)}",
     )
-    return "% needs \\usepackage{booktabs,array}\n" + table
+    return "% needs \\usepackage{booktabs,array}\n" + table.replace("−", "$-$")
 
 
 def summaries() -> list[dict[str, Any]]:
     """Return each study's name, title, page (in results/), notice, figure, runs' accuracies."""
-    found = []
-    for folder in studies():
-        collected, figure = read_json(folder / "study.json"), folder / "study.svg"
-        table = compare.summary(collected["jobs"], lambda job: None, collected["plan"]["runs"])
-        picture = base64.b64encode(figure.read_bytes()).decode() if figure.is_file() else ""
-        told = {
-            "page": (folder / "study.html").relative_to(paths.RESULTS).as_posix(),
-            "notice": sentences.notice_of(collected["plan"], collected["jobs"]),
-            "picture": picture,
-            "alt": sentences.described(table, sentences.judged(collected["plan"])),
-            "done": len(collected["jobs"]),
-            "whole": len(collected["jobs"]) + len(collected["missing"]),
-        }
-        found.append({**collected["plan"], **told})
-    return found
+    return [_summary(folder) for folder in studies().values()]
 
 
-def write_page(judged: Sequence[Judged]) -> Path:
-    """Write the page, and its table as LaTeX beside it; return the page's path."""
+def _summary(folder: Path) -> dict[str, Any]:
+    study, figure = read_json(folder / "study.json"), folder / "study.svg"
+    plan, jobs = study["plan"], study["jobs"]
+    table = compare.summary(jobs, lambda job: None, plan["runs"])
+    return {
+        **plan,
+        "page": (folder / "study.html").relative_to(paths.RESULTS).as_posix(),
+        "notice": sentences.notice_of(plan, jobs),
+        "picture": base64.b64encode(figure.read_bytes()).decode() if figure.is_file() else "",
+        "alt": sentences.described(table, sentences.judged(plan)),
+        "done": len(jobs),
+        "whole": len(jobs) + len(study["missing"]),
+    }
+
+
+def write_page(judged: Sequence[Judged] | None = None) -> Path:
+    """Write the page of all claims, as judged by what is here, and its table as LaTeX beside it."""
+    judged = judge_all(read_study()) if judged is None else judged
     groups = [
-        (*SECTIONS[verdict], [one for one in judged if one.verdict == verdict])
-        for verdict in VERDICTS
+        (*section, [each for each in judged if each.verdict == verdict])
+        for verdict, section in SECTIONS.items()
     ]
-    pages = {folder.name: folder / "study.html" for folder in studies()}
+    shown = summaries()
     html = template("claims_page.html.j2", {"typeset": typeset}).render(
         bundle=BUNDLE,
         groups=[group for group in groups if group[-1]],
@@ -118,9 +107,9 @@ def write_page(judged: Sequence[Judged]) -> Path:
         total=len(judged),
         sources=SOURCES,
         command=COMMAND,
-        studies=summaries(),
+        studies=shown,
         glance=glance(judged).to_dict("records"),
-        study=pages[FULL].relative_to(paths.RESULTS).as_posix() if FULL in pages else "",
+        study=next((study["page"] for study in shown if study["name"] == FULL), ""),
         kinds={verdict: section[0] for verdict, section in SECTIONS.items()},
     )
     page = paths.RESULTS / "study.html"

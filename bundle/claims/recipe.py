@@ -2,8 +2,9 @@
 
 import torch
 
-from bundle.claims.claim import Finding, Reference, agreed, joined
+from bundle.claims.claim import Finding, Reference, agreed, named
 from bundle.runs import params
+from bundle.words import listed
 from lib import predict, schedule
 from lib.augment import cutmix
 from lib.data import CIFAR10_STATISTICS
@@ -16,10 +17,10 @@ CLASSES = 10
 def mixed_entropy(alpha: float) -> float:
     """Return the mean entropy of CutMix's labels in nats over many draws; ten equal classes.
 
-    By CutMix's own lambda. A label that gives lambda to one class and 1 - lambda to another has the
-    entropy h(lambda) = -lambda ln lambda - (1 - lambda) ln(1 - lambda), and 0 where both are one
-    class. Were no box clipped, lambda ~ Beta(1, 1) and E[h(lambda)] = -2 times the integral of x ln
-    x over [0, 1] = 1/2; after clipping lambda is the share that stayed.
+    A label that gives lambda to one class and 1 - lambda to another has the entropy h(lambda) =
+    -lambda ln lambda - (1 - lambda) ln(1 - lambda), and 0 where both are one class. Were no box
+    clipped, lambda ~ Beta(1, 1) and E[h(lambda)] = -2 times the integral of x ln x over [0, 1] =
+    1/2; after clipping lambda is the share that stayed.
     """
     labels = torch.arange(DRAWS) % CLASSES
     images = torch.zeros(DRAWS, 1, 32, 32, dtype=torch.uint8)
@@ -42,8 +43,8 @@ def cutmix_used(reference: Reference) -> Finding:
     return Finding(
         agreed(max(losses) >= share * entropy),
         f"With CutMix on {share:.0%} of the images the training loss cannot fall below "
-        f"{share * entropy:.2f}; printed are {joined(printed)}, which leave room for at most "
-        f"{joined(most)} of mixed images.",
+        f"{share * entropy:.2f}; printed are {listed(printed)}, which leave room for at most "
+        f"{listed(most)} of mixed images.",
         "Even a perfect network's loss on a mixed image is the entropy of its mixed label: on "
         f"average {entropy:.2f} nat over {DRAWS:,} draws of this bundle's CutMix (1/2 if no box "
         "were cut off at the border and no partner were of the same class). The notebook agrees: "
@@ -55,15 +56,10 @@ def one_cosine(reference: Reference) -> Finding:
     """The stated schedule against the printed rates and the epochs trained."""
     said, first, second = (reference[key] for key in ("schedule_claimed", "phase1", "phase2"))
     rates = reference["learning_rates_phase2"]
-    due = {
-        k: schedule.learning_rate(said["schedule"], int(k), said["epochs"], said["learning_rate"])
-        for k in rates
-    }
+    stated = (said["epochs"], said["learning_rate"])
+    due = {k: schedule.learning_rate(said["schedule"], int(k), *stated) for k in rates}
     hits = sum(abs(due[k] - rate) <= PRINTED for k, rate in rates.items())
-    total, steps = (
-        first["epochs"] + second["epochs"],
-        joined([str(epoch) for epoch in first["milestones"]]),
-    )
+    total, steps = first["epochs"] + second["epochs"], listed(first["milestones"])
     return Finding(
         agreed(hits == len(rates) and total == said["epochs"]),
         f"{hits} of {len(rates)} printed rates agree: after epoch 1, {due['1']:.6f} was due and "
@@ -78,11 +74,8 @@ def printed_rates(reference: Reference) -> Finding:
     """The printed rates against phase 2's cosine 0.005 (1 + cos(pi k / 100)) after epoch k."""
     phase, rates = reference["phase2"], reference["learning_rates_phase2"]
     peak, epochs = phase["learning_rate"], phase["epochs"]
-    gaps = [
-        abs(schedule.learning_rate("cosine", int(k), epochs, peak) - rate)
-        for k, rate in rates.items()
-    ]
-    hits = sum(gap <= PRINTED for gap in gaps)
+    due = {k: schedule.learning_rate("cosine", int(k), epochs, peak) for k in rates}
+    hits = sum(abs(due[k] - rate) <= PRINTED for k, rate in rates.items())
     return Finding(
         agreed(hits == len(rates)),
         f"{hits} of {len(rates)} printed rates equal {peak / 2:g} (1 + cos(pi k / {epochs})) to "
@@ -93,11 +86,10 @@ def printed_rates(reference: Reference) -> Finding:
 
 def same_normalisation(reference: Reference) -> Finding:
     """The standard deviations of phase 2's training against those of the evaluation."""
-    test, train = (
-        reference["normalisation"][key]["std"] for key in ("phase1_and_test", "phase2_and_kaggle")
-    )
-    wider = joined([f"{a / b - 1:.0%}" for a, b in zip(train, test, strict=True)])
-    shown = [joined([f"{one:.4f}" for one in values]) for values in (train, test)]
+    keys = ("phase1_and_test", "phase2_and_kaggle")
+    test, train = (reference["normalisation"][key]["std"] for key in keys)
+    wider = listed(f"{a / b - 1:.0%}" for a, b in zip(train, test, strict=True))
+    shown = [listed(f"{std:.4f}" for std in values) for values in (train, test)]
     agrees = "are" if [round(value, 4) for value in CIFAR10_STATISTICS.std] == train else "are not"
     return Finding(
         agreed(train == test),
@@ -112,11 +104,10 @@ def same_normalisation(reference: Reference) -> Finding:
 def five_views(reference: Reference) -> Finding:
     """Which of the averaged views give the same images, on random ones."""
     views = predict.COMBINATIONS["report"]
-    pixels = torch.randint(
-        256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(SEED)
-    )
+    seeded = torch.Generator().manual_seed(SEED)
+    pixels = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=seeded)
     same = predict.distinct_views(pixels, views)
-    twins = joined([view.replace("_", " ") for view, first in same.items() if view != first])
+    twins = listed(view.replace("_", " ") for view, first in same.items() if view != first)
     weight = sum(first == "original" for first in same.values())
     return Finding(
         agreed(not twins),
@@ -131,10 +122,9 @@ def blur_view(reference: Reference) -> Finding:
     """Where the light of a purely red image goes, under the notebook's blur and a plane one."""
     red = torch.zeros(1, 3, 32, 32)
     red[:, 0] = 1
-    blurred = [
-        blur(red).sum((0, 2, 3)) / red.sum() for blur in (predict.mixed_blur, predict.spatial_blur)
-    ]
-    mixed, plane = ([round(share, 4) for share in shares.tolist()] for shares in blurred)
+    blurs = (predict.mixed_blur, predict.spatial_blur)
+    light = (blur(red).sum((0, 2, 3)) / red.sum() for blur in blurs)
+    mixed, plane = ([round(share, 4) for share in shares.tolist()] for shares in light)
     return Finding(
         agreed(mixed == plane),
         f"Of the light of a purely red image {mixed[0]:.0%} stays red, {mixed[1]:.0%} turns green "
@@ -144,5 +134,4 @@ def blur_view(reference: Reference) -> Finding:
     )
 
 
-_ALL = (cutmix_used, one_cosine, printed_rates, same_normalisation, five_views, blur_view)
-TESTS = {test.__name__: test for test in _ALL}
+TESTS = named(cutmix_used, one_cosine, printed_rates, same_normalisation, five_views, blur_view)

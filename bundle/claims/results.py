@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import stats
 
-from bundle.claims.claim import OPEN, Finding, Reference, agreed, points
+from bundle.claims.claim import OPEN, Finding, Reference, agreed, named
+from bundle.words import p_is, points
 from lib import metrics
-from lib.effect import in_words
 
 
 def phase1_reaches(reference: Reference) -> Finding:
@@ -26,10 +26,10 @@ def matrix_accuracy(reference: Reference) -> Finding:
     """The diagonal and the rows of the reported matrix against the reported accuracy."""
     matrix = np.array(reference["confusion_matrix"])
     score, rows = metrics.wilson(int(np.trace(matrix)), int(matrix.sum())), matrix.sum(1)
-    whole = score.images == reference["test_images"] and np.ptp(rows) == 0
-    each = f"{rows.min():,}" if np.ptp(rows) == 0 else f"{rows.min():,} to {rows.max():,}"
+    equal, whole = np.ptp(rows) == 0, score.images == reference["test_images"]
+    each = f"{rows.min():,}" + ("" if equal else f" to {rows.max():,}")
     return Finding(
-        agreed(whole and round(score.accuracy, 4) == reference["test_accuracy"]),
+        agreed(whole and equal and round(score.accuracy, 4) == reference["test_accuracy"]),
         f"{score.correct:,} of {score.images:,} lie on the diagonal, {score.accuracy:.2%}; the "
         f"95% Wilson interval is {score.low:.2%} to {score.high:.2%}.",
         f"Each class has {each} images. The interval, which the report does not give, tells of the "
@@ -50,9 +50,8 @@ def second_hardest_pair(reference: Reference) -> Finding:
 def _hardest(reference: Reference, which: int) -> Finding:
     """Judge by rank; a binomial test compares with the border: first left out or last let in."""
     claimed = reference["hardest_pairs_claimed"]
-    pairs = metrics.confused_pairs(
-        np.array(reference["confusion_matrix"]), tuple(reference["classes"])
-    )
+    matrix, classes = np.array(reference["confusion_matrix"]), tuple(reference["classes"])
+    pairs = metrics.confused_pairs(matrix, classes)
     row = metrics.rank_pairs(claimed, {"there": pairs}).iloc[which]
     count, rank, places = int(row["there: confusions"]), int(row["there: rank"]), len(claimed)
     number = places + (rank <= places)
@@ -64,7 +63,7 @@ def _hardest(reference: Reference, which: int) -> Finding:
         f"{len(pairs)} pairs. Number {number}, {border['first']} and {border['second']}, has "
         f"{border['confusions']}.",
         f"The report names {places} pairs, so each must be number {places} or better. Were it as "
-        f"hard as number {number}, so large a difference would come by chance with {in_words(p)} "
+        f"hard as number {number}, so large a difference would come by chance with {p_is(p)} "
         "(binomial test).",
     )
 
@@ -73,8 +72,7 @@ def kaggle_images(reference: Reference) -> Finding:
     """Whether a whole number of right answers gives the Kaggle score, for the set or a part."""
     score, images = reference["kaggle_accuracy"], reference["kaggle_images"]
     sizes = np.arange(1, images + 1)
-    # Printed to five decimals.
-    fits = sizes[np.abs(np.round(score * sizes) / sizes - score) <= 5e-6]
+    fits = sizes[np.abs(np.round(score * sizes) / sizes - score) <= 5e-6]  # five decimals printed
     return Finding(
         agreed(images in fits),
         f"{score:.3%} of {images:,} would be {score * images:,.1f} right answers. Of all sizes up "
@@ -86,26 +84,20 @@ def kaggle_images(reference: Reference) -> Finding:
 
 def shift_gap(reference: Reference) -> Finding:
     """The accuracy on the competition's images cannot be measured here."""
-    gap, images = (
-        reference["kaggle_accuracy"] - reference["test_accuracy"],
-        reference["test_images"],
-    )
-    low = metrics.wilson(round(reference["test_accuracy"] * images), images).low
+    score, images = reference["test_accuracy"], reference["test_images"]
+    low = metrics.wilson(round(score * images), images).low
+    gap = points(100 * (reference["kaggle_accuracy"] - score))
     return Finding(
         OPEN,
-        f"By the reported figures {points(gap)} points; the test accuracy's own 95% interval "
+        f"By the reported figures {gap} points; the test accuracy's own 95% interval "
         f"begins at {low:.2%}.",
         "Neither the competition's images nor their labels are public, and how many of them were "
         "scored is not known.",
     )
 
 
-_ALL = (
-    phase1_reaches,
-    matrix_accuracy,
-    first_hardest_pair,
-    second_hardest_pair,
-    kaggle_images,
+# fmt: off
+TESTS = named(
+    phase1_reaches, matrix_accuracy, first_hardest_pair, second_hardest_pair, kaggle_images,
     shift_gap,
 )
-TESTS = {test.__name__: test for test in _ALL}

@@ -1,17 +1,20 @@
-"""Claims on figures and choices that take full-length training, judged from the full study's jobs.
+"""Claims that take trainings at full length, judged from the full study's jobs.
 
-A test is given `jobs` (run file -> its jobs, one a seed), `reference` and the claim's `tolerance`
-(a fraction). An effect is undecided, "not testable here", as long as its 95% interval leaves both
-answers open.
+A test is given `jobs` (its runs, in order -> their jobs, one a seed), `reference` and the claim's
+`tolerance` (a fraction). A claim is undecided, "not testable here", as long as the 95% interval
+of the effect leaves both answers open.
 """
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
-from bundle.claims.claim import CONFIRMED, OPEN, REFUTED, Finding, Reference, agreed, joined, needs
-from bundle.claims.stats import holm, homogeneity, improves, same_share
-from lib.effect import Effect, in_words, t_effect, welch
+from bundle.claims.claim import Finding, Reference, agreed, decided, named, needs
+from bundle.words import listed, p_is, points
+from lib.metrics import Effect, mean_effect, paired, t_effect, welch
+from lib.predict import COMBINATIONS
 
 Jobs = dict[str, list[dict[str, Any]]]
 SEEDS = (
@@ -22,46 +25,35 @@ GAIN = (
     "Confirmed above chance (p < 0.05), refuted where the 95% interval has no room for {tolerance}."
 )
 WELCH = "Final test accuracy over seeds, Welch's t-test."
-COST = (
-    WELCH
-    + " Confirmed where the interval of the cost ends within {tolerance}, refuted where it begins "
-    "above."
-)
-BEST = (
-    "In both phases the best epoch on the test set, which cannot be below the last one, must not "
-    "exceed it by more than {tolerance}."
-)
-CELLS = (
-    "Chi-square test of homogeneity for each row, Fisher's exact test for each cell, both with "
-    "Holm's correction, against the mean of our seeds, normalised as in training. Which images "
-    "were mistaken there is not known, so the tests are unpaired: on the same images they see "
-    "clear differences only."
-)
+MCNEMAR = "McNemar's test on the same images, counts averaged over seeds."
 
 
-def _against_seeds(
-    values: list[float], reported: float, tolerance: float, aside: str = ""
-) -> Finding:
+def in_words(effect: Effect) -> str:
+    """Return a difference of accuracies in points with its 95% interval."""
+    size, low, high = (points(100 * value) for value in effect[:3])
+    return f"{size} points (95% interval {low} to {high})"
+
+
+# Accuracies over seeds
+
+
+def _against_seeds(values: list[float], reported: float, tolerance: float, note="") -> Finding:
     """Judge an accuracy by the 95% prediction interval of a further seed; open where too wide."""
     mean, sd, count = float(np.mean(values)), float(np.std(values, ddof=1)), len(values)
     gap = t_effect(reported - mean, sd * (1 + 1 / count) ** 0.5, count - 1)
     half = gap.high - gap.size
-    inside = abs(gap.size) <= half + 5e-5  # printed to two decimals of a percent
+    outside = abs(gap.size) > half + 5e-5  # printed to two decimals of a percent
     return Finding(
-        (CONFIRMED if half <= tolerance else OPEN) if inside else REFUTED,
+        decided(half <= tolerance and not outside, outside),
         f"{mean:.2%} on average over {count} seeds (standard deviation {100 * sd:.2f} points); a "
         f"further seed would lie within {mean - half:.2%} to {min(1, mean + half):.2%} (95%). For "
-        f"{reported:.2%}, {in_words(gap.p)}.{aside}",
+        f"{reported:.2%}, {p_is(gap.p)}.{note}",
     )
 
 
 def _phase(jobs: Jobs, number: int, key: str) -> list[float]:
-    return [
-        one[key]
-        for job in jobs["audit"]
-        for one in job["audit"]["phases"]
-        if one["phase"] == number
-    ]
+    phases = [phase for job in jobs["audit"] for phase in job["audit"]["phases"]]
+    return [phase[key] for phase in phases if phase["phase"] == number]
 
 
 @needs("audit", part="audit", rule=SEEDS)
@@ -76,106 +68,206 @@ def phase1_best(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     return _against_seeds(_phase(jobs, 1, "best"), reference["phase1"]["best"], tolerance)
 
 
-@needs(
-    "as_run",
-    part="beside",
-    rule=f"{SEEDS} Ours is measured by the normalisation of the notebook's evaluation.",
-)
+MEASURED = "Ours is measured by the normalisation of the notebook's evaluation."
+
+
+@needs("as_run", part="beside", rule=f"{SEEDS} {MEASURED}")
 def phase2_last(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """The final accuracy, under the normalisation by which the notebook measured it."""
-    own = np.mean([job["test"]["accuracy"] for job in jobs["as_run"]])
     values = [job["beside"]["accuracy"] for job in jobs["as_run"]]
-    aside = f" Normalised as in training, the images give {own:.2%}."
-    return _against_seeds(values, reference["phase2"]["last"], tolerance, aside)
+    own = np.mean([job["test"]["accuracy"] for job in jobs["as_run"]])
+    note = f" Normalised as in training, the images give {own:.2%}."
+    return _against_seeds(values, reference["phase2"]["last"], tolerance, note)
 
 
-@needs("audit", part="audit", rule=BEST)
+@needs(
+    "audit",
+    part="audit",
+    rule="In both phases the best epoch on the test set, which cannot be below the last one, must "
+    "not exceed it by more than {tolerance}.",
+)
 def selection_bias(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """By how much the best epoch on the test set exceeds the last one."""
     bias = {n: 100 * np.subtract(_phase(jobs, n, "best"), _phase(jobs, n, "last")) for n in (1, 2)}
-    told = [
-        f"{one.mean():.2f} points in phase {n} ({one.min():.2f} to {one.max():.2f})"
-        for n, one in bias.items()
+    phases = [
+        f"{gaps.mean():.2f} points in phase {n} ({gaps.min():.2f} to {gaps.max():.2f})"
+        for n, gaps in bias.items()
     ]
     return Finding(
-        agreed(max(one.mean() for one in bias.values()) <= 100 * tolerance),
-        f"Best minus last epoch, on average over {len(jobs['audit'])} seeds: {joined(told)}.",
+        agreed(max(gaps.mean() for gaps in bias.values()) <= 100 * tolerance),
+        f"Best minus last epoch, on average over {len(jobs['audit'])} seeds: {listed(phases)}.",
     )
 
 
-@needs("as_run", rule=CELLS)
+# The confusion matrix
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Return p values (n,) corrected for number (Holm, Scand. J. Statist. 1979), in order."""
+    p = np.asarray(p, dtype=float)
+    order, corrected = np.argsort(p), np.empty(len(p))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    return corrected
+
+
+def homogeneity(first: ArrayLike, second: ArrayLike) -> float:
+    """Return Pearson's chi-square p (1900) that two rows of counts are of one distribution.
+
+    Cells with fewer than 5 expected counts, in which the approximation is poor, are taken together.
+    """
+    table = np.array([first, second], dtype=float)
+    rare = stats.contingency.expected_freq(table).min(0) < 5
+    table = np.column_stack([table[:, ~rare], table[:, rare].sum(1)])
+    table = table[:, table.sum(0) > 0]
+    alike = table.shape[1] == 1
+    return 1.0 if alike else float(stats.chi2_contingency(table, correction=False).pvalue)
+
+
+def _same_share(first: float, second: float, of: int) -> float:
+    """Return Fisher's exact p that two counts `of` as many share a rate; the second is rounded."""
+    counts = [round(first), round(second)]
+    return float(stats.fisher_exact([counts, [of - count for count in counts]]).pvalue)
+
+
+@needs(
+    "as_run",
+    rule="Chi-square test of homogeneity for each row, Fisher's exact test for each cell, both "
+    "with Holm's correction, against the mean of our seeds, normalised as in training. Which "
+    "images were mistaken there is not known, so the tests are unpaired: on the same images they "
+    "see clear differences only.",
+)
 def matrix_cells(jobs: Jobs, reference: Reference) -> Finding:
     """The reported confusion matrix against the mean of ours, which counts as one classifier."""
     theirs, classes = np.array(reference["confusion_matrix"]), reference["classes"]
-    ours, images = (
-        np.mean([job["confusion"] for job in jobs["as_run"]], axis=0),
-        int(theirs[0].sum()),
-    )
+    ours, images = np.mean([job["confusion"] for job in jobs["as_run"]], 0), int(theirs[0].sum())
     by_row = holm([homogeneity(*pair) for pair in zip(theirs, ours, strict=True)])
-    by_cell = holm([same_share(*pair, images) for pair in zip(theirs.flat, ours.flat, strict=True)])
+    pairs = zip(theirs.flat, ours.flat, strict=True)
+    by_cell = holm([_same_share(*pair, images) for pair in pairs])
     rows = [name for name, p in zip(classes, by_row, strict=True) if p < 0.05]
-    pairs = [f"{first} as {second}" for first in classes for second in classes]
+    names = [f"{first} as {second}" for first in classes for second in classes]
     cells = [
-        f"{pairs[at]} {theirs.flat[at]} there, {ours.flat[at]:.0f} here"
-        for at in np.argsort(by_cell, kind="stable")
-        if by_cell[at] < 0.05
+        f"{names[cell]} {theirs.flat[cell]} there, {ours.flat[cell]:.0f} here"
+        for cell in np.argsort(by_cell, kind="stable")
+        if by_cell[cell] < 0.05
     ]
-    named = "; ".join(cells[:4]) + ("; and others" if len(cells) > 4 else "")
+    some = "; ".join(cells[:4]) + ("; and others" if len(cells) > 4 else "")
     return Finding(
         agreed(not rows and not cells),
-        f"{len(rows)} of {len(classes)} rows differ{f' ({joined(rows)})' if rows else ''}, and "
-        f"{len(cells)} of {theirs.size} cells{f' ({named})' if cells else ''}. On the diagonal "
+        f"{len(rows)} of {len(classes)} rows differ{f' ({listed(rows)})' if rows else ''}, and "
+        f"{len(cells)} of {theirs.size} cells{f' ({some})' if cells else ''}. On the diagonal "
         f"{np.trace(theirs):,} there, {np.trace(ours):,.0f} here.",
     )
 
 
-def _runs(jobs: Jobs, first: str, second: str) -> tuple[Effect, str]:
-    """Return the difference first - second of the final accuracies, and a sentence on it."""
-    scores = [[job["test"]["accuracy"] for job in jobs[name]] for name in (first, second)]
-    effect = welch(*scores)
-    told = [
-        f"{name} {np.mean(values):.2%}"
-        for name, values in zip((first, second), scores, strict=True)
-    ]
-    return (
-        effect,
-        f"{joined(told)} on average over {len(scores[0])} seeds each: {effect}, "
-        f"{in_words(effect.p)}.",
-    )
+# One run against another
 
 
-@needs(
-    "as_written",
-    "steps",
-    rule=f"{WELCH} {GAIN} What a smoother convergence would be, the report does not define.",
-)
+def improves(effect: Effect, tolerance: float) -> str:
+    """Confirmed above chance; refuted where the interval ends below `tolerance`, the least gain."""
+    return decided(effect.size > 0 and effect.p < 0.05, effect.high < tolerance)
+
+
+def _runs(jobs: Jobs) -> tuple[Effect, str]:
+    """Return the first run's final accuracy minus the second's, and a sentence on it."""
+    scores = {run: [job["test"]["accuracy"] for job in done] for run, done in jobs.items()}
+    effect, seeds = welch(*scores.values()), len(next(iter(scores.values())))
+    means = listed(f"{run} {np.mean(values):.2%}" for run, values in scores.items())
+    average = f"{means} on average over {seeds} seeds each"
+    return effect, f"{average}: {in_words(effect)}, {p_is(effect.p)}."
+
+
+def _gain(jobs: Jobs, tolerance: float) -> Finding:
+    effect, sentence = _runs(jobs)
+    return Finding(improves(effect, tolerance), sentence)
+
+
+UNDEFINED = "What a smoother convergence would be, the report does not define."
+
+
+@needs("as_written", "steps", rule=f"{WELCH} {GAIN} {UNDEFINED}")
 def cosine_better(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """The cosine against steps, in the recipe as written."""
-    effect, found = _runs(jobs, "as_written", "steps")
-    return Finding(improves(effect, tolerance), found)
+    return _gain(jobs, tolerance)
 
 
 @needs("as_written", "no_cutmix", rule=f"{WELCH} {GAIN}")
 def cutmix_helps(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """CutMix against none, in the recipe as written."""
-    effect, found = _runs(jobs, "as_written", "no_cutmix")
-    return Finding(improves(effect, tolerance), found)
+    return _gain(jobs, tolerance)
 
 
-@needs("wide", "as_written", rule=COST)
+@needs(
+    "wide",
+    "as_written",
+    rule=f"{WELCH} Confirmed where the interval of the cost ends within {{tolerance}}, refuted "
+    "where it begins above.",
+)
 def halving_cheap(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """What twice the channels gain, which is what halving them costs."""
-    effect, found = _runs(jobs, "wide", "as_written")
+    effect, sentence = _runs(jobs)
+    return Finding(decided(effect.high <= tolerance, effect.low > tolerance), sentence)
+
+
+# Views at test time
+
+
+def _view(jobs: Jobs, kind: str, name: str) -> Effect:
+    """Return what a view or a combination does against the original view."""
+    counts = [[job[kind][name][key] for job in jobs["as_run"]] for key in ("gained", "lost")]
+    return paired(*np.mean(counts, axis=1).tolist(), jobs["as_run"][0]["test"]["images"])
+
+
+@needs("as_run", rule=f"{MCNEMAR} {GAIN}")
+def tta_improves(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
+    """The mean over the report's five views against the single view."""
+    effect = _view(jobs, "combinations", "report")
+    alone = [_view({"as_run": [job]}, "combinations", "report") for job in jobs["as_run"]]
+    seeds = listed(points(100 * each.size) for each in alone)
+    sentence = f"{in_words(effect)}, {p_is(effect.p)}; seed by seed {seeds}."
+    return Finding(improves(effect, tolerance), sentence)
+
+
+@needs(
+    "as_run",
+    rule=f"{MCNEMAR} Refuted where a view is worse than the original above chance (Bonferroni's "
+    "correction), confirmed where no interval reaches more than {tolerance} below zero.",
+)
+def tta_views(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
+    """Each view by itself against the original; the padded and cropped one is the original."""
+    views = [view for view in COMBINATIONS["report"] if view not in ("original", "pad_center_crop")]
+    effects = {view: _view(jobs, "views", view) for view in views}
+    worse = any(each.size < 0 and each.p * len(views) < 0.05 for each in effects.values())
+    equal = all(each.low >= -tolerance for each in effects.values())
+    changes = [
+        f"{view.replace('_', ' ')} {points(100 * each.size)} ({p_is(each.p)})"
+        for view, each in effects.items()
+    ]
+    verdict = decided(equal and not worse, worse)
+    return Finding(verdict, f"Points against the original: {listed(changes)}.")
+
+
+@needs(
+    "as_run",
+    rule="Confirmed where the 95% interval of the difference, paired by seed, lies within "
+    "{tolerance} of zero; refuted where it reaches beyond and leaves out zero.",
+)
+def blur_equivalent(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
+    """The average with a blur that mixes colours against the one with one of the image plane."""
+    both = ("report", "report_spatial")
+    scores = [[job["combinations"][name]["accuracy"] for job in jobs["as_run"]] for name in both]
+    effect = mean_effect(np.subtract(*scores))
+    views = ("gaussian_blur_mixed", "gaussian_blur")
+    mixed, plane = (points(100 * _view(jobs, "views", view).size) for view in views)
     return Finding(
-        CONFIRMED if effect.high <= tolerance else REFUTED if effect.low > tolerance else OPEN,
-        found,
+        decided(max(-effect.low, effect.high) <= tolerance, effect.p < 0.05),
+        f"The average with the mixing blur against the one with the spatial blur: "
+        f"{in_words(effect)}. Alone, the first changes the accuracy by {mixed} points, the second "
+        f"by {plane}.",
     )
 
 
 # fmt: off
-_ALL = (
+TESTS = named(
     phase1_last, phase1_best, phase2_last, selection_bias, matrix_cells, cosine_better,
-    cutmix_helps, halving_cheap,
+    cutmix_helps, halving_cheap, tta_views, tta_improves, blur_equivalent,
 )
-# fmt: on
-TESTS = {test.judge.__name__: test for test in _ALL}

@@ -7,23 +7,21 @@ percentage points.
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from bundle.words import NONE
-from lib import effect, metrics
+from lib import metrics
 
 Job = Mapping[str, Any]
 Predictions = Mapping[str, NDArray]  # predictions, labels, index, each (N,), of the test images
-# fmt: off
-COLUMNS = (
-    "seeds", "accuracies", "accuracy", "sd", "low", "high", "interval", "base", "difference",
-    "test", "p", "least", "most", "paired", "audit",
-)
+COLUMNS = ["seeds", "accuracies", "accuracy", "sd", "low", "high", "interval", "base"]
+UNTESTED = ("p", "least", "most", "paired")  # NaN where there is no test
+COLUMNS += ["difference", "test", *UNTESTED, "audit"]
 
 
 def by_run(jobs: Iterable[Job], order: Sequence[str] = ()) -> dict[str, list[Job]]:
@@ -31,15 +29,13 @@ def by_run(jobs: Iterable[Job], order: Sequence[str] = ()) -> dict[str, list[Job
     groups: dict[str, list[Job]] = {name: [] for name in order}
     for job in jobs:
         groups.setdefault(job["file"], []).append(job)
-    return {
-        name: sorted(group, key=lambda job: job["seed"]) for name, group in groups.items() if group
-    }
+    seed = itemgetter("seed")
+    return {name: sorted(group, key=seed) for name, group in groups.items() if group}
 
 
 def bases(jobs: Iterable[Job]) -> set[str]:
     """Return the run files that others are compared with or that have no base themselves."""
-    found = list(jobs)
-    return {job["base"] or job["file"] for job in found}
+    return {job["base"] or job["file"] for job in jobs}
 
 
 def summary(
@@ -49,9 +45,8 @@ def summary(
 ) -> pd.DataFrame:
     """Return one row a run file: its accuracy over seeds and difference to the base with a test.
 
-    Args:
-        jobs: the findings; predictions_of: a job's arrays, None where they are not here; order: of
-            the run files.
+    `predictions_of` gives a job's arrays, None where they are not here; `order` is that of the run
+    files.
 
     Columns: seeds, accuracies (tuples), accuracy (their mean), sd (ddof 1, NaN for one seed), low,
     high and interval (95%, and whose), base, difference (of the means, NaN without a base), test
@@ -70,27 +65,23 @@ def summary(
         for group in groups.values()
     ]
     index = pd.Index(list(groups), name="run", dtype=object)
-    return pd.DataFrame(rows, columns=list(COLUMNS), index=index)
+    return pd.DataFrame(rows, columns=COLUMNS, index=index)
 
 
 def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
-    scores = tuple(job["test"]["accuracy"] for job in group)
+    scores, test = tuple(job["test"]["accuracy"] for job in group), group[0]["test"]
+    single = len(group) == 1
+    low, high = (test["low"], test["high"]) if single else mean_interval(scores)
+    interval = "Wilson, of the one seed" if single else "t, over seeds"
+    spread = {"sd": float(pd.Series(scores).std()), "low": low, "high": high, "interval": interval}
     seeds = tuple(job["seed"] for job in group)
-    if len(group) == 1:
-        sd, low, high = math.nan, group[0]["test"]["low"], group[0]["test"]["high"]
-        interval = "Wilson, of the one seed"
-    else:
-        sd, (low, high) = float(np.std(scores, ddof=1)), mean_interval(scores)
-        interval = "t, over seeds"
-    spread = {"sd": sd, "low": low, "high": high, "interval": interval}
     return {"seeds": seeds, "accuracies": scores, "accuracy": float(np.mean(scores)), **spread}
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of n > 1 values' mean (Student's t, n - 1 degrees), cut at 0, 1."""
-    mean, count = float(np.mean(values)), len(values)
-    half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / math.sqrt(count)
-    return max(0.0, mean - half), min(1.0, mean + half)
+    mean = metrics.mean_effect(values)
+    return max(0.0, mean.low), min(1.0, mean.high)
 
 
 def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[str, Any]:
@@ -98,8 +89,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
 
     Welch's test needs two seeds on both sides, McNemar's one in common.
     """
-    numbers = ("p", "least", "most", "paired")
-    none = {"difference": math.nan, "test": NONE, **dict.fromkeys(numbers, math.nan)}
+    none = {"difference": math.nan, "test": NONE, **dict.fromkeys(UNTESTED, math.nan)}
     if not base:
         return none
     if len({(job["dataset"], job["test"]["images"]) for job in [*group, *base]}) > 1:
@@ -107,20 +97,20 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     ours, theirs = ([job["test"]["accuracy"] for job in part] for part in (group, base))
     none["difference"] = 100 * float(np.mean(ours) - np.mean(theirs))
     if min(len(ours), len(theirs)) >= 2:
-        spread = {} if np.ptp(ours) == np.ptp(theirs) == 0 else _tested(effect.welch(ours, theirs))
-        return {**none, "test": "Welch's t over seeds", **spread}
+        spread = np.ptp(ours) or np.ptp(theirs)
+        tested = _tested(metrics.welch(ours, theirs)) if spread else {}
+        return {**none, "test": "Welch's t over seeds", **tested}
     partners = {job["seed"]: job for job in base}
     pairs = [(partners[job["seed"]], job) for job in group if job["seed"] in partners]
     if not pairs:
         return {**none, "test": "none: no seed in common"}
-    found = {**none, **_mcnemar(*pairs[0], predictions_of)}
-    if len(ours) == len(theirs) == 1:
-        return found
-    return {**found, "least": math.nan, "most": math.nan}
+    result = {**none, **_mcnemar(*pairs[0], predictions_of)}
+    of_means = {} if len(ours) == len(theirs) == 1 else {"least": math.nan, "most": math.nan}
+    return {**result, **of_means}
 
 
-def _tested(found: effect.Effect) -> dict[str, float]:
-    return {"p": found.p, "least": 100 * found.low, "most": 100 * found.high}
+def _tested(effect: metrics.Effect) -> dict[str, float]:
+    return {"p": effect.p, "least": 100 * effect.low, "most": 100 * effect.high}
 
 
 def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
@@ -129,10 +119,10 @@ def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
         return {"test": "none: predictions are not here"}
     if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
         return {"test": "none: not the same test images"}
-    found = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
-    difference = effect.paired(found.only_second, found.only_first, len(ours["labels"]))
-    test = f"McNemar, {found.method}, seed {job['seed']}"
-    return {"test": test, **_tested(difference), "paired": 100 * difference.size}
+    test = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
+    effect = metrics.paired(test.only_second, test.only_first, len(ours["labels"]))
+    name = f"McNemar, {test.method}, seed {job['seed']}"
+    return {"test": name, **_tested(effect), "paired": 100 * effect.size}
 
 
 def views(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
@@ -154,18 +144,18 @@ def views(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _view(group: Sequence[Job], kind: str, view: str) -> dict[str, Any]:
-    found = [(job[kind][view], job["test"]["images"]) for job in group if view in job[kind]]
-    points = np.array([100 * (one["gained"] - one["lost"]) / images for one, images in found])
-    keys = ("accuracy", "gained", "lost")
-    means = {key: float(np.mean([one[key] for one, _ in found])) for key in keys}
-    p = found[0][0]["p"] if len(found) == 1 else _from_zero(points)
-    return {"seeds": len(found), "change": float(points.mean()), "p": p, **means}
+    shown = [job for job in group if view in job[kind]]
+    scores = pd.DataFrame([{**job["test"], **job[kind][view]} for job in shown])
+    points = 100 * (scores["gained"] - scores["lost"]) / scores["images"]
+    p = float(scores["p"][0]) if len(scores) == 1 else _from_zero(points)
+    means = scores[["accuracy", "gained", "lost"]].mean().to_dict()
+    return {"seeds": len(scores), "change": float(points.mean()), "p": p, **means}
 
 
-def _from_zero(points: NDArray) -> float:
+def _from_zero(points: pd.Series) -> float:
     if np.ptp(points) == 0:  # t is 0/0, or infinite without evidence for it
         return math.nan if points[0] else 1.0
-    return float(stats.ttest_1samp(points, 0).pvalue)
+    return metrics.mean_effect(points).p
 
 
 def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
@@ -176,12 +166,11 @@ def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
     """
     rows = []
     for name, group in by_run([job for job in jobs if job["beside"]], order).items():
-        own = float(np.mean([job["test"]["accuracy"] for job in group]))
-        other = float(np.mean([job["beside"]["accuracy"] for job in group]))
+        scores = [[job[key]["accuracy"] for key in ("test", "beside")] for job in group]
         kind = group[0]["beside"]["normalisation"]
-        rows.append((name, kind, len(group), own, other, 100 * (other - own)))
-    columns = ["run", "normalisation", "seeds", "accuracy", "other", "difference"]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append((name, kind, len(group), *np.mean(scores, axis=0)))
+    table = pd.DataFrame(rows, columns=["run", "normalisation", "seeds", "accuracy", "other"])
+    return table.assign(difference=100 * (table["other"] - table["accuracy"]))
 
 
 def audits(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
@@ -189,15 +178,14 @@ def audits(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
 
     Columns: run, seed, phase, best_epoch, best, last, bias (points).
     """
-    keys = ("phase", "best_epoch", "best", "last")
     rows = [
-        (name, job["seed"], *(one[key] for key in keys), 100 * (one["best"] - one["last"]))
-        for name, group in by_run(jobs, order).items()
+        {"run": name, "seed": job["seed"], **phase}
+        for name, group in by_run([job for job in jobs if job["audit"]], order).items()
         for job in group
-        if job["audit"]
-        for one in job["audit"]["phases"]
+        for phase in job["audit"]["phases"]
     ]
-    return pd.DataFrame(rows, columns=["run", "seed", *keys, "bias"])
+    table = pd.DataFrame(rows, columns=["run", "seed", "phase", "best_epoch", "best", "last"])
+    return table.assign(bias=100 * (table["best"] - table["last"]))
 
 
 def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
@@ -207,15 +195,12 @@ def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
     no row; one that differs in nothing has one with setting "".
     """
     groups, rows = by_run(jobs, order), []
-    for name, group in groups.items():
-        if base := groups.get(group[0]["base"]):
-            before, after = base[0]["settings"], group[0]["settings"]
+    for name, (job, *_) in groups.items():
+        if base := groups.get(job["base"]):
+            before, after = ({**each["settings"], "seed": 0} for each in (base[0], job))
             keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-            keys = [key for key in keys if key != "seed"]
-            rows += [
-                (name, group[0]["base"], key, _text(before, key), _text(after, key))
-                for key in keys or [""]
-            ]
+            texts = [(key, _text(before, key), _text(after, key)) for key in keys or [""]]
+            rows += [(name, job["base"], *text) for text in texts]
     return pd.DataFrame(rows, columns=["run", "base", "setting", "before", "after"])
 
 

@@ -16,6 +16,7 @@ from bundle import fingerprint, paths
 from bundle.dataset import cifar10
 from bundle.files import locked, read_json, write_json
 from bundle.runs import params, results
+from bundle.runs.params import RunParameters
 from bundle.study.plan import Plan, find_job
 from bundle.training import identity, outcome, progress, released, session
 from bundle.training.store import complete_folder
@@ -26,11 +27,11 @@ from lib.model import count_parameters
 from lib.settings import VIEWS, Train
 
 RESULT = "study.json"  # in results/RUN: what a job found
+# Of a plan, for its page and its study.json.
+DESCRIBED = ("name", "title", "runs", "seeds", "epochs", "train_images", "full", "set", "judged_on")
 
 
-def do_job(
-    parameters: params.RunParameters, judged_on: str = "test", say=print, wait_s: float = 0.0
-) -> None:
+def do_job(parameters: RunParameters, judged_on="test", say=print, wait_s: float = 0.0) -> None:
     """Train, or go on, predict and record; what is there, of these parameters, is not redone.
 
     A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
@@ -39,75 +40,65 @@ def do_job(
     """
     folder, settings = paths.results(parameters.name), parameters.settings("03_train")
     dataset = cifar10.load(settings.dataset, settings.train_images, settings.holdout)
+
+    def log(text: str) -> None:
+        say(f"{parameters.name}: {text}", flush=True)
+
     with locked(folder, parameters.name, wait_s):
         if is_done(folder, settings, judged_on, dataset.checksum):
-            say(f"{parameters.name}: done already", flush=True)
-            return
+            return log("done already")
         if changed := outdated(folder, settings):
             say(f"{changed}; it is trained again, and stays until that is done", flush=True)
         released.with_network(parameters.name, "make study")
         training = session.train(
-            settings,
-            dataset,
-            folder,
-            lambda row: say(f"{parameters.name}: {progress.epoch_line(row)}", flush=True),
+            settings, dataset, folder, lambda row: log(progress.epoch_line(row))
         )
-        found, logits = of_study(training, dataset, parameters, judged_on)
-        np.savez_compressed(folder / "study.npz", **logits)
-        write_json(folder / RESULT, found)
-    say(f"{parameters.name}: {judged_on} accuracy {found['test']['accuracy']:.2%}", flush=True)
+        result, arrays = of_study(training, dataset, parameters, judged_on)
+        np.savez_compressed(folder / "study.npz", **arrays)
+        write_json(folder / RESULT, result)
+    log(f"{judged_on} accuracy {result['test']['accuracy']:.2%}")
 
 
 def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -> bool:
     """Whether the job in `folder` was done with these parameters, images and any training here."""
-    found, trained = read_json(folder / RESULT), read_json(complete_folder(folder) / "state.json")
+    result, trained = read_json(folder / RESULT), read_json(complete_folder(folder) / "state.json")
     return (
-        bool(found)
-        and found.get("judged_on", "test") == judged_on
-        and checksum in ("", found["data_checksum"])
-        and identity.same_parameters(found["settings"], identity.parameters_of(settings))
-        and trained.get("weights_sha256", found["weights_sha256"]) == found["weights_sha256"]
+        bool(result)
+        and result.get("judged_on", "test") == judged_on
+        and checksum in ("", result["data_checksum"])
+        and identity.same_parameters(result["settings"], identity.parameters_of(settings))
+        and trained.get("weights_sha256", result["weights_sha256"]) == result["weights_sha256"]
     )
 
 
 def outdated(folder: Path, settings: Train) -> str:
-    """Return the parameters in which a job's findings differ from its file now, "" for none.
-
-    One line, for whoever waits for them or for the page that leaves them out.
-    """
-    found = read_json(folder / RESULT)
-    if not found:
+    """Return, in a line, the parameters in which a job differs from its file now, "" for none."""
+    result = read_json(folder / RESULT)
+    if not result:
         return ""
-    then, now = (
-        identity.with_defaults(one) for one in (found["settings"], identity.parameters_of(settings))
-    )
-    changed = fingerprint.differences(then, now)
-    return (
-        f"{paths.shown(folder)}: done with other parameters ({', '.join(changed[:4])})"
-        if changed
-        else ""
-    )
+    both = (result["settings"], identity.parameters_of(settings))
+    changed = fingerprint.differences(*map(identity.with_defaults, both))
+    line = f"{paths.shown(folder)}: done with other parameters ({', '.join(changed[:4])})"
+    return line if changed else ""
 
 
 def collect(plan: Plan) -> dict[str, Any]:
     """Return every job's findings, in the plan's order, and the plan; jobs not done are named."""
-    found, missing = [], []
+    done, missing = [], []
     for job in plan.jobs():
         parameters = find_job(plan, job)
-        folder = paths.results(parameters.name)
-        if is_done(folder, parameters.settings("03_train"), plan.judged_on):
+        folder, settings = paths.results(parameters.name), parameters.settings("03_train")
+        if is_done(folder, settings, plan.judged_on):
             marked = results.marked(read_json(folder / RESULT), folder)
-            found.append({**marked, "base": params.base_of(parameters.file)})
-        else:
-            missing.append(job)
-            if changed := outdated(folder, parameters.settings("03_train")):
-                remedy = f"make study PLAN={plan.name} does it again"
-                print(f"{changed}; left out: {remedy}", file=sys.stderr)
-    told = {"name": plan.name, "title": plan.title}
-    told |= {"runs": list(plan.runs), "seeds": list(plan.seeds)}
-    for key in ("epochs", "train_images", "full", "set", "judged_on"):
-        told[key] = getattr(plan, key)
-    return {"plan": told, "jobs": found, "missing": missing}
+            done.append({**marked, "base": params.base_of(parameters.file)})
+            continue
+        missing.append(job)
+        if changed := outdated(folder, settings):
+            remedy = f"make study PLAN={plan.name} does it again"
+            print(f"{changed}; left out: {remedy}", file=sys.stderr)
+    described = {key: getattr(plan, key) for key in DESCRIBED}
+    lists = {"runs": list(plan.runs), "seeds": list(plan.seeds)}
+    return {"plan": {**described, **lists}, "jobs": done, "missing": missing}
 
 
 def folder_of(plan: str) -> Path:
@@ -116,10 +107,7 @@ def folder_of(plan: str) -> Path:
 
 
 def of_study(
-    training: identity.Training,
-    dataset: Dataset,
-    parameters: params.RunParameters,
-    judged_on: str = "test",
+    training: identity.Training, dataset: Dataset, parameters: RunParameters, judged_on="test"
 ):
     """Return findings for study.json and, for study.npz, its views' predictions and logits.
 
@@ -127,18 +115,18 @@ def of_study(
     is chosen. A study that serves a choice is judged on the hold-out ("holdout"), whose scores then
     stand in place of the test images'.
     """
-    asked = parameters.settings("04_predict_tta")
-    machine, test = compute.prepare(asked), data.subset(dataset.test, asked.test_images)
+    settings = parameters.settings("04_predict_tta")
+    machine, test = compute.prepare(settings), data.subset(dataset.test, settings.test_images)
     if judged_on == "holdout":
-        test = data.subset(dataset.holdout, asked.holdout_images)
-    network, precision = training.model.to(machine), compute.precision_of(asked, machine)
-    statistics = dataset.normalisation(training.normalisation)
-    by_view = predict.view_logits(network, test, VIEWS, statistics, precision, asked.batch_size)
+        test = data.subset(dataset.holdout, settings.holdout_images)
+    network, precision = training.model.to(machine), compute.precision_of(settings, machine)
+    statistics, size = dataset.normalisation(training.normalisation), settings.batch_size
+    by_view = predict.view_logits(network, test, VIEWS, statistics, precision, size)
     alone = {view: logits.argmax(1) for view, logits in by_view.items()}
     together = {name: predict.combine(by_view, name).argmax(1) for name in predict.available(VIEWS)}
     notice = data.notice(dataset, *((len(test),) if judged_on == "test" else ()))
     confusion = metrics.confusion(alone["original"], test.labels, len(dataset.classes))
-    found = {
+    result = {
         "judged_on": judged_on,
         "run": parameters.name,
         "file": parameters.file,
@@ -153,7 +141,7 @@ def of_study(
         "weights_sha256": training.summary["weights_sha256"],
         "environment": {**training.summary["environment"], **training.summary["compute"]},
         "test": {"images": len(test), **outcome.score(alone["original"], test.labels)},
-        "beside": outcome.beside(network, test, dataset, asked.beside, precision, asked.batch_size),
+        "beside": outcome.beside(network, test, dataset, settings.beside, precision, size),
         "views": compared(alone, test.labels),
         "combinations": compared(together, test.labels),
         "confusion": confusion.tolist(),
@@ -161,14 +149,11 @@ def of_study(
     }
     arrays = {"predictions": alone["original"], "labels": test.labels, "index": test.index}
     arrays |= {f"logits_{view}": logits for view, logits in by_view.items()}
-    return found, {name: np.asarray(values) for name, values in arrays.items()}
+    return result, {name: np.asarray(values) for name, values in arrays.items()}
 
 
-def compared(
-    predictions: dict[str, torch.Tensor], labels: torch.Tensor
-) -> dict[str, dict[str, float]]:
+def compared(predictions: dict[str, torch.Tensor], labels: torch.Tensor) -> dict[str, dict]:
     """Return each score and test against the first, as `predict.compare`; the first's p is 1."""
-    rows = predict.compare(predictions, labels).to_dict("index")
-    first = next(iter(rows))
-    rows[first] |= {"gained": 0, "lost": 0, "p": 1.0}
-    return {name: {key: float(value) for key, value in row.items()} for name, row in rows.items()}
+    table = predict.compare(predictions, labels).astype(float)
+    table.iloc[0] = table.iloc[0].fillna({"gained": 0.0, "lost": 0.0, "p": 1.0})
+    return table.to_dict("index")

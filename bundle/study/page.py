@@ -12,53 +12,48 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bundle import files, notebook, paths, words
+from bundle import files, paths, words
 from bundle.pages.index import BUNDLE, template
 from bundle.runs import results
-from bundle.study import compare, sentences
+from bundle.study import compare
 from bundle.study.sentences import CAUTION, described, judged, mixed, notice_of, opening
-from bundle.words import clock, decimals
+from bundle.words import decimals
 from lib import plots, predict
 from lib.metrics import p_value
 
-# Of words and of study.sentences, for the template.
-FILTERS = ("percent", "points", "decimals", "images", "p_of", "listed", "count", "machine")
+FILTERS = ("percent", "interval", "points", "decimals", "images", "p_value", "listed", "count")
+FILTERS += ("machine", "clock")  # of bundle.words, for the template
 Job = Mapping[str, Any]
 NOTICE_WIDTH = 110  # characters of a line above the figure
 MANY_RUNS = 3  # with more, the views are shown for the bases only
+TITLE = "accuracy of each run"
 AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
-
-
-def _filter(name: str) -> Callable:
-    return getattr(sentences, name, None) or getattr(words, name)
 
 
 def write_page(collected: dict[str, Any]) -> Path:
     """Write study.html, study.json and, with a job done, study.svg, .pdf, .tex; return the page.
 
-    Args:
-        collected: plan, jobs and missing, as from lib.study.collect.
+    `collected` holds plan, jobs and missing, as study.jobs.collect returns them.
     """
     plan, jobs = collected["plan"], collected["jobs"]
     folder = paths.RESULTS / "studies" / plan["name"]
     folder.mkdir(parents=True, exist_ok=True)
     table, notice = compare.summary(jobs, predictions_of, plan["runs"]), notice_of(plan, jobs)
     files.write_json(folder / "study.json", {**collected, "summary": summarised(table)})
+    shown = {**collected, "bundle": BUNDLE, "notice": notice, "judged": judged(plan)}
+    shown |= {"picture": "", "alt": described(table, judged(plan))}
     if jobs:
-        title = f"{judged(plan).capitalize()} accuracy of each run"
-        figure = plots.study(_bases_first(table), title, AXIS)
-        alt, printed = described(table, judged(plan)), notice.removesuffix(f"; {CAUTION}")
-        picture = save(figure, folder / "study", alt, printed)
+        figure = plots.study(_bases_first(table), f"{judged(plan).capitalize()} {TITLE}", AXIS)
+        printed = notice.removesuffix(f"; {CAUTION}")
+        shown["picture"] = save(figure, folder / "study", shown["alt"], printed)
         files.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
     else:  # those of an earlier state would speak of jobs that are no more
-        picture = ""
         for suffix in (".svg", ".pdf", ".tex"):
             (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
-    page = folder / "study.html"
-    told = {**collected, "bundle": BUNDLE, "notice": notice, "picture": picture}
-    told |= {"alt": described(table, judged(plan)), "judged": judged(plan)}
-    files.write_atomically(page, _rendered(**told, **_sections(plan, jobs, table)).encode())
-    return page
+    page = template("study_page.html.j2", {name: getattr(words, name) for name in FILTERS})
+    html = page.render(**shown, **_sections(plan, jobs, table))
+    files.write_atomically(folder / "study.html", html.encode())
+    return folder / "study.html"
 
 
 def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
@@ -70,17 +65,11 @@ def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
         return {name: saved[name] for name in ("predictions", "labels", "index")}
 
 
-def _rendered(**told: Any) -> str:
-    filters = {"clock": clock, **{name: _filter(name) for name in FILTERS}}
-    return template("study_page.html.j2", filters).render(**told)
-
-
 def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> dict[str, Any]:
     """Return what the template shows below the heading, as plain rows."""
-    order, chosen = plan["runs"], jobs
-    if len(table) > MANY_RUNS:
-        chosen = [job for job in jobs if job["file"] in compare.bases(jobs)]
-    audits = compare.audits(jobs, order)
+    order, audits = plan["runs"], compare.audits(jobs, plan["runs"])
+    bases = compare.bases(jobs) if len(table) > MANY_RUNS else set(table.index)
+    chosen = [job for job in jobs if job["file"] in bases]
     return {
         "opening": opening(plan, jobs, table),
         "warnings": mixed(jobs),
@@ -100,8 +89,7 @@ def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame)
 
 
 def _bases_first(table: pd.DataFrame) -> pd.DataFrame:
-    named = set(table["base"])
-    first = np.array([not base or run in named for run, base in table["base"].items()], dtype=bool)
+    first = (table["base"] == "") | table.index.isin(table["base"])
     return pd.concat([table[first], table[~first]])
 
 
@@ -121,28 +109,10 @@ def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
 
 def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
     """Return the main table as LaTeX (booktabs); signs and relations stand in math mode."""
-    forms = {
-        "run": lambda name: name.replace("_", " "),
-        "seeds": len,
-        "accuracy, %": in_percent,
-        "sd": in_percent,
-        "points to base": lambda value: f"${value:+.2f}$",
-        "p": lambda value: f"${p_value(value)}$",
-    }
-    names = {"accuracy": "accuracy, %", "difference": "points to base"}
-    shown = table.reset_index().rename(columns=names)
-    shown["95% interval"] = [
-        f"{in_percent(row.low)} to {in_percent(row.high)}" for row in table.itertuples()
-    ]
-    shown["base"] = [base.replace("_", " ") or words.NONE for base in table["base"]]
-    shown["their interval"] = [
-        f"${row.least:+.2f}$ to ${row.most:+.2f}$" if row.least == row.least else words.NONE
-        for row in table.itertuples()
-    ]
-    columns = ["run", "seeds", "accuracy, %", "sd", "95% interval"]
-    columns += ["base", "points to base", "their interval", "p", "test"]
-    text = notebook.as_text(shown[columns], forms)
-    style = text.style.hide(axis="index").format(escape="latex-math")
+    names = ["run", "seeds", "accuracy, %", "sd", "95% interval"]
+    names += ["base", "points to base", "their interval", "p", "test"]
+    frame = pd.DataFrame([_cells(row) for _, row in table.reset_index().iterrows()], columns=names)
+    style = frame.style.hide(axis="index").format(escape="latex-math")
     style = style.format_index(escape="latex", axis=1)
     caption = f"{plan['title']}: {judged(plan)} accuracy over seeds, sd in points"
     caption += f" ({notice})" if notice else ""
@@ -153,9 +123,18 @@ def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
     )
 
 
-def in_percent(value: float) -> str:
-    """Return a fraction in percent, without the sign."""
-    return decimals(100 * value)
+def _cells(row: pd.Series) -> list[Any]:
+    """Return the cells of a run's row in the LaTeX table."""
+    mean, sd, low, high = (decimals(100 * row[key]) for key in ("accuracy", "sd", "low", "high"))
+    size, least, most = (_math(row[key]) for key in ("difference", "least", "most"))
+    run, base = (row[key].replace("_", " ") for key in ("run", "base"))
+    theirs = words.NONE if least == words.NONE else f"{least} to {most}"
+    cells = [run, len(row["seeds"]), mean, sd, f"{low} to {high}"]
+    return [*cells, base or words.NONE, size, theirs, _math(row["p"], p_value), row["test"]]
+
+
+def _math(value: float, form: Callable[[float], str] = "{:+.2f}".format) -> str:
+    return f"${form(value)}$" if value == value else words.NONE
 
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -167,10 +146,8 @@ def summarised(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the main table's numbers for study.json, each run beside its base; None for NaN."""
     kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval"]
     kept += ["base", "difference", "least", "most", "test", "p"]
-    return [
-        {key: None if value != value else value for key, value in row.items()}
-        for row in rows(table.reset_index()[kept])
-    ]
+    frame = table.reset_index()[kept].astype(object)
+    return rows(frame.where(frame.notna(), None))
 
 
 def grouped(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

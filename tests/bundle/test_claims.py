@@ -12,7 +12,7 @@ import yaml
 
 from bundle import paths
 from bundle.__main__ import main
-from bundle.claims import judge, page, recipe, stats
+from bundle.claims import judge, page, recipe, trainings
 from bundle.runs import results as runs_results
 from lib.errors import UserError
 
@@ -60,7 +60,7 @@ NOW = {
     "deer_horse": (REFUTED, ["13 confusions", "number 13 of 45", "automobile and truck, has 44",
         "p < 0.001"]),
     "kaggle_images": (REFUTED, ["8,538.4", "0.01%", "the smallest is 691"]),
-    "shift_gap": (OPEN, ["-9.27 points", "94.19%", "not known"]),
+    "shift_gap": (OPEN, ["−9.27 points", "94.19%", "not known"]),
 }
 # fmt: on
 
@@ -394,20 +394,22 @@ def test_seeds_without_any_spread():
 
 
 def test_holm_by_hand():
-    assert list(stats.holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert list(stats.holm([0.9, 0.8])) == [1, 1]
+    assert list(trainings.holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )
+    assert list(trainings.holm([0.9, 0.8])) == [1, 1]
 
 
 def test_homogeneity_takes_rare_cells_together():
     """Rows of 10, 86, 4 and 20, 79, 1: with two degrees of freedom p is exp(-chi-square / 2)."""
-    p = stats.homogeneity([10, 86, 3, 1], [20, 79, 1, 0])
+    p = trainings.homogeneity([10, 86, 3, 1], [20, 79, 1, 0])
     assert p == pytest.approx(
         math.exp(-(2 * 5**2 / 15 + 2 * 3.5**2 / 82.5 + 2 * 1.5**2 / 2.5) / 2), rel=1e-6
     )
-    assert stats.homogeneity([90, 10], [80, 20]) == pytest.approx(
+    assert trainings.homogeneity([90, 10], [80, 20]) == pytest.approx(
         math.erfc(math.sqrt(200 / 51 / 2)), rel=1e-6
     )
-    assert stats.homogeneity([100, 0], [100, 0]) == 1
+    assert trainings.homogeneity([100, 0], [100, 0]) == 1
 
 
 # ---- the file
@@ -485,8 +487,8 @@ def text_of(html):
 
 
 def test_table(judged):
-    table = judge.table(list(judged.values()))
-    assert list(table.columns) == ["claim", "reported", "found", "verdict"]
+    table = page.glance(list(judged.values()))
+    assert list(table.columns) == ["id", "claim", "reported", "found", "verdict"]
     assert len(table) == len(judged) == 29
     assert not table.isna().to_numpy().any()
     assert isinstance(table.index, pd.RangeIndex)
@@ -539,17 +541,18 @@ def test_claims_at_a_glance(judged, results):
     assert shown["found"].str.endswith(".").all() and not shown["found"].str.contains(r"\.\.").any()
     source = page.latex(list(judged.values()))
     assert source.count(r"\\") == len(judged) + 1 and "57.5\\%" in source and "linewidth" in source
+    assert "$-$9.27 points" in source and "−" not in source  # LaTeX has no sign for the character
 
 
 def test_a_released_study_is_read_where_none_was_collected(results):
     released = results / "released" / "studies" / "full"
     released.mkdir(parents=True)
     (released / "study.json").write_text(json.dumps(study(REFUTING["matrix_cells"])))
-    assert judge.read_study()["plan"]["full"] is True and judge.studies() == [released]
+    assert judge.read_study()["plan"]["full"] is True and judge.studies() == {"full": released}
     mine = results / "studies" / "full"
     mine.mkdir(parents=True)
     (mine / "study.json").write_text(json.dumps({"plan": {"full": False}, "jobs": []}))
-    assert judge.read_study()["plan"]["full"] is False and judge.studies() == [mine]
+    assert judge.read_study()["plan"]["full"] is False and judge.studies() == {"full": mine}
 
 
 def test_page_escapes(results):
