@@ -1,11 +1,10 @@
-"""Numbers in words: percentages, points, counts, durations, lists, tables of Markdown."""
+"""Numbers in words: accuracies, points, p, counts, durations, devices, lists, Markdown tables."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# fmt: on
-NONE = "–"
+NONE = MISSING = "–"
 
 
 def clock(seconds: float) -> str:
@@ -25,6 +24,36 @@ def points(value: float) -> str:
     return text.replace("-", "−") if float(text) else "0.00"
 
 
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with two decimals, an en dash for None or NaN."""
+    return NONE if value is None or value != value else f"{value:.2%}"
+
+
+def accuracy(score: Mapping[str, Any], prefix: str = "") -> str:
+    """Return "94.65% (94.19% to 95.07%)" from `prefix` + accuracy, low and high of a score."""
+    value, low, high = (percent(score[f"{prefix}{key}"]) for key in ("accuracy", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Return the ends of an interval for a table: "94.19 to 95.07%", an en dash without them."""
+    ends = percent(low), percent(high)
+    return NONE if NONE in ends else f"{ends[0][:-1]} to {ends[1]}"
+
+
+def p_value(value: float) -> str:
+    """Return a p value for reading, an en dash for NaN."""
+    from lib.metrics import p_value as shown  # late: SciPy is slow to load, `make status` is quick
+
+    return shown(value) if value == value else NONE
+
+
+def p_is(value: float) -> str:
+    """Return "p = 0.03" or "p < 0.001"."""
+    shown = p_value(value)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
 def decimals(value: float) -> str:
     """Return a number with two decimals, an en dash for NaN."""
     return f"{value:.2f}" if value == value else NONE
@@ -36,8 +65,8 @@ def images(mean: float) -> str:
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Return values as a list in a sentence: "a, b and c"."""
-    *most, last = map(str, values)
+    """Return values as a list in a sentence: "a, b and c", "" for none."""
+    *most, last = [*map(str, values)] or [""]
     return f"{', '.join(most)} and {last}" if most else last
 
 
@@ -52,7 +81,19 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (heading, ["---"] * len(heading), *body))
 
 
-MISSING = "–"
+def machine(environment: Mapping[str, Any]) -> str:
+    """Return where training computed: device, its name, a CPU's capability, precision, threads."""
+    keys = ["device", "device_name", "precision"]
+    if environment.get("device") == "cpu":
+        keys.insert(2, "cpu_capability")
+    parts = [str(environment[key]) for key in keys if environment.get(key)]
+    threads = environment.get("threads")
+    return ", ".join(parts + ([count(threads, "thread")] if threads else [])) or NONE
+
+
+def device(environment: Mapping[str, Any]) -> str:
+    """Return the device in short: "CPU", or the name of the GPU."""
+    return "CPU" if environment["device"] == "cpu" else str(environment["device_name"])
 
 
 def number(metrics: dict[str, Any], *keys: str) -> float | None:
@@ -60,12 +101,19 @@ def number(metrics: dict[str, Any], *keys: str) -> float | None:
     value: Any = metrics
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    usable = (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
-    return value if usable else None
+    kind = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if kind and math.isfinite(value) else None
 
 
-def percent(value: float | None) -> str:
-    """Return a fraction as a percentage with two decimals, an en dash for None."""
-    return MISSING if value is None else f"{100 * value:.2f}%"
+def energy(joules: float | None) -> str:
+    """Return an energy with three digits and its unit: "41.2 kJ"."""
+    if joules is None:
+        return "not readable"
+    scale, unit = (1e6, "MJ") if joules >= 1e6 else (1e3, "kJ") if joules >= 1e3 else (1, "J")
+    return f"{joules / scale:#.3g}".rstrip(".") + f" {unit}"
+
+
+def machine_in_short(environment: Mapping[str, Any]) -> str:
+    """Return where training computed, for a cell: "CPU, 2 threads, bf16"."""
+    threads = count(environment["threads"], "thread")
+    return f"{device(environment)}, {threads}, {environment['precision']}"
