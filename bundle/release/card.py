@@ -10,7 +10,7 @@ from bundle.files import read_json
 from bundle.pages.index import BUNDLE
 from bundle.report import recipe, sentences
 from bundle.runs.params import RunParameters
-from bundle.runs.results import DATASETS, averages_views
+from bundle.runs.results import DATASETS, averages_views, marked
 from bundle.training import released, weights
 from bundle.training.identity import same_parameters
 from lib.schedule import phases
@@ -21,7 +21,7 @@ Metrics = dict[str, Any]
 
 def write(parameters: RunParameters, folder: Path) -> str:
     """Return the card of the release in `folder`, which holds metrics.json and training/."""
-    metrics = runs_results.marked(read_json(folder / "metrics.json"), folder)
+    metrics = marked(read_json(folder / "metrics.json"), folder)
     name = parameters.name
     sections = {
         "Data": data(metrics),

@@ -30,7 +30,7 @@ NOTE = (
 )
 NOT_HERE = (
     "Only a run on all of CIFAR-10, within the limit and with the test set unseen until its end, "
-    "is shown beside what others report; this one is not such a run."
+    "is compared with what others report; this one is not such a run."
 )
 NONE_YET = (
     "No run on all of CIFAR-10 has been finished here yet, so nothing of ours stands in this table."
@@ -82,7 +82,7 @@ class Result:
 
 
 def is_full(metrics: dict[str, Any]) -> bool:
-    """Whether a run may stand beside others': all of CIFAR-10, by the rules, test set unseen."""
+    """Whether a run may be compared with others: all of CIFAR-10, by the rules, test set unseen."""
     settings = metrics.get("settings") or {}
     allowed = not (settings.get("comparison") or settings.get("audit") or metrics.get("audit"))
     whole = metrics.get("dataset") == "cifar10" and not metrics.get("notice")

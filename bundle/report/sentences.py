@@ -109,8 +109,8 @@ def scope(metrics: dict[str, Any]) -> str:
     covers = f"One seed ({seed}) on the full dataset; another seed gives another accuracy."
     if metrics["parameters"] != network["parameters"]:
         covers += (
-            " Network and recipe are this run's own: what is reported stands beside it, it is no "
-            "reproduction."
+            " Network and recipe are this run's own, so it is no reproduction: reported figures "
+            "are shown to compare with."
         )
     if metrics["notice"]:
         covers = (
