@@ -64,7 +64,7 @@ status: setup ## say for each notebook of a run whether it is up to date, and if
 verify: setup ## train a finished run again from nothing and compare weights and test accuracy
 	@$(BIN)/python -m bundle verify "$$RUN" --set "$$SET" --seed "$$SEED"
 
-release: setup ## write a finished run to results/released/, to be committed (WEIGHTS=1, LOGITS=1: usable untrained)
+release: setup ## write a finished run to results/released/, to be committed (WEIGHTS=1, LOGITS=1: to be used without training)
 	@$(BIN)/python -m bundle release "$$RUN" --set "$$SET" --seed "$$SEED" $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
 
 study: setup ## train a plan's runs and seeds (make -j4 study PLAN=full; TINY=1 to try it), show them together

@@ -35,11 +35,12 @@ class Notebook:
 
     def figure(self, figure, name: str, alt: str) -> None:
         """Show a figure (matplotlib) with alternative text; save PDF and SVG under figures/."""
-        from lib.plots import show
+        from bundle import figures  # late: Matplotlib is slow to load
 
         folder = self.folder / "figures"
         folder.mkdir(exist_ok=True)
-        show(figure, folder / name, alt, self.notice)
+        figures.save(figure, folder / name, alt, self.notice)
+        figures.show(figure, alt)
 
     def table(
         self,

@@ -8,13 +8,11 @@ import os
 from html import escape
 from pathlib import Path
 
-from bundle import paths
+from bundle import paths, words
 from bundle.files import read_json, write_atomically
 from bundle.report import anchors, anchors_plot
-from bundle.runs import params
-from bundle.runs import results as runs_results
+from bundle.runs import params, results
 from bundle.study.sentences import notice_of
-from bundle.words import clock, markdown, p_is, points
 from lib.errors import UserError
 
 # Each generated section: the page it stands in, and the command that writes it (named in its mark).
@@ -26,34 +24,27 @@ SECTIONS = {
     "benchmarks": ("docs/speed.md", "make bench-readme"),
 }
 FIGURE = "docs/anchors"
-COLUMNS = (
-    "run",
-    "data",
-    "parameters",
-    "test accuracy (95% interval)",
-    "with averaged views",
-    "training",
-    "on",
-)
+COLUMNS = ["run", "data", "parameters", "test accuracy (95% interval)", "with averaged views"]
+COLUMNS += ["training", "on"]
 
 
 def row(run: str) -> list[str]:
     """Return a run's cells of the table, or its release's; UserError where there is neither."""
-    metrics = runs_results.read_metrics(run) or runs_results.read_metrics(f"released/{run}")
+    metrics = results.read_metrics(run) or results.read_metrics(f"released/{run}")
     if "test" not in metrics:
         raise UserError(
             f"results/{run}/metrics.json: no test accuracy there; run make run-all RUN={run} first"
         )
-    test, train, machine = metrics["test"], metrics["train"], metrics["environment"]
-    device = "CPU" if machine["device"] == "cpu" else machine["device_name"]
+    test, train = metrics["test"], metrics["train"]
+    averages = results.averages_views(metrics)
     return [
         f"`{run}`{' (audit)' * bool(metrics.get('audit'))}{' (stale)' * bool(train['stale'])}",
         metrics["notice"] or "CIFAR-10",
         f"{metrics['parameters']:,}",
-        f"{test['accuracy']:.2%} ({test['low']:.2%} to {test['high']:.2%})",
-        f"{test['tta_accuracy']:.2%}" if runs_results.averages_views(metrics) else "none chosen",
-        f"{train['epochs']} epochs, {clock(train['seconds'])}",
-        f"{device}, {machine['threads']} threads, {machine['precision']}",
+        words.accuracy(test),
+        words.percent(test["tta_accuracy"]) if averages else "none chosen",
+        f"{train['epochs']} epochs, {words.clock(train['seconds'])}",
+        words.machine_in_short(metrics["environment"]),
     ]
 
 
@@ -82,8 +73,8 @@ def _split(section: str) -> tuple[str, str, str]:
     """Return the section's page in three: up to the first mark, between, from the last mark on."""
     name, (begin, end) = SECTIONS[section][0], marks(section)
     before, _, rest = (paths.ROOT / name).read_text(encoding="utf-8").partition(begin)
-    old, found, after = rest.partition(end)
-    if not found:
+    old, is_closed, after = rest.partition(end)
+    if not is_closed:
         raise UserError(
             f"{name}: the marks '{begin}' and '{end}' are missing; put them back around the table"
         )
@@ -92,46 +83,33 @@ def _split(section: str) -> tuple[str, str, str]:
 
 def table(runs: list[str]) -> str:
     """Return the Markdown table of these runs, the reference's reported figures first."""
-    reference = runs_results.reference()
-    first = [
-        "*the reference, as reported*",
-        "CIFAR-10",
-        f"{reference['parameters']:,}",
-        f"{reference['test_accuracy']:.2%}",
-        "not stated",
-        "200 epochs",
-        "",
-    ]
-    return markdown([COLUMNS, first, *map(row, runs)])
+    reported = results.reference()
+    size, accuracy = f"{reported['parameters']:,}", words.percent(reported["test_accuracy"])
+    first = ["*the reference, as reported*", "CIFAR-10", size, accuracy]
+    return words.markdown([COLUMNS, [*first, "not stated", "200 epochs", ""], *map(row, runs)])
 
 
 def ingredients() -> str:
     """Return a table for each released study that served a choice: the changes, what they did."""
-    parts = []
-    for path in sorted((paths.RESULTS / "released" / "studies").glob("*/study.json")):
-        study = read_json(path)
-        if study["plan"].get("judged_on") != "holdout":
-            continue
-        rows = [
-            [
-                _change(row),
-                f"{row['accuracy']:.2%} ({row['low']:.2%} to {row['high']:.2%})",
-                _against(row),
-            ]
-            for row in sorted(
-                study["summary"], key=lambda row: (bool(row["base"]), row["difference"] or 0.0)
-            )
-        ]
-        page = link("ingredients", f"{path.parent.relative_to(paths.ROOT).as_posix()}/study.html")
-        plan = study["plan"]
-        told = f"**{plan['title']}** ([page]({page}); {notice_of(plan, study['jobs'])})"
-        parts += [
-            told,
-            markdown(
-                [["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"], *rows]
-            ),
-        ]
-    return "\n\n".join(parts)
+    pages = sorted((paths.RESULTS / "released" / "studies").glob("*/study.json"))
+    studies = [(page.with_name("study.html"), read_json(page)) for page in pages]
+    return "\n\n".join(
+        _choice(page, study)
+        for page, study in studies
+        if study["plan"].get("judged_on") == "holdout"
+    )
+
+
+def _choice(page: Path, study: dict) -> str:
+    """Return a study's heading and table, the base first, then from the worst change on."""
+    plan, address = study["plan"], link("ingredients", page.relative_to(paths.ROOT).as_posix())
+    notice = notice_of(plan, study["jobs"])
+    rows = sorted(study["summary"], key=lambda row: (bool(row["base"]), row["difference"] or 0.0))
+    heading = ["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"]
+    body = [[_change(row), words.accuracy(row), _against(row)] for row in rows]
+    return f"**{plan['title']}** ([page]({address}); {notice})\n\n" + words.markdown(
+        [heading, *body]
+    )
 
 
 def _change(row: dict) -> str:
@@ -142,33 +120,34 @@ def _change(row: dict) -> str:
 
 
 def _against(row: dict) -> str:
+    """Return the difference to the base with what is known of its interval and p."""
     if row["difference"] is None:
         return ""
-    told = (
-        [] if row.get("least") is None else [f"{points(row['least'])} to {points(row['most'])}"]
-    )  # older pages: none
-    told += [] if row["p"] is None else [p_is(row["p"])]
-    return points(row["difference"]) + (f" ({', '.join(told)})" if told else "")
+    ends = [row.get("least"), row.get("most")]  # older pages have none
+    known = [] if ends[0] is None else [" to ".join(map(words.points, ends))]
+    known += [] if row["p"] is None else [words.p_is(row["p"])]
+    return words.points(row["difference"]) + (f" ({', '.join(known)})" if known else "")
 
 
-def beside() -> str:
-    """Draw the figure of the bundle's runs and others'; return it, table and note as Markdown."""
-    results = anchors.ours(anchors.runs()) + anchors.others()
-    anchors_plot.save(results, paths.ROOT / FIGURE)
-    found = anchors.table(results)
-    found["network"] = [one.name if one.source else f"**`{one.name}`**" for one in results]
+def compared() -> str:
+    """Draw the figure of the bundle's runs and others'; return table, note, figure as Markdown."""
+    everyone = anchors.ours(anchors.runs()) + anchors.others()
+    anchors_plot.save(everyone, paths.ROOT / FIGURE)
+    table = anchors.table(everyone)
+    table["network"] = [
+        result.name if result.source else f"**`{result.name}`**" for result in everyone
+    ]
     figure = link("anchors", FIGURE)
     picture = (
         f'<picture><source media="(max-width: 760px)" srcset="{figure}-narrow.svg">'
-        f'<img src="{figure}.svg" alt="{escape(anchors_plot.alt(results))}"></picture>'
+        f'<img src="{figure}.svg" alt="{escape(anchors_plot.alt(everyone))}"></picture>'
     )
-    return "\n\n".join(
-        (markdown([list(found), *found.values.tolist()]), anchors.note(results), picture)
-    )
+    rows = words.markdown([list(table), *table.values.tolist()])
+    return "\n\n".join((rows, anchors.note(everyone), picture))
 
 
 def write(runs: list[str]) -> None:
     """Write the three sections that ``make readme`` writes, with these runs in the first."""
     put(table(runs), "results")
     put(ingredients(), "ingredients")
-    put(beside(), "anchors")
+    put(compared(), "anchors")

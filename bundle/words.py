@@ -103,3 +103,17 @@ def number(metrics: dict[str, Any], *keys: str) -> float | None:
         value = value.get(key) if isinstance(value, dict) else None
     kind = isinstance(value, int | float) and not isinstance(value, bool)
     return value if kind and math.isfinite(value) else None
+
+
+def energy(joules: float | None) -> str:
+    """Return an energy with three digits and its unit: "41.2 kJ"."""
+    if joules is None:
+        return "not readable"
+    scale, unit = (1e6, "MJ") if joules >= 1e6 else (1e3, "kJ") if joules >= 1e3 else (1, "J")
+    return f"{joules / scale:#.3g}".rstrip(".") + f" {unit}"
+
+
+def machine_in_short(environment: Mapping[str, Any]) -> str:
+    """Return where training computed, for a cell: "CPU, 2 threads, bf16"."""
+    threads = count(environment["threads"], "thread")
+    return f"{device(environment)}, {threads}, {environment['precision']}"

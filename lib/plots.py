@@ -1,13 +1,11 @@
-"""The figures. Each function returns a matplotlib Figure; `show` displays and saves it.
+"""The figures. Each function returns a matplotlib Figure and opens no file.
 
 Colours are Okabe and Ito's, told apart by colour-blind readers, with markers or line styles that
 survive greyscale.
 """
 
 import functools
-import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -52,22 +50,6 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
     return drawn, drawn.subplots(rows, columns, **options)
 
 
-def show(drawn: Figure, path: Path, alt: str, notice: str = "") -> None:
-    """Display a figure with its alternative text; save `path`.pdf and .svg, the notice on it."""
-    from IPython.display import display
-
-    if notice:
-        drawn.suptitle(notice, fontsize=8, color=RED, x=0.995, ha="right")
-    with mpl.rc_context(STYLE):
-        drawn.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-        drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
-        buffer = io.BytesIO()
-        drawn.savefig(buffer, format="png", dpi=160)
-    width = round(drawn.get_size_inches()[0] * 100)
-    shown = {"image/png": buffer.getvalue(), "text/plain": alt}
-    display(shown, metadata={"image/png": {"alt": alt, "width": width}}, raw=True)
-
-
 def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[np.uint8]:
     """Return one white RGB canvas with images (3, H, W), uint8 or float in [0, 1], in rows."""
     height, width = rows[0][0].shape[-2:]
@@ -90,29 +72,26 @@ def image_grid(
     rows: Sequence[Sequence[Tensor]],
     row_titles: Sequence[str] = (),
     titles: Sequence[Sequence[str]] = (),
-    size=0.75,
+    size: float = 0.75,
 ) -> Figure:
     """Return images (3, H, W) in rows, `size` inches wide each.
 
-    `row_titles` stand to the left of the rows; `titles` gives for each row the texts above its
-    images.
+    `row_titles` stand to the left of the rows, `titles`, a sequence a row, above the images.
     """
     side, gap = rows[0][0].shape[-1], 3
     lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
     above = round(lines * 0.15 * side / size)
-    canvas = _canvas(rows, gap, above)
-    scale = size / side
+    canvas, scale = _canvas(rows, gap, above), size / side
     margin = 0.085 * max(map(len, row_titles), default=0)
     drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
     axis.imshow(canvas, interpolation="nearest").set_gid(PHOTOGRAPHS)
     axis.set_axis_off()
-    for number, row in enumerate(rows):
-        top = number * (side + gap + above) + above
-        if len(row_titles):
-            look = {"ha": "right", "va": "center", "fontsize": 9}
-            axis.text(-side / 8, top + side / 2, row_titles[number], **look)
-        look = {"ha": "center", "va": "bottom", "fontsize": 7.5}
-        for column, text in enumerate(titles[number][: len(row)] if len(titles) else ()):
+    tops = [number * (side + gap + above) + above for number in range(len(rows))]
+    for top, text in zip(tops, row_titles, strict=False):
+        axis.text(-side / 8, top + side / 2, text, ha="right", va="center", fontsize=9)
+    look = {"ha": "center", "va": "bottom", "fontsize": 7.5}
+    for top, row, texts in zip(tops, rows, titles, strict=False):
+        for column, text in enumerate(texts[: len(row)]):
             axis.text(column * (side + gap) + side / 2, top - 1.5, text, **look)
     return drawn
 
@@ -146,39 +125,43 @@ def pixel_histograms(pixels: Tensor) -> Figure:
 
 @styled
 def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int = 32) -> Figure:
-    """Return the network as a row of boxes: `parameters` as from lib.model.count_by_hand."""
+    """Return the network as a row of boxes: `parameters` as from lib.layers.count_by_hand."""
     counts = parameters.set_index("part")["parameters"]
-    boxes, side = [("input", f"3 × {size} × {size}", "#f0f0f0", "")], size
-    act, stem = network.activation.replace("relu", "ReLU").replace("gelu", "GELU"), "3×3 conv"
-    channels = network.widths[0]
-    if network.stem == "whitening":
-        channels, side, stem = WHITENING_CHANNELS, side - 1, "2×2 whitening"
-    elif network.block != "preactivation":
-        stem = f"3×3 conv, BN, {act}"
-    boxes.append(("stem", f"{stem}\n{channels} × {side} × {side}", "#dbe9f6", counts["stem"]))
-    for number, (count, width, stride) in enumerate(
-        zip(network.blocks, network.widths, network.strides, strict=True), 1
-    ):
-        side //= stride
-        kind = f"{network.block} block{'s' * (count != 1)}".replace("preactivation", "preact.")
-        text = f"{count} {kind}\nstride {stride}\n{width} × {side} × {side}"
-        boxes.append((f"stage {number}", text, "#bcd7ee", counts[f"stage {number}"]))
-    text = f"{network.pooling} over {side}×{side}\nlinear {network.widths[-1]} → {classes}"
-    boxes.append(("head", text, "#dbe9f6", counts["classifier"]))
+    boxes = _boxes(network, classes, size)
     drawn, axis = figure(1.24 * len(boxes), 2.1)
     axis.set(xlim=(0, len(boxes)), ylim=(0, 1))
     axis.set_axis_off()
-    for place, (title, text, colour, count) in enumerate(boxes):
+    small = {"ha": "center", "va": "center", "fontsize": 7}
+    for place, (part, title, text, colour) in enumerate(boxes):
         look = {"boxstyle": "round,pad=0,rounding_size=0.05", "fc": colour, "ec": GREY}
         axis.add_patch(FancyBboxPatch((place + 0.08, 0.22), 0.84, 0.66, **look))
         axis.text(place + 0.5, 0.78, title, ha="center", va="center", fontweight="bold")
-        axis.text(place + 0.5, 0.48, text, ha="center", va="center", fontsize=7)
-        label = f"{count:,}\nparameters" if count != "" else ""
-        axis.text(place + 0.5, 0.08, label, ha="center", va="center", fontsize=7, color=GREY)
+        axis.text(place + 0.5, 0.48, text, **small)
         if place:
+            axis.text(place + 0.5, 0.08, f"{counts[part]:,}\nparameters", color=GREY, **small)
             look = {"arrowstyle": "-|>", "color": GREY}
             axis.annotate("", (place + 0.08, 0.55), (place - 0.08, 0.55), arrowprops=look)
     return drawn
+
+
+def _boxes(network: Any, classes: int, side: int) -> list[tuple[str, str, str, str]]:
+    """Return (part that is counted, title, text, colour) of each box, from the input on."""
+    boxes = [("", "input", f"3 × {side} × {side}", "#f0f0f0")]
+    activation = {"relu": "ReLU", "gelu": "GELU"}[network.activation]
+    channels, stem = network.widths[0], "3×3 conv"
+    if network.stem == "whitening":
+        channels, side, stem = WHITENING_CHANNELS, side - 1, "2×2 whitening"
+    elif network.block != "preactivation":
+        stem = f"3×3 conv, BN, {activation}"
+    boxes.append(("stem", "stem", f"{stem}\n{channels} × {side} × {side}", "#dbe9f6"))
+    stages = zip(network.blocks, network.widths, network.strides, strict=True)
+    for number, (count, width, stride) in enumerate(stages, 1):
+        side //= stride
+        kind = f"{network.block} block{'s' * (count != 1)}".replace("preactivation", "preact.")
+        text = f"{count} {kind}\nstride {stride}\n{width} × {side} × {side}"
+        boxes.append((f"stage {number}", f"stage {number}", text, "#bcd7ee"))
+    text = f"{network.pooling} over {side}×{side}\nlinear {network.widths[-1]} → {classes}"
+    return [*boxes, ("classifier", "head", text, "#dbe9f6")]
 
 
 @styled
@@ -188,9 +171,8 @@ def learning_rates(
 ) -> Figure:
     """Return learning-rate curves, name -> (epochs, rates); `printed` marks reported values."""
     drawn, axis = figure(8, 3)
-    for (name, (epochs, rates)), colour, style in zip(
-        curves.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False
-    ):
+    styles = (("-", BLUE), ("--", ORANGE), (":", GREEN))
+    for (name, (epochs, rates)), (style, colour) in zip(curves.items(), styles, strict=False):
         axis.plot(epochs, rates, style, color=colour, label=name)
     if printed:
         look = {"color": RED, "markersize": 5, "label": "printed by the reference"}
@@ -205,17 +187,14 @@ def learning_rates(
 def training_curves(history: pd.DataFrame) -> Figure:
     """Return loss, accuracy and learning rate over the epochs of a training's history."""
     drawn, axes = figure(9.4, 3.0, 1, 3)
-    panels = (
-        ("loss", "Loss", "cross entropy (nats)", 1),
-        ("accuracy", "Accuracy", "accuracy (%)", 100),
-    )
-    for axis, (key, title, label, scale) in zip(axes, panels, strict=False):
-        look = {"color": BLUE, "markersize": 3, "label": "training (augmented)"}
-        axis.plot(history["epoch"], history[f"train_{key}"] * scale, "o-", **look)
-        if f"holdout_{key}" in history:
-            look = {"color": RED, "markersize": 3, "label": "hold-out"}
-            axis.plot(history["epoch"], history[f"holdout_{key}"] * scale, "s--", **look)
-        axis.set(title=title, xlabel="epoch", ylabel=label)
+    panels = (("loss", "cross entropy (nats)", 1), ("accuracy", "accuracy (%)", 100))
+    lines = (("train", "training (augmented)", "o-", BLUE), ("holdout", "hold-out", "s--", RED))
+    for axis, (key, unit, scale) in zip(axes, panels, strict=False):
+        for part, name, style, colour in lines:
+            if f"{part}_{key}" in history:
+                values, look = history[f"{part}_{key}"] * scale, {"color": colour, "markersize": 3}
+                axis.plot(history["epoch"], values, style, label=name, **look)
+        axis.set(title=key.capitalize(), xlabel="epoch", ylabel=unit)
         axis.legend()
     axes[2].plot(history["epoch"], history["learning_rate"], "o-", color=GREEN, markersize=3)
     axes[2].set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
@@ -241,7 +220,7 @@ def intervals(
     drawn, axis = figure(8, 0.38 * len(table) + 1.1)
     places = np.arange(len(table))[::-1]
     middle = table["accuracy"] * 100
-    spread = np.array([(middle - table["low"] * 100), (table["high"] * 100 - middle)]).clip(0)
+    spread = np.clip([middle - table["low"] * 100, table["high"] * 100 - middle], 0, None)
     axis.errorbar(middle, places, xerr=spread, fmt="o", color=BLUE, ecolor=GREY, capsize=3)
     look = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
     for place, value in zip(places, middle, strict=True):
@@ -277,11 +256,8 @@ def confusion_matrix(
     return drawn
 
 
-ROLES = {
-    "base": ("base", BLUE, "o"),
-    "variant": ("variant", RED, "s"),
-    "audit": ("audit", GREY, "D"),
-}
+ROLES = {"base": (BLUE, "o"), "variant": (RED, "s"), "audit": (GREY, "D")}
+LEGEND = (*(f"{role}, one seed" for role in ROLES), "mean", "mean of its base")
 
 
 @styled
@@ -289,7 +265,7 @@ def study(table: pd.DataFrame, title: str, label: str) -> Figure:
     """Return a study's runs, one a row from the top: dots for seeds, mean, interval, base's mean.
 
     Args:
-        table: as from lib.compare.summary; accuracies are fractions.
+        table: as from bundle.study.compare.summary; accuracies are fractions.
         title: of the figure; label: of the accuracy axis.
     """
     drawn, axis = figure(8, 0.52 * len(table) + 1.5)
@@ -297,40 +273,34 @@ def study(table: pd.DataFrame, title: str, label: str) -> Figure:
     for place, (name, row) in zip(places, table.iterrows(), strict=True):
         base = row["base"] if row["base"] in table.index else ""
         role = "variant" if base and name not in set(table["base"]) else "base"
-        role = "audit" if row["audit"] else role
         compared = base and row["difference"] == row["difference"]  # not NaN
-        _study_row(axis, place, row, role, 100 * table.loc[base, "accuracy"] if compared else None)
+        reference = 100 * table.loc[base, "accuracy"] if compared else None
+        _study_row(axis, place, row, "audit" if row["audit"] else role, reference)
         names.append(f"{name}\nagainst {base}" if base else str(name))
     axis.set_yticks(places, [name.replace("_", " ") for name in names])
     axis.set(xlabel=label, ylim=(-0.6, len(table) - 0.4))
     axis.grid(False, axis="y")
-    found = zip(*axis.get_legend_handles_labels()[::-1], strict=True)
-    entries = dict(sorted(found, key=_study_order))
+    entries = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    shown = [name for name in LEGEND if name in entries]
     look = {"borderaxespad": 0.1, "handletextpad": 0.4, "columnspacing": 1.4, "fontsize": 8.5}
-    look |= {"ncols": len(entries), "loc": "lower left", "bbox_to_anchor": (-0.01, 1)}
-    axis.legend(entries.values(), entries, **look)
+    look |= {"ncols": len(shown), "loc": "lower left", "bbox_to_anchor": (-0.01, 1)}
+    axis.legend([entries[name] for name in shown], shown, **look)
     axis.set_title(title, pad=26)
     return drawn
 
 
 def _study_row(axis: Any, place: float, row: pd.Series, role: str, base: float | None) -> None:
     """Draw one run of a study; `base` is the mean accuracy of the run compared with, in percent."""
-    words, colour, marker = ROLES[role]
+    colour, marker = ROLES[role]
     seeds, middle = 100 * np.array(row["accuracies"]), 100 * row["accuracy"]
     spread = [[middle - 100 * row["low"]], [100 * row["high"] - middle]]
     axis.errorbar(middle, place, xerr=np.clip(spread, 0, None), fmt="none", ecolor=GREY, capsize=3)
     look = {"color": "black", "linewidth": 1.8, "label": "mean"}
     axis.plot([middle, middle], [place - 0.17, place + 0.17], "-", **look)
-    look = {"marker": marker, "color": colour, "markersize": 6, "linestyle": "none"}
-    look["markerfacecolor"] = "white" if role == "audit" else colour
-    axis.plot(seeds, [place] * len(seeds), **look, label=f"{words}, one seed")
+    look = {"color": colour, "markerfacecolor": "white" if role == "audit" else colour}
+    axis.plot(seeds, [place] * len(seeds), marker, **look, label=f"{role}, one seed")
     look = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
     axis.annotate(f"{middle:.2f}", (middle, place), (0, 11), **look)
     if base is not None:
         look = {"color": GREY, "linewidth": 1.6, "label": "mean of its base"}
         axis.plot([base, base], [place - 0.36, place + 0.36], ":", **look)
-
-
-def _study_order(entry: tuple[str, Any]) -> int:
-    order = [*(f"{words}, one seed" for words, _, _ in ROLES.values()), "mean", "mean of its base"]
-    return order.index(entry[0])

@@ -48,15 +48,14 @@ class Page:
     @property
     def heading(self) -> str:
         """The first H1 of the notebook, else a title made of its name."""
-        words = re.sub(r"^\d+_|\.ipynb$", "", self.notebook).replace("_", " ")
-        return self.outline.title or words.capitalize()
+        name = re.sub(r"^\d+_|\.ipynb$", "", self.notebook).replace("_", " ")
+        return self.outline.title or name.capitalize()
 
     @property
     def title(self) -> str:
         """The window's title: the notice first, as a tab shows only the beginning of a title."""
-        return (
-            f"[{self.notice}] " if self.notice else ""
-        ) + f"{self.heading} · {self.run} · {self.bundle}"
+        notice = f"[{self.notice}] " if self.notice else ""
+        return f"{notice}{self.heading} · {self.run} · {self.bundle}"
 
     @property
     def neighbours(self) -> list[tuple[str, str, str]]:
@@ -76,17 +75,13 @@ class PageExporter(HTMLExporter):
     def markdown2html(self, context, source: str) -> str:
         """Render Markdown; an error names the cell."""
         cell, resources = context["cell"], context["resources"]
-        renderer = Renderer(
-            resources["page"].outline,
-            attachments=cell.get("attachments", {}),
-            path=resources["folder"],
-        )
+        outline, attachments = resources["page"].outline, cell.get("attachments", {})
+        renderer = Renderer(outline, attachments=attachments, path=resources["folder"])
         try:
             return MarkdownWithMath(renderer=renderer).render(source)
         except ValueError as error:
-            raise UserError(
-                f"{resources['where'](cell)}: {error}; write it in simpler LaTeX"
-            ) from error
+            where = resources["where"](cell)
+            raise UserError(f"{where}: {error}; write it in simpler LaTeX") from error
 
     def default_filters(self):
         """Add the bundle's filters to nbconvert's."""
@@ -98,12 +93,10 @@ class PageExporter(HTMLExporter):
 def figure(output: NotebookNode, mime: str) -> str:
     """Return the `<figure>` of an image output; its alt text was checked before."""
     about, data = output.metadata.get(mime, {}), output.data[mime]
-    payload = (
-        b64encode(data.encode()).decode() if mime == "image/svg+xml" else "".join(data.split())
-    )
-    width = about.get("width") or _printed_width(payload)
+    is_svg = mime == "image/svg+xml"
+    payload = b64encode(data.encode()).decode() if is_svg else "".join(data.split())
+    width, alt = about.get("width") or _printed_width(payload), escape(about["alt"])
     size = f' width="{round(width)}"' if width else ""
-    alt = escape(about["alt"])
     return (
         f'<figure><img src="data:{mime};base64,{payload}" alt="{alt}"{size}>'
         f'<figcaption aria-hidden="true">{alt}</figcaption></figure>'
@@ -150,28 +143,33 @@ def _check_alt(cell: NotebookNode, where: str) -> None:
         mime = next((mime for mime in SHOWN_FIRST if mime in data), "")
         silent = mime in IMAGES and not output.metadata.get(mime, {}).get("alt", "").strip()
         if silent or (mime in ("text/html", "text/markdown") and SILENT_IMAGE.search(data[mime])):
-            raise UserError(
-                f"{where}: an image without alt text; display it with metadata that has 'alt'"
-            )
+            remedy = "display it with metadata that has 'alt'"
+            raise UserError(f"{where}: an image without alt text; {remedy}")
 
 
 def _check_offline(html: str, notebook: str) -> None:
     """Refuse whatever a browser would fetch on its own; a link that a reader may follow stays."""
     for tag in BeautifulSoup(html, "html.parser").find_all(True):
-        names = ("src", "srcset", "poster", "data") + (
-            () if tag.name == "a" else ("href", "xlink:href")
-        )
-        asked = [
-            tag[name]
-            for name in names
-            if tag.get(name) and not tag[name].startswith(("data:", "#"))
-        ]
+        names = ["src", "srcset", "poster", "data"]
+        names += [] if tag.name == "a" else ["href", "xlink:href"]
+        addresses = [tag[name] for name in names if tag.get(name)]
+        fetched = [address for address in addresses if not address.startswith(("data:", "#"))]
         style = tag.get_text() if tag.name == "style" else tag.get("style", "")
-        asked += re.findall(r"@import[^;]*|url\(\s*['\"]?(?!data:)[^)]*", style)
-        if asked:
-            raise UserError(
-                f"{notebook}: <{tag.name}> asks for '{asked[0][:80]}'; embed it or leave it out"
-            )
+        fetched += re.findall(r"@import[^;]*|url\(\s*['\"]?(?!data:)[^)]*", style)
+        if fetched:
+            problem = f"<{tag.name}> asks for '{fetched[0][:80]}'"
+            raise UserError(f"{notebook}: {problem}; embed it or leave it out")
+
+
+def _read(executed: Path) -> NotebookNode:
+    """Return a notebook whose cells know their number, which stays when others are left out."""
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except Exception as error:  # JSON, schema and encoding errors share no base class
+        raise UserError(f"{shown(executed)}: not a readable notebook; execute it again") from error
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.metadata["number"] = number
+    return notebook
 
 
 def convert_notebook(executed: Path, page: Page) -> str:
@@ -180,26 +178,19 @@ def convert_notebook(executed: Path, page: Page) -> str:
     UserError: unreadable notebook, image without alt text, unknown LaTeX, anything another host is
     asked for.
     """
-    try:
-        notebook = nbformat.read(executed, as_version=4)
-    except Exception as error:  # JSON, schema and encoding errors share no base class
-        raise UserError(f"{shown(executed)}: not a readable notebook; execute it again") from error
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell.metadata["number"] = (
-            number  # nbconvert works on a copy without the cells that are left out
-        )
 
     def where(cell: NotebookNode) -> str:
         prompt = f" (In [{cell.execution_count}])" if cell.get("execution_count") else ""
         return f"{shown(executed)}: cell {cell.metadata['number']}{prompt}"
 
+    notebook = _read(executed)
     notebook.cells = _chosen(notebook.cells, page.code)
     for cell in notebook.cells:
         _check_alt(cell, where(cell))
-    config = Config({"NbConvertBase": {"display_data_priority": SHOWN_FIRST}})
-    basedirs = [str(TEMPLATE.parent)]
     exporter = PageExporter(
-        config=config, extra_template_basedirs=basedirs, template_name=TEMPLATE.name
+        config=Config({"NbConvertBase": {"display_data_priority": SHOWN_FIRST}}),
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        template_name=TEMPLATE.name,
     )
     exporter.exclude_input = not page.code
     resources = {"page": page, "where": where, "folder": str(executed.parent)}

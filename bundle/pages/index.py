@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bundle import paths
+from bundle import paths, words
 from bundle.files import write_atomically
-from bundle.runs import results
-from bundle.runs.results import DATASETS, notice_of, readable_metrics
-from bundle.words import MISSING, clock, number, percent
+from bundle.runs.results import DATASETS, averages_views, notice_of, readable_metrics
+from bundle.words import number, percent
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
@@ -34,29 +33,22 @@ def label(notebook: str) -> str:
 
 def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what the index says about a run, every value ready to be shown."""
-    size = number(metrics, "parameters")
-    low, high = number(metrics, "test", "low"), number(metrics, "test", "high")
-    pages = [path.stem for path in sorted(paths.results(run).glob("[0-9][0-9]_*.html"))]
-    report, seconds = paths.results(run) / "report.html", number(metrics, "train", "seconds")
+    folder, size = paths.results(run), number(metrics, "parameters")
+    seconds = number(metrics, "train", "seconds")
+    tta = percent(number(metrics, "test", "tta_accuracy"))
+    pages = [path.stem for path in sorted(folder.glob("[0-9][0-9]_*.html"))]
     return {
         "run": run.removeprefix(RELEASED),
         "released": run.startswith(RELEASED),
         "notice": notice_of(metrics),
-        "parameters": MISSING if size is None else f"{int(size):,}",
+        "parameters": words.NONE if size is None else f"{int(size):,}",
         "accuracy": percent(number(metrics, "test", "accuracy")),
-        "interval": MISSING if None in (low, high) else f"{percent(low)[:-1]} to {percent(high)}",
-        "tta": _averaged(metrics),
-        "time": MISSING if seconds is None else clock(seconds),
-        "report": f"{run}/report.html" if report.is_file() else "",
+        "interval": words.interval(*(number(metrics, "test", end) for end in ("low", "high"))),
+        "tta": tta if averages_views(metrics) else "none chosen",
+        "time": words.NONE if seconds is None else words.clock(seconds),
+        "report": f"{run}/report.html" if (folder / "report.html").is_file() else "",
         "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
     }
-
-
-def _averaged(metrics: dict[str, Any]) -> str:
-    """Return the accuracy with averaged views, or that none were chosen."""
-    if not results.averages_views(metrics):
-        return "none chosen"
-    return percent(number(metrics, "test", "tta_accuracy"))
 
 
 def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
@@ -69,18 +61,21 @@ def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
 
 def _beyond() -> list[tuple[str, str]]:
     """Return (label, address) of the pages that are no run's: the claims and the studies."""
-    released = sorted(paths.RESULTS.glob("released/studies/*/study.html"))
-    studies = [*released, *sorted(paths.RESULTS.glob("studies/*/study.html"))]
-    claims = (
-        [("The report's claims", "study.html")] if (paths.RESULTS / "study.html").is_file() else []
-    )
-    return claims + [
-        (
-            f"Study: {page.parent.name}{' (released)' * (page in released)}",
-            page.relative_to(paths.RESULTS).as_posix(),
-        )
-        for page in studies
-    ]
+    claims = [("The report's claims", "study.html")]
+    pages = claims if (paths.RESULTS / "study.html").is_file() else []
+    for folder, suffix in ((f"{RELEASED}studies", " (released)"), ("studies", "")):
+        for page in sorted(paths.RESULTS.glob(f"{folder}/*/study.html")):
+            address = page.relative_to(paths.RESULTS).as_posix()
+            pages = [*pages, (f"Study: {page.parent.name}{suffix}", address)]
+    return pages
+
+
+def _runs() -> dict[str, dict[str, Any]]:
+    """Return the metrics of the runs here, and of released ones that were not done here."""
+    here = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
+    released = [path.parent.name for path in paths.RESULTS.glob(f"{RELEASED}*/metrics.json")]
+    names = [*here, *(RELEASED + run for run in released if run not in here)]
+    return {run: readable_metrics(run) for run in names}
 
 
 def write_index() -> Path:
@@ -88,21 +83,18 @@ def write_index() -> Path:
 
     A released run has a row where it was not done here.
     """
-    runs = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
-    released = [path.parent.name for path in paths.RESULTS.glob(f"{RELEASED}*/metrics.json")]
-    found = {
-        run: readable_metrics(run)
-        for run in [*runs, *(RELEASED + run for run in released if run not in runs)]
-    }
+    runs = _runs()
     groups: dict[str, list[dict[str, Any]]] = {}
-    for run, metrics in sorted(
-        ((run, metrics) for run, metrics in found.items() if metrics), key=_order
-    ):
+    for run, metrics in sorted(filter(lambda entry: entry[1], runs.items()), key=_order):
         dataset = str(metrics.get("dataset") or "Dataset not recorded")
         groups.setdefault(DATASETS.get(dataset, dataset), []).append(_row(run, metrics))
-    unreadable = sorted(run for run, metrics in found.items() if not metrics)
-    page = paths.RESULTS / "index.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    told = {"groups": list(groups.items()), "unreadable": unreadable, "beyond": _beyond()}
-    write_atomically(page, template("index_page.html.j2").render(bundle=BUNDLE, **told).encode())
-    return page
+    page = template("index_page.html.j2").render(
+        bundle=BUNDLE,
+        groups=list(groups.items()),
+        unreadable=sorted(run for run, metrics in runs.items() if not metrics),
+        beyond=_beyond(),
+    )
+    path = paths.RESULTS / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page.encode())
+    return path

@@ -70,9 +70,8 @@ class Renderer(IPythonRenderer):
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         """Write a link; one to a notebook of the bundle leads to its page."""
-        return super().link(
-            text, re.sub(r"^(?:[\w./-]*/)?(\d\d_\w+)\.ipynb\b", r"\1.html", url), title
-        )
+        url = re.sub(r"^(?:[\w./-]*/)?(\d\d_\w+)\.ipynb\b", r"\1.html", url)
+        return super().link(text, url, title)
 
     def table(self, text: str) -> str:
         """Write a table in a box that scrolls by itself."""
@@ -98,9 +97,8 @@ def mathml(latex: str, display: str) -> str:
     try:
         converted = convert(latex, display=display)
     except Exception as error:  # the package raises some twenty classes without a common base
-        raise ValueError(
-            f"mathematics '{latex}' cannot be converted ({type(error).__name__})"
-        ) from error
+        reason = f"cannot be converted ({type(error).__name__})"
+        raise ValueError(f"mathematics '{latex}' {reason}") from error
     if unknown := re.search(r"\\[A-Za-z]+", converted):
         raise ValueError(f"mathematics '{latex}' has the unknown command {unknown[0]}")
     converted = converted.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
@@ -108,20 +106,17 @@ def mathml(latex: str, display: str) -> str:
     return re.sub(r"<m([io])>([a-z]{2,})</m\1>(<mo )?", _function, converted)
 
 
-def _operator(found: re.Match[str]) -> str:
+def _operator(match: re.Match[str]) -> str:
     """Return a relation or binary operator as `mo`: as the package's identifier it has no space."""
-    character = unescape(found[1]).replace("~", "∼")
-    return (
-        f"<mo>{character}</mo>"
-        if category(character) == "Sm" and character not in "∞∂∇"
-        else found[0]
-    )
+    character = unescape(match[1]).replace("~", "∼")
+    is_operator = category(character) == "Sm" and character not in "∞∂∇"
+    return f"<mo>{character}</mo>" if is_operator else match[0]
 
 
-def _function(found: re.Match[str]) -> str:
+def _function(match: re.Match[str]) -> str:
     """Return a function's name with the thin spaces of LaTeX, none before a bracket."""
-    space = "0" if found[3] else "0.167em"
-    return f'<mo lspace="0.167em" rspace="{space}">{found[2]}</mo>{found[3] or ""}'
+    space = "0" if match[3] else "0.167em"
+    return f'<mo lspace="0.167em" rspace="{space}">{match[2]}</mo>{match[3] or ""}'
 
 
 def tables(html: str) -> str:
@@ -150,8 +145,8 @@ def _align(table: Tag) -> None:
     """
     del table["border"]
     head, body = _cells(table)
-    for scope, row in [("col", row) for row in head] + [("row", row) for row in body]:
-        for cell in row:
+    for scope, rows in (("col", head), ("row", body)):
+        for cell in (cell for row in rows for cell in row):
             text = cell.get_text().strip()
             if cell.name == "th" and text:
                 cell["scope"] = scope
@@ -159,12 +154,10 @@ def _align(table: Tag) -> None:
                 _add_class(cell, "short")
     for place in range(1, max(map(len, body), default=0) + 1):
         cells = [row[-place] for row in body if len(row) >= place and row[-place].name == "td"]
+        heads = [row[-place] for row in head if len(row) >= place]
         texts = [cell.get_text().strip() for cell in cells]
         if any(texts) and all(NUMBER.fullmatch(text) for text in texts):
-            heads = [
-                row[-place] for row in head if len(row) >= place and not row[-place].get("colspan")
-            ]
-            for cell in cells + heads:
+            for cell in cells + [cell for cell in heads if not cell.get("colspan")]:
                 _add_class(cell, "number")
 
 

@@ -1,7 +1,4 @@
-"""HTML pages of a run, the index over all runs, and the report as PDF.
-
-Command line: `python -m bundle pages [RUN] [--pdf]`.
-"""
+"""HTML pages of a run, and its report as PDF: ``python -m bundle pages [RUN] [--pdf]``."""
 
 import hashlib
 import json
@@ -33,9 +30,8 @@ def _commit(run: str) -> str:
     environment = readable_metrics(run).get("environment")
     if not isinstance(environment, dict) or not environment.get("commit"):
         return ""
-    return str(environment["commit"])[:10] + (
-        " with local changes" if environment.get("dirty") else ""
-    )
+    changed = " with local changes" if environment.get("dirty") else ""
+    return str(environment["commit"])[:10] + changed
 
 
 def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
@@ -64,7 +60,7 @@ def render(
     if not executed.is_file():
         raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
     run = executed.resolve().parent.name
-    told = {
+    about = {
         "bundle": BUNDLE,
         "name": page.name,
         "notebook": executed.name,
@@ -74,31 +70,28 @@ def render(
         "commit": _commit(run),
         "navigation": [list(link) for link in navigation],
     }
-    fingerprint = _fingerprint(executed, told)
+    fingerprint = _fingerprint(executed, about)
     if page.is_file() and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
         return
     # Late: nbconvert is slow to import and an unchanged page needs none of it.
     from bundle.pages import convert
 
-    html = convert.convert_notebook(executed, convert.Page(**told, fingerprint=fingerprint))
+    html = convert.convert_notebook(executed, convert.Page(**about, fingerprint=fingerprint))
     write_atomically(page, html.encode())
 
 
 def executed_notebooks(run: str) -> list[Path]:
     """Return the executed notebooks of `run` in order; copies of failed ones have another name."""
-    found = paths.results(run).glob("*.ipynb")
-    return sorted(path for path in found if re.fullmatch(r"\d\d_\w+", path.stem))
+    notebooks = paths.results(run).glob("*.ipynb")
+    return sorted(path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem))
 
 
 def _links(notebooks: list[Path]) -> list[tuple[str, str]]:
     """Return the navigation of a run: the report first, then the notebooks it rests on."""
-    links = [(label(path.stem), f"{path.stem}.html") for path in notebooks]
-    if REPORT not in [path.stem for path in notebooks]:
-        return links
-    links = [
-        (f"{name} with code" if link == f"{REPORT}.html" else name, link) for name, link in links
-    ]
-    return [("Report", "report.html"), *links]
+    stems = [path.stem for path in notebooks]
+    report = [("Report", "report.html")] if REPORT in stems else []
+    with_code = {REPORT: " with code"}
+    return report + [(label(stem) + with_code.get(stem, ""), f"{stem}.html") for stem in stems]
 
 
 def render_run(run: str) -> list[Path]:
@@ -122,10 +115,8 @@ def render_run(run: str) -> list[Path]:
 
 def find_chromium() -> str | None:
     """Return a Chromium or Chrome: $CHROMIUM, else one on the path, else macOS's application."""
-    for name in (os.environ.get("CHROMIUM"), *CHROMIUMS, str(MAC_CHROME)):
-        if name and (found := shutil.which(name)):
-            return found
-    return None
+    names = filter(None, (os.environ.get("CHROMIUM"), *CHROMIUMS, str(MAC_CHROME)))
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def chromium_command(browser: str, profile: str, *options: str) -> list[str]:
@@ -145,24 +136,21 @@ def print_pdf(run: str) -> Path:
         raise UserError(f"{shown(page)}: not rendered yet; run `make html RUN={run}` first")
     browser = find_chromium()
     if browser is None:
-        raise UserError(
-            f"{shown(pdf)}: no Chromium or Chrome found; install one or set CHROMIUM to its path"
-        )
+        missing = "no Chromium or Chrome found; install one or set CHROMIUM to its path"
+        raise UserError(f"{shown(pdf)}: {missing}")
     printed = pdf.with_name(".report.pdf.part")
     printed.unlink(missing_ok=True)
+    target, address = f"--print-to-pdf={printed.resolve()}", page.resolve().as_uri()
+    problem = ""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = (
-            f"--print-to-pdf={printed.resolve()}",
-            "--no-pdf-header-footer",
-            page.resolve().as_uri(),
-        )
-        command = chromium_command(browser, profile, *options)
+        command = chromium_command(browser, profile, target, "--no-pdf-header-footer", address)
         try:
             subprocess.run(command, capture_output=True, timeout=PRINT_SECONDS, check=True)
         except (OSError, subprocess.SubprocessError) as error:
-            problem = f"{browser} failed ({type(error).__name__})"
-            raise UserError(f"{shown(pdf)}: {problem}; set CHROMIUM to another browser") from error
-    if not printed.is_file() or not printed.stat().st_size:
-        raise UserError(f"{shown(pdf)}: {browser} wrote no PDF; set CHROMIUM to another browser")
+            problem = f"failed ({type(error).__name__})"
+    if not problem and not (printed.is_file() and printed.stat().st_size):
+        problem = "wrote no PDF"
+    if problem:
+        raise UserError(f"{shown(pdf)}: {browser} {problem}; set CHROMIUM to another browser")
     printed.replace(pdf)
     return pdf

@@ -5,17 +5,14 @@ from typing import Any
 
 import yaml
 
-from bundle import paths
+from bundle import paths, words
 from bundle.files import read_json
 from bundle.pages.index import BUNDLE
-from bundle.report import origin, sentences
-from bundle.report.recipe import describe
-from bundle.runs import results as runs_results
+from bundle.report import recipe, sentences
 from bundle.runs.params import RunParameters
-from bundle.runs.results import DATASETS
+from bundle.runs.results import DATASETS, averages_views, marked
 from bundle.training import released, weights
 from bundle.training.identity import same_parameters
-from bundle.words import clock, markdown
 from lib.schedule import phases
 from lib.settings import Train, build
 
@@ -24,7 +21,7 @@ Metrics = dict[str, Any]
 
 def write(parameters: RunParameters, folder: Path) -> str:
     """Return the card of the release in `folder`, which holds metrics.json and training/."""
-    metrics = runs_results.marked(read_json(folder / "metrics.json"), folder)
+    metrics = marked(read_json(folder / "metrics.json"), folder)
     name = parameters.name
     sections = {
         "Data": data(metrics),
@@ -33,7 +30,7 @@ def write(parameters: RunParameters, folder: Path) -> str:
         "Results": results(parameters, metrics),
         "How to use": use(parameters, metrics, folder / "training"),
         "Limits": limits(metrics),
-        "Environment, arithmetic, time": report_table(metrics),
+        "Environment, arithmetic, time": environment(metrics),
         "Licence": "MIT.",
         "Citation": citation(),
     }
@@ -46,17 +43,18 @@ def write(parameters: RunParameters, folder: Path) -> str:
 
 def front_matter(name: str, metrics: Metrics) -> str:
     """Return the YAML that model hubs read: licence, task, dataset, accuracy."""
-    test, dataset = metrics["test"], metrics["dataset"]
-    found = [{"type": "accuracy", "name": "Test accuracy, single view", "value": test["accuracy"]}]
-    if runs_results.averages_views(metrics):
-        title = "Test accuracy, averaged views"
-        found.append({"type": "accuracy", "name": title, "value": test["tta_accuracy"]})
+    dataset, views = metrics["dataset"], {"Test accuracy, single view": "accuracy"}
+    if averages_views(metrics):
+        views["Test accuracy, averaged views"] = "tta_accuracy"
     result = {
         "task": {"type": "image-classification", "name": "Image classification"},
         "dataset": {"type": dataset, "name": DATASETS[dataset], "split": "test"},
-        "metrics": found,
+        "metrics": [
+            {"type": "accuracy", "name": view, "value": metrics["test"][key]}
+            for view, key in views.items()
+        ],
     }
-    told = {
+    header = {
         "license": "mit",
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
@@ -65,28 +63,20 @@ def front_matter(name: str, metrics: Metrics) -> str:
         "metrics": ["accuracy"],
         "model-index": [{"name": name, "results": [result]}],
     }
-    return yaml.safe_dump(told, sort_keys=False)
+    return yaml.safe_dump(header, sort_keys=False)
 
 
 def summary(metrics: Metrics) -> str:
     """Return what the network is and reaches, and loudly what the run falls short of."""
-    warnings = [f"> **Not full CIFAR-10:** {metrics['notice']}."] if metrics["notice"] else []
-    if metrics["settings"].get("audit"):
-        warnings.append(
-            "> **An audit:** the test set was followed during training; its accuracy is no result."
-        )
-    warnings += [sentences.stale(metrics)] if metrics["train"]["stale"] else []
     text = (
         f"A residual network of {metrics['parameters']:,} parameters that classifies images of "
-        f"32x32 pixels; test accuracy {accuracy(metrics['test'])}."
+        f"32x32 pixels; test accuracy, with its 95% interval, {words.accuracy(metrics['test'])}."
     )
-    return "\n\n".join([text, *warnings])
-
-
-def accuracy(score: dict[str, float], prefix: str = "") -> str:
-    """Return an accuracy with its 95% Wilson interval, in words."""
-    value, low, high = (score[f"{prefix}{key}"] for key in ("accuracy", "low", "high"))
-    return f"{value:.2%} (95% interval {low:.2%} to {high:.2%})"
+    warnings = [f"> **Not full CIFAR-10:** {metrics['notice']}."] if metrics["notice"] else []
+    if metrics["settings"].get("audit"):
+        followed = "the test set was followed during training; its accuracy is no result."
+        warnings.append(f"> **An audit:** {followed}")
+    return "\n\n".join(filter(None, [text, *warnings, sentences.stale(metrics)]))
 
 
 def data(metrics: Metrics) -> str:
@@ -101,92 +91,87 @@ def data(metrics: Metrics) -> str:
 
 
 def network(metrics: Metrics) -> str:
-    """Return the network's shape and cost."""
-    shape, recipe = metrics["network"], metrics["settings"]
+    """Return the network from stem to classifier, its shape and cost."""
+    told = recipe.in_words(build(Train, metrics["settings"], "metrics.json"))
+    shape = metrics["network"]
     blocks, widths = (" + ".join(map(str, shape[key])) for key in ("blocks", "widths"))
     return (
-        f"{blocks} residual blocks ({recipe.get('block', 'basic')}) of {widths} channels, "
+        f"{told[0].upper()}{told[1:]}. {blocks} residual blocks of {widths} channels, "
         f"{metrics['parameters']:,} parameters, {metrics['mmac']:.0f} million multiply-accumulates "
-        f"an image (stem {recipe.get('stem', 'convolution')}, {recipe.get('activation', 'relu')})."
+        "an image."
     )
 
 
 def procedure(metrics: Metrics) -> str:
     """Return the recipe as a table, a column a phase."""
     stages = phases(build(Train, metrics["settings"], "metrics.json"))
-    told = [describe(stage) for stage in stages]
-    rows = [[key, *(one[key] for one in told)] for key in told[0]]
-    return markdown([["", *(f"phase {stage.number}" for stage in stages)], *rows])
+    columns = [recipe.describe(stage) for stage in stages]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return words.markdown([["", *(f"phase {stage.number}" for stage in stages)], *rows])
 
 
 def results(parameters: RunParameters, metrics: Metrics) -> str:
     """Return accuracies with intervals, what rounding changed, and the run's other seeds here."""
     test, views = metrics["test"], metrics["tta"]
-    rows = [["test accuracy", "value"], ["single view", accuracy(test)]]
-    if runs_results.averages_views(metrics):
-        rows.append([f"mean over views: {views['combination']}", accuracy(test, "tta_")])
+    rows = {"single view": words.accuracy(test)}
+    if averages_views(metrics):
+        rows[f"mean over views: {views['combination']}"] = words.accuracy(test, "tta_")
     if aside := metrics.get("beside"):
-        rows.append([f"single view, normalised by '{aside['normalisation']}'", accuracy(aside)])
-    rows += [
-        [f"single view, seed {seed}, before any rounding", accuracy(score)]
-        for seed, score in other_seeds(parameters, metrics)
-    ]
-    return "\n\n".join(part for part in (markdown(rows), origin.rounding(metrics["train"])) if part)
+        rows[f"single view, normalised by '{aside['normalisation']}'"] = words.accuracy(aside)
+    for seed, score in other_seeds(parameters, metrics):
+        rows[f"single view, seed {seed}, before any rounding"] = words.accuracy(score)
+    table = words.markdown([["test accuracy", "value (95% interval)"], *rows.items()])
+    return "\n\n".join(filter(None, [table, sentences.rounding(metrics["train"])]))
 
 
 def other_seeds(parameters: RunParameters, metrics: Metrics) -> list[tuple[int, dict[str, float]]]:
     """Return (seed, test score) of finished runs here that differ by the seed alone."""
-    found = {}
+    scores = {}
     for path in sorted(paths.RESULTS.glob(f"{parameters.file}*/metrics.json")):
         other = read_json(path)
-        settings, seed = other.get("settings") or {}, other.get("seed")
-        same = same_parameters({**settings, "seed": metrics["seed"]}, metrics["settings"])
-        if (
-            same
-            and "test" in other
-            and other["dataset"] == metrics["dataset"]
-            and seed != metrics["seed"]
-        ):
-            found[seed] = other["test"]
-    return sorted(found.items())
+        alike = {**(other.get("settings") or {}), "seed": metrics["seed"]}
+        finished = "test" in other and other["dataset"] == metrics["dataset"]
+        same = same_parameters(alike, metrics["settings"])
+        if finished and same and other["seed"] != metrics["seed"]:
+            scores[other["seed"]] = other["test"]
+    return sorted(scores.items())
 
 
 def use(parameters: RunParameters, metrics: Metrics, training: Path) -> str:
     """Return the Python lines that load the weights and predict, or what can be done without."""
-    name = parameters.name
-    command = f"`make run-all RUN={parameters.file}`" + (
-        " with its SET and SEED" if name != parameters.file else ""
-    )
+    kept, logits = (training / weights.FILE).is_file(), (training / released.LOGITS).is_file()
+    changed = parameters.name != parameters.file
+    command = f"`make run-all RUN={parameters.file}`{' with its SET and SEED' * changed}"
     run_all = f"{command} makes every page, figure and table anew, without training."
-    if (training / released.LOGITS).is_file() and not (training / weights.FILE).is_file():
+    if not kept and not logits:
+        return f"The weights are not kept; {command} trains anew."
+    if not kept:
         return (
             f"The weights are not kept; `training/{released.LOGITS}` holds what the network "
             f"predicted. {run_all}"
         )
-    if not (training / weights.FILE).is_file():
-        return f"The weights are not kept; {command} trains anew."
-    path = paths.shown(released.folder(name) / "training" / weights.FILE)
-    dataset = "digits" if metrics["dataset"] == "digits" else "cifar10"
-    kept = ""
-    if (training / released.LOGITS).is_file():
-        kept = (
+    if logits:
+        run_all += (
             " It reads the logits that are kept beside the weights "
             f"(`training/{released.LOGITS}`); with `saved_logits: false` under `04_predict_tta` "
             f"in `params/{parameters.file}.yaml` the network predicts."
         )
+    path = paths.shown(released.folder(parameters.name) / "training" / weights.FILE)
+    dataset = "digits" if metrics["dataset"] == "digits" else "cifar10"
     return f"""From the bundle's folder:
 
 ```python
+from bundle.dataset import cifar10
 from bundle.training import weights
-from lib import data, predict
+from lib import predict
 
 network, statistics, classes = weights.read_network("{path}")
-pixels = data.load("{dataset}").test.pixels[:5]  # uint8, (N, 3, 32, 32)
+pixels = cifar10.load("{dataset}").test.pixels[:5]  # uint8, (N, 3, 32, 32)
 logits = predict.logits(network, pixels, statistics)
 print([classes[number] for number in logits.argmax(1)])
 ```
 
-{run_all}{kept}"""
+{run_all}"""
 
 
 def limits(metrics: Metrics) -> str:
@@ -200,23 +185,25 @@ def limits(metrics: Metrics) -> str:
     )
 
 
-def report_table(metrics: Metrics) -> str:
+def environment(metrics: Metrics) -> str:
     """Return where and with what it was trained, and where it was judged, as a table."""
-    rows = sentences.provenance(metrics)["value"]
-    work, seconds = f"some {metrics['train']['tflop']:,.1f} TFLOP", metrics["train"]["seconds"]
-    lines = [["", "value"], *([what, value] for what, value in rows.items())]
-    lines += [["arithmetic of the training", work], ["time of the training", clock(seconds)]]
-    return markdown(lines)
+    train = metrics["train"]
+    rows = {
+        **sentences.provenance(metrics)["value"],
+        "arithmetic of the training": f"some {train['tflop']:,.1f} TFLOP",
+        "time of the training": words.clock(train["seconds"]),
+    }
+    return words.markdown([["", "value"], *rows.items()])
 
 
 def citation() -> str:
     """Return CITATION.cff as BibTeX."""
-    told = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    cited = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     authors = " and ".join(
         author.get("name") or f"{author['family-names']}, {author['given-names']}"
-        for author in told["authors"]
+        for author in cited["authors"]
     )
-    fields = {"title": told["title"], "author": f"{{{authors}}}"}
-    fields |= {"year": str(told["date-released"])[:4], "version": told["version"]}
+    fields = {"title": cited["title"], "author": f"{{{authors}}}"}
+    fields |= {"year": str(cited["date-released"])[:4], "version": cited["version"]}
     lines = ",\n".join(f"  {key} = {{{value}}}" for key, value in fields.items())
     return f"```bibtex\n@software{{cifar10_under_5m,\n{lines}\n}}\n```"

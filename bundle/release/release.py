@@ -44,25 +44,24 @@ def finished(parameters: RunParameters) -> tuple[identity.Training, data.Dataset
     if metrics["train"]["weights_sha256"] != training.summary["weights_sha256"]:
         raise UserError(f"results/{run}: its metrics are not those of its training; {again}")
     if training.summary.get("released"):
-        raise UserError(
-            f"results/{run}: its training was itself taken from a release; RETRAIN=1 makes one to "
-            "release"
-        )
+        remedy = "RETRAIN=1 makes one to release"
+        raise UserError(f"results/{run}: its training was itself taken from a release; {remedy}")
     settings = parameters.settings("03_train")
     dataset = cifar10.load(settings.dataset, settings.train_images, settings.holdout)
     if not released.fits(training.summary, settings, dataset):
-        raise UserError(
-            f"results/{run}: made with other parameters or data than are asked for; {again}"
-        )
+        problem = "made with other parameters or data than are asked for"
+        raise UserError(f"results/{run}: {problem}; {again}")
     return training, dataset
 
 
 def rounding(before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     """Return what rounding did by predictions (N,) before, after: images, accuracies, changed."""
-    accuracies = [(one == labels).double().mean().item() for one in (before, after)]
-    changed = int((before != after).sum())
-    accuracy = dict(zip(("before", "after"), accuracies, strict=True))
-    return {"images": len(labels), **accuracy, "changed": changed}
+    return {
+        "images": len(labels),
+        "before": (before == labels).double().mean().item(),
+        "after": (after == labels).double().mean().item(),
+        "changed": int((before != after).sum()),
+    }
 
 
 def round_weights(
@@ -74,24 +73,39 @@ def round_weights(
     packed = weights.pack({**saved, "model": weights.rounded(saved["model"])})
     write_atomically(stage / weights.FILE, packed)
     network, _statistics, _classes = weights.read_network(stage / weights.FILE)
-    asked = parameters.settings("04_predict_tta")
-    test = data.subset(dataset.test, asked.test_images)
-    machine, statistics = compute.prepare(asked), dataset.normalisation(training.normalisation)
-    precision = compute.precision_of(asked, machine)
-    before, after = (
+    change = _change(parameters, training, dataset, network)
+    _write_state(stage, training, store.weights_digest(network.cpu()), rounding=change)
+    _copy_history(source, stage)
+
+
+def _change(
+    parameters: RunParameters, training: identity.Training, dataset: data.Dataset, network: Any
+) -> dict[str, Any]:
+    """Return what rounding the training's weights to those of `network` did to predictions."""
+    settings = parameters.settings("04_predict_tta")
+    test = data.subset(dataset.test, settings.test_images)
+    device, statistics = compute.prepare(settings), dataset.normalisation(training.normalisation)
+    precision = compute.precision_of(settings, device)
+    predictions = [
         predict.logits(
-            model.to(machine), test.pixels, statistics, "original", precision, asked.batch_size
-        ).argmax(1)
+            model.to(device), test.pixels, statistics, "original", precision, settings.batch_size
+        )
+        .argmax(1)
+        .cpu()
         for model in (training.model, network)
-    )
-    change = rounding(before.cpu(), after.cpu(), test.labels)
-    told = {
-        "weights_sha256": training.summary["weights_sha256"],
-        "rounding": {"to": "float16", "device": machine.type, "precision": precision, **change},
-    }
-    digest = store.weights_digest(network.cpu())
-    summary = {**training.summary, "weights_sha256": digest, "released": told}
+    ]
+    made = {"to": "float16", "device": device.type, "precision": precision}
+    return {**made, **rounding(*predictions, test.labels)}
+
+
+def _write_state(stage: Path, training: identity.Training, digest: str, **change: Any) -> None:
+    """Write the state of released weights; "released" holds what they were made of."""
+    origin = {"weights_sha256": training.summary["weights_sha256"], **change}
+    summary = {**training.summary, "weights_sha256": digest, "released": origin}
     write_json(stage / "state.json", summary)
+
+
+def _copy_history(source: Path, stage: Path) -> None:
     write_atomically(stage / "history.jsonl", (source / "history.jsonl").read_bytes())
 
 
@@ -99,14 +113,12 @@ def measure_again(parameters: RunParameters, rounded: Path) -> str:
     """Execute the notebooks on the rounded weights, in a run of its own, and return its name."""
     name = f"{parameters.name}-released"
     if (paths.PARAMS / f"{name}.yaml").exists():
-        raise UserError(
-            f"params/{name}.yaml: results/{name} is where a release is measured; rename that run"
-        )
+        problem = f"results/{name} is where a release is measured"
+        raise UserError(f"params/{name}.yaml: {problem}; rename that run")
     folder = paths.results(name)
-    there, wanted = (
-        files.read_json(one / "state.json") for one in (complete_folder(folder), rounded)
-    )
-    if there != wanted or not (complete_folder(folder) / "weights.pt").is_file():
+    training = complete_folder(folder)
+    here, wanted = (files.read_json(path / "state.json") for path in (training, rounded))
+    if here != wanted or not (training / "weights.pt").is_file():
         with locked(folder, name):
             released.place(rounded, complete_folder(folder), weights.unpack(rounded / weights.FILE))
     values = {notebook: {**given, "run": name} for notebook, given in parameters.values.items()}
@@ -119,13 +131,12 @@ def keep_logits(
     parameters: RunParameters, training: identity.Training, dataset: data.Dataset, stage: Path
 ) -> None:
     """Write the logits into `stage`: those that came in place of weights, or from these."""
-    there = complete_folder(paths.results(parameters.name)) / released.LOGITS
+    path = stage / released.LOGITS
     if training.model is None:
-        write_atomically(stage / released.LOGITS, there.read_bytes())
+        kept = complete_folder(paths.results(parameters.name)) / released.LOGITS
+        write_atomically(path, kept.read_bytes())
     else:
-        logits.write(
-            stage / released.LOGITS, training, dataset, parameters.settings("04_predict_tta")
-        )
+        logits.write(path, training, dataset, parameters.settings("04_predict_tta"))
 
 
 def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
@@ -134,10 +145,8 @@ def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
     Raises UserError for a run that cannot be released so, Failed where a notebook fails on the
     rounded weights.
     """
-    stage, target = (
-        paths.RESULTS / f".releasing-{parameters.name}",
-        released.folder(parameters.name),
-    )
+    stage = paths.RESULTS / f".releasing-{parameters.name}"
+    target = released.folder(parameters.name)
     training, dataset = finished(parameters)
     shutil.rmtree(stage, ignore_errors=True)
     (stage / "training").mkdir(parents=True)
@@ -164,15 +173,10 @@ def fill(
         measured = measure_again(parameters, stage / "training")
         training = released.load(paths.results(measured))
     else:
-        source, told = (
-            complete_folder(paths.results(run)),
-            {"weights_sha256": training.summary["weights_sha256"]},
-        )
-        write_json(stage / "training" / "state.json", {**training.summary, "released": told})
-        write_atomically(
-            stage / "training" / "history.jsonl", (source / "history.jsonl").read_bytes()
-        )
-    if (verified := complete_folder(paths.results(measured)) / code.VERIFIED).is_file():
+        _write_state(stage / "training", training, training.summary["weights_sha256"])
+        _copy_history(complete_folder(paths.results(run)), stage / "training")
+    verified = complete_folder(paths.results(measured)) / code.VERIFIED
+    if verified.is_file():
         write_atomically(stage / "training" / code.VERIFIED, verified.read_bytes())
     if "logits" in what:
         keep_logits(parameters, training, dataset, stage / "training")
@@ -190,10 +194,10 @@ def show(source: Path, stage: Path) -> None:
     (stage / "figures").mkdir()
     for figure in sorted((source / "figures").glob("*.svg")):
         if f'id="{plots.PHOTOGRAPHS}"' not in figure.read_text(encoding="utf-8"):
-            for one in (figure, figure.with_suffix(".pdf")):
-                shutil.copy2(one, stage / "figures" / one.name)
-    notice = notice_of(results.read_metrics(source.name))
-    publish.render(source / f"{REPORT}.ipynb", stage / "report.html", code=False, notice=notice)
-    page = (stage / "report.html").read_text(encoding="utf-8")
+            for file in (figure, figure.with_suffix(".pdf")):
+                shutil.copy2(file, stage / "figures" / file.name)
+    report, notice = stage / "report.html", notice_of(results.read_metrics(source.name))
+    publish.render(source / f"{REPORT}.ipynb", report, code=False, notice=notice)
+    page = report.read_text(encoding="utf-8")
     page = re.sub(r'<a [^>]*href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", page)
-    write_atomically(stage / "report.html", page.encode())
+    write_atomically(report, page.encode())

@@ -23,22 +23,16 @@ STANDARD_ERRORS = 3
 def recorded(parameters: params.RunParameters) -> dict[str, Any]:
     """Return the metrics of a finished run; UserError if unfinished or of other parameters."""
     where = f"results/{parameters.name}/metrics.json"
-    found = results.read_metrics(parameters.name)
-    if "test" not in found or "train" not in found:
-        raise UserError(
-            f"{where}: no finished run there to verify; make run-all RUN={parameters.file} first"
-        )
-    wanted = parameters.settings("03_train")
-    differing = fingerprint.differences(
-        identity.with_defaults(found["settings"]),
-        identity.with_defaults(identity.parameters_of(wanted)),
-    )
-    if differing:
-        raise UserError(
-            f"{where}: made with other parameters ({', '.join(differing[:4])}); "
-            f"make run-all RUN={parameters.file} first"
-        )
-    return found
+    again = f"make run-all RUN={parameters.file} first"
+    metrics = results.read_metrics(parameters.name)
+    if "test" not in metrics or "train" not in metrics:
+        raise UserError(f"{where}: no finished run there to verify; {again}")
+    wanted = identity.parameters_of(parameters.settings("03_train"))
+    there, wanted = map(identity.with_defaults, (metrics["settings"], wanted))
+    if differing := fingerprint.differences(there, wanted):
+        names = ", ".join(differing[:4])
+        raise UserError(f"{where}: made with other parameters ({names}); {again}")
+    return metrics
 
 
 def tolerance(accuracy: float, images: int) -> float:
@@ -49,13 +43,11 @@ def tolerance(accuracy: float, images: int) -> float:
     return STANDARD_ERRORS * math.sqrt(2 * accuracy * (1 - accuracy) / images)
 
 
-def differing_machine(found: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differing_machine(metrics: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what of the machine differs from the recorded, [] where the bits must be the same."""
-    environment = {key: found["environment"].get(key) for key in now}
-    exact = (
-        [] if now["deterministic"] and environment["deterministic"] else ["deterministic: false"]
-    )
-    return fingerprint.differences(environment, now) + exact
+    then = {key: metrics["environment"].get(key) for key in now}
+    exact = now["deterministic"] and metrics["environment"]["deterministic"]
+    return fingerprint.differences(then, now) + ([] if exact else ["deterministic: false"])
 
 
 def test_accuracy(
@@ -73,37 +65,30 @@ def test_accuracy(
 
 def verify(parameters: params.RunParameters, say=print) -> bool:
     """Train again into results/RUN/verify (going on where stopped), compare, say what was found."""
-    found, settings = recorded(parameters), parameters.settings("03_train")
+    metrics, settings = recorded(parameters), parameters.settings("03_train")
     dataset = cifar10.load(settings.dataset, settings.train_images, settings.holdout)
-    if dataset.checksum != found["data_checksum"]:
+    if dataset.checksum != metrics["data_checksum"]:
         raise UserError(
             f"results/{parameters.name} was made with other data than the {dataset.name} images "
             "here: put those in place (make data, CIFAR10_ROOT)"
         )
     folder = paths.results(parameters.name) / "verify"
     training = session.train(settings, dataset, folder, progress.print_epoch)
-    accuracy, was = test_accuracy(training, dataset, parameters), found["test"]["accuracy"]
+    now, was = test_accuracy(training, dataset, parameters), metrics["test"]["accuracy"]
     # A released training is held against the weights it had before they were rounded.
-    old, new = (
-        (found["train"].get("released") or found["train"])["weights_sha256"],
-        training.summary["weights_sha256"],
-    )
-    machine = differing_machine(found, training.summary["compute"])
-    allowed = 0.0 if not machine else tolerance(was, found["test"]["images"])
-    same = old == new if not machine else abs(accuracy - was) <= allowed
-    say(
-        f"weights        SHA-256 recorded {old[:16]}, now {new[:16]}: "
-        f"{'the same' if old == new else 'different'}"
-    )
-    say(f"test accuracy  recorded {was:.2%}, now {accuracy:.2%}")
-    rule = (
-        f"within {allowed:.2%} (another machine: {', '.join(machine[:3])})"
-        if machine
-        else "bit for bit"
-    )
-    say(f"{parameters.name}: {'verified' if same else 'NOT reproduced'}, {rule}")
-    if same and not machine:
+    old = (metrics["train"].get("released") or metrics["train"])["weights_sha256"]
+    new, rule = training.summary["weights_sha256"], "bit for bit"
+    is_same = is_verified = old == new
+    if machine := differing_machine(metrics, training.summary["compute"]):
+        allowed = tolerance(was, metrics["test"]["images"])
+        is_verified = abs(now - was) <= allowed
+        rule = f"within {allowed:.2%} (another machine: {', '.join(machine[:3])})"
+    compared = f"recorded {old[:16]}, now {new[:16]}: {'the same' if is_same else 'different'}"
+    say(f"weights        SHA-256 {compared}")
+    say(f"test accuracy  recorded {was:.2%}, now {now:.2%}")
+    say(f"{parameters.name}: {'verified' if is_verified else 'NOT reproduced'}, {rule}")
+    if is_same and not machine:
         code.record(store.complete_folder(folder.parent))
-    if same:
+    if is_verified:
         shutil.rmtree(folder)
-    return same
+    return is_verified

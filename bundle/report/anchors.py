@@ -1,4 +1,4 @@
-"""Our runs beside what others report: accuracy, size, and the cost of training, in one table.
+"""Our runs compared with what others report: accuracy, size and cost of training in one table.
 
 Runs are read from their metrics.json, and only those on all of CIFAR-10; others from
 docs/reference.json, which holds what their authors report. Nothing of theirs was measured here, and
@@ -12,11 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from bundle import paths
-from bundle.runs import results as runs_results
-from bundle.runs.results import readable_metrics
-from bundle.training import energy
-from bundle.words import clock, number
+from bundle import paths, words
+from bundle.runs.results import averages_views, readable_metrics, reference
 from lib.metrics import wilson
 from lib.model import PARAMETER_LIMIT
 
@@ -33,7 +30,7 @@ NOTE = (
 )
 NOT_HERE = (
     "Only a run on all of CIFAR-10, within the limit and with the test set unseen until its end, "
-    "is shown beside what others report; this one is not such a run."
+    "is compared with what others report; this one is not such a run."
 )
 NONE_YET = (
     "No run on all of CIFAR-10 has been finished here yet, so nothing of ours stands in this table."
@@ -85,51 +82,47 @@ class Result:
 
 
 def is_full(metrics: dict[str, Any]) -> bool:
-    """Whether a run may stand beside others': all of CIFAR-10, by the rules, test set unseen."""
+    """Whether a run may be compared with others: all of CIFAR-10, by the rules, test set unseen."""
     settings = metrics.get("settings") or {}
     allowed = not (settings.get("comparison") or settings.get("audit") or metrics.get("audit"))
     whole = metrics.get("dataset") == "cifar10" and not metrics.get("notice")
-    return allowed and whole and number(metrics, "test", "images") == TEST_IMAGES
+    return allowed and whole and words.number(metrics, "test", "images") == TEST_IMAGES
 
 
 def runs(*patterns: str) -> dict[str, dict[str, Any]]:
     """Return name -> metrics of full runs in matching folders of results/; later patterns win."""
-    found = {}
+    full = {}
     for pattern in patterns or ("released/*", "*"):
         for path in sorted(paths.RESULTS.glob(f"{pattern}/metrics.json")):
             metrics = readable_metrics(path.parent.relative_to(paths.RESULTS).as_posix())
             if is_full(metrics):
-                found[path.parent.name] = metrics
-    return found
+                full[path.parent.name] = metrics
+    return full
 
 
-def ours(found: dict[str, dict[str, Any]]) -> list[Result]:
+def ours(full: dict[str, dict[str, Any]]) -> list[Result]:
     """Return one result a run of `runs`, its seeds together, the most accurate first."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for name, metrics in sorted(found.items()):
+    for name, metrics in sorted(full.items()):
         base = SEED.sub("", name)
         alike = base not in groups or _same_recipe(groups[base][0], metrics)
         groups.setdefault(base if alike else name, []).append(metrics)
-    found = [_of_seeds(name, seeds) for name, seeds in groups.items()]
-    return sorted(found, key=lambda one: -one.accuracy)
+    results = [_of_seeds(name, seeds) for name, seeds in groups.items()]
+    return sorted(results, key=lambda result: -result.accuracy)
 
 
 def others() -> list[Result]:
     """Return what others report, the most accurate first."""
     return [
         Result(
-            one["network"],
-            one["parameters"],
-            one["mmac"],
-            one["epochs"],
-            (one["accuracy"],),
-            one["runs"],
-            one["training_pflop"],
-            ((one["seconds"], one["device"]),) if one["seconds"] else (),
-            one["source"],
-            computed="training_pflop" in one["computed"],
+            name=row["network"],
+            accuracies=(row["accuracy"],),
+            pflop=row["training_pflop"],
+            times=((row["seconds"], row["device"]),) if row["seconds"] else (),
+            computed="training_pflop" in row["computed"],
+            **{key: row[key] for key in ("parameters", "mmac", "epochs", "runs", "source")},
         )
-        for one in runs_results.reference()["others"]
+        for row in reference()["others"]
     ]
 
 
@@ -140,21 +133,18 @@ def _same_recipe(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 def _of_seeds(name: str, seeds: list[dict[str, Any]]) -> Result:
-    trains = [metrics["train"] for metrics in seeds]
+    first, trains = seeds[0], [metrics["train"] for metrics in seeds]
     used = [train.get("joules") for train in trains]
-    averaged = [
-        metrics["test"]["tta_accuracy"] for metrics in seeds if runs_results.averages_views(metrics)
-    ]
-    stale = " (stale)" if any(train["stale"] for train in trains) else ""
+    averaged = [metrics["test"]["tta_accuracy"] for metrics in seeds if averages_views(metrics)]
     return Result(
-        name + stale,
-        seeds[0]["parameters"],
-        seeds[0]["mmac"],
-        trains[0]["epochs"],
-        tuple(metrics["test"]["accuracy"] for metrics in seeds),
-        len(seeds),
-        trains[0]["tflop"] / 1e3,
-        _times(seeds),
+        name=name + (" (stale)" if any(train["stale"] for train in trains) else ""),
+        parameters=first["parameters"],
+        mmac=first["mmac"],
+        epochs=trains[0]["epochs"],
+        accuracies=tuple(metrics["test"]["accuracy"] for metrics in seeds),
+        runs=len(seeds),
+        pflop=trains[0]["tflop"] / 1e3,
+        times=_times(seeds),
         joules=None if None in used else fmean(used),
         averaged=fmean(averaged) if len(averaged) == len(seeds) else None,
     )
@@ -164,68 +154,68 @@ def _times(seeds: list[dict[str, Any]]) -> tuple[tuple[float, str], ...]:
     """Return the mean wall time on each kind of machine, the fastest first."""
     times: dict[str, list[float]] = {}
     for metrics in seeds:
-        times.setdefault(_device(metrics["environment"]), []).append(metrics["train"]["seconds"])
-    return tuple(sorted((fmean(seconds), device) for device, seconds in times.items()))
+        times.setdefault(_machine(metrics["environment"]), []).append(metrics["train"]["seconds"])
+    return tuple(sorted((fmean(seconds), machine) for machine, seconds in times.items()))
 
 
-def _device(machine: dict[str, Any]) -> str:
+def _machine(environment: dict[str, Any]) -> str:
     """Return what a training's time depends on: a GPU's name, or a CPU's threads and precision."""
-    if machine["device"] == "cpu":
-        return f"CPU, {machine['threads']} threads, {machine['precision']}"
-    return machine["device_name"]
+    on_cpu = environment["device"] == "cpu"
+    return words.machine_in_short(environment) if on_cpu else words.device(environment)
 
 
 def table(results: list[Result]) -> pd.DataFrame:
     """Return the results as text, one row each; "–" is what others do not state."""
-    columns = {
-        "network": lambda one: one.name,
-        "parameters": lambda one: _count(one) + ", over limit" * one.over_limit,
-        "MMAC": lambda one: _number(one.mmac, ".0f"),
-        "epochs": lambda one: _number(one.epochs, "g"),
-        "test accuracy": _score,
-        "training PFLOP": lambda one: _number(one.pflop, ".3g") + ", computed" * one.computed,
-        "time, energy": _cost,
-        "reported by": lambda one: one.source or HERE,
+    return pd.DataFrame([_row(result) for result in results])
+
+
+def _row(result: Result) -> dict[str, str]:
+    return {
+        "network": result.name,
+        "parameters": _count(result) + ", over limit" * result.over_limit,
+        "MMAC": _stated(result.mmac, ".0f"),
+        "epochs": _stated(result.epochs, "g"),
+        "test accuracy": _score(result),
+        "training PFLOP": _stated(result.pflop, ".3g") + ", computed" * result.computed,
+        "time, energy": _cost(result),
+        "reported by": result.source or HERE,
     }
-    return pd.DataFrame({name: list(map(cell, results)) for name, cell in columns.items()})
 
 
 def note(results: list[Result]) -> str:
     """Return, as Markdown, what the table's reader must know: above all whose figures these are."""
-    return NOTE if any(not one.source for one in results) else f"{NONE_YET} {NOTE}"
+    return NOTE if any(not result.source for result in results) else f"{NONE_YET} {NOTE}"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else f"{value:{form}}"
+def _stated(value: float | None, form: str) -> str:
+    return words.NONE if value is None else f"{value:{form}}"
 
 
-def _count(one: Result) -> str:
+def _count(result: Result) -> str:
     """Return the parameters, others' in millions where they are published so."""
-    if one.source and one.parameters % 10_000 == 0:
-        return f"{one.parameters / 1e6:g}M"
-    return f"{one.parameters:,}"
+    if result.source and result.parameters % 10_000 == 0:
+        return f"{result.parameters / 1e6:g}M"
+    return f"{result.parameters:,}"
 
 
-def _score(one: Result) -> str:
+def _score(result: Result) -> str:
     """Return the accuracy with its uncertainty and what it is the mean of."""
-    if one.source:
-        return f"{one.accuracy:.2%}" + (
-            f", {one.runs:,} run{'s' * (one.runs > 1)}" if one.runs else ""
-        )
-    low, high = one.interval
-    text = f"{one.accuracy:.2%} ({low:.2%} to {high:.2%})"
-    if one.deviation is not None:
-        text += f", {one.runs} seeds, SD {100 * one.deviation:.2f}"
-    return text + (f"; averaged views {one.averaged:.2%}" if one.averaged is not None else "")
+    mean, trained = words.percent(result.accuracy), result.runs
+    if result.source:
+        return f"{mean}, {words.count(trained, 'run')}" if trained else mean
+    low, high = result.interval
+    parts = [words.accuracy({"accuracy": result.accuracy, "low": low, "high": high})]
+    if result.deviation is not None:
+        parts.append(f"{trained} seeds, SD {100 * result.deviation:.2f}")
+    views = "" if result.averaged is None else f"; averaged views {words.percent(result.averaged)}"
+    return ", ".join(parts) + views
 
 
-def _cost(one: Result) -> str:
+def _cost(result: Result) -> str:
     """Return a training's wall time and device by kind of machine, and energy where read."""
-    if not one.times:
-        return "–"
     times = [
-        f"{f'{time:.3g} s' if time < 60 else clock(time)}, {device}" for time, device in one.times
+        f"{f'{seconds:.3g} s' if seconds < 60 else words.clock(seconds)}, {machine}"
+        for seconds, machine in result.times
     ]
-    return "; ".join(times) + (
-        "" if one.joules is None else f", energy {energy.in_words(one.joules)}"
-    )
+    used = "" if result.joules is None else f", energy {words.energy(result.joules)}"
+    return "; ".join(times) + used if times else words.NONE

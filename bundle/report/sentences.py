@@ -1,13 +1,14 @@
-"""The report's tables: reported beside reproduced, numbers' origin. No number is typed here."""
+"""The report's sentences and tables: result, method, origin of numbers. No number is typed here."""
 
 from html import escape
 from typing import Any
 
 import pandas as pd
 
-from bundle.report import origin
+from bundle import words
+from bundle.report import recipe
 from bundle.runs.results import STALE, averages_views
-from bundle.words import clock
+from lib.settings import Train, build
 
 
 def headline(metrics: dict[str, Any]) -> str:
@@ -15,19 +16,17 @@ def headline(metrics: dict[str, Any]) -> str:
     network, test = metrics["network"], metrics["test"]
     blocks, widths = ("-".join(map(str, network[key])) for key in ("blocks", "widths"))
     place = " on handwritten digits" if metrics["dataset"] == "digits" else ""
-    accuracy = (
-        f"test accuracy{place}, {test['images']:,} images, single view; "
-        f"95% interval {test['low']:.2%} to {test['high']:.2%}"
-    )
-    work = f"multiply-accumulates per image; blocks {blocks}, channels {widths}"
-    figures = (
-        (f"{metrics['parameters']:,}", "parameters, of at most 5,000,000"),
-        (f"{test['accuracy']:.2%}", accuracy),
-        (f"{metrics['mmac']:.0f} M", work),
-    )
+    interval = words.interval(test["low"], test["high"])
+    judged = f"test accuracy{place}, {test['images']:,} images, single view"
+    figures = {
+        f"{metrics['parameters']:,}": "parameters, of at most 5,000,000",
+        words.percent(test["accuracy"]): f"{judged}; 95% interval {interval}",
+        f"{metrics['mmac']:.0f} M": "multiply-accumulates per image; blocks "
+        f"{blocks}, channels {widths}",
+    }
     boxes = "".join(
-        f'<div><p class="headline">{value}</p><p class="label">{what}</p></div>'
-        for value, what in figures
+        f'<div><p class="headline">{value}</p><p class="label">{meaning}</p></div>'
+        for value, meaning in figures.items()
     )
     return f'<div class="figures">{boxes}</div>'
 
@@ -50,111 +49,23 @@ def scores(test: dict[str, Any], chosen: str) -> pd.DataFrame:
 
 def method(metrics: dict[str, Any]) -> str:
     """Return how the network was trained and judged, as a paragraph."""
-    recipe, data, tta = metrics["settings"], metrics["data"], metrics["tta"]
-    weights = (
-        f"averaged over the steps (decay {recipe['ema']:g})"
-        if recipe["ema"]
-        else "the last epoch's"
-    )
-    chosen, held = (
-        f"were set by the parameter file (*{tta['combination']}*)",
-        metrics["holdout"]["images"],
-    )
+    data, tta, held = metrics["data"], metrics["tta"], metrics["holdout"]["images"]
+    settings = build(Train, metrics["settings"], "metrics.json")
+    weights = "the last epoch's"
+    if settings.ema:
+        weights = f"averaged over the steps (decay {settings.ema:g})"
+    chosen = f"were set by the parameter file (*{tta['combination']}*)"
     if held and tta.get("asked", "auto") == "auto":
-        chosen = (
-            f"were compared on {held:,} hold-out images, which fixed the choice "
-            f"(*{tta['combination']}*)"
-        )
+        chosen = f"were compared on {held:,} hold-out images, which fixed the choice "
+        chosen += f"(*{tta['combination']}*)"
     looked = "the test set was looked at once, after that"
-    if recipe["audit"]:
-        looked = (
-            "the test set was followed all along, to show what choosing by it does (an audit, no "
-            "result)"
-        )
+    if settings.audit:
+        looked = "the test set was followed all along, to show what choosing by it does (an audit, "
+        looked += "no result)"
     kept = f", {data['holdout']:,} are held out for choices" if data["holdout"] else ""
-    padding = {"zero": "zeros", "reflect": "reflection"}[recipe["crop_mode"]]
     return (
-        f"{data['train']:,} images are trained on{kept}. Images are cropped at random after "
-        f"{recipe['crop_padding']} pixels of padding by {padding} and "
-        f"{_flipped(recipe)}{_spoilt(recipe)}; {_mixing(recipe)}. {_optimiser(recipe)} (weight "
-        f"decay {recipe['weight_decay']:g}, batch {recipe['batch_size']}) runs "
-        f"{_schedule(recipe)}{_extras(recipe)}. The weights are {weights}. Views for test-time "
-        f"augmentation {chosen}; {looked}."
-    )
-
-
-def _optimiser(recipe: dict[str, Any]) -> str:
-    nesterov = "Nesterov " if recipe["nesterov"] else ""
-    sgd = f"tochastic gradient descent with {nesterov}momentum {recipe['momentum']:g}"
-    if recipe.get("optimiser", "sgd") == "sgd":
-        return f"S{sgd}"
-    muon = f"rate {recipe['muon_learning_rate']:g}, momentum {recipe['muon_momentum']:g}"
-    return f"Muon (Jordan et al., 2024; {muon}) for the convolutions and s{sgd} for all else"
-
-
-def _spoilt(recipe: dict[str, Any], phase: str = "") -> str:
-    """Return the rarer augmentations of a phase ("" or "phase2_") in use, for a sentence."""
-    low, high = recipe["blur_sigma"]
-    blur = f"(kernel {recipe['blur_kernel']}, sigma {low:g} to {high:g})"
-    kinds = [
-        ("vertical_flip", "turned upside down with probability {:g}"),
-        ("blur", f"blurred with probability {{:g}} {blur}"),
-        ("erasing", "a part erased with probability {:g}"),
-    ]
-    return "".join(
-        f", {told.format(recipe[phase + key])}" for key, told in kinds if recipe[phase + key]
-    )
-
-
-def _extras(recipe: dict[str, Any]) -> str:
-    """Return what else the training does, for a sentence; nothing that is not done is named."""
-    parts = []
-    if recipe["label_smoothing"]:
-        parts.append(f"labels smoothed by {recipe['label_smoothing']:g}")
-    if recipe.get("sam"):
-        kind = "adaptive sharpness-aware" if recipe["sam_adaptive"] else "sharpness-aware"
-        parts.append(f"{kind} minimisation of radius {recipe['sam']:g}")
-    if recipe.get("teacher"):
-        parts.append(
-            f"a teacher's predictions ({recipe['teacher']}) learned with weight "
-            f"{recipe['teacher_weight']:g}"
-        )
-    return f", with {' and '.join(parts)}" if parts else ""
-
-
-def _flipped(recipe: dict[str, Any]) -> str:
-    if recipe["flip_mode"] == "alternating":
-        return "mirrored every other epoch"
-    return f"flipped with probability {recipe['horizontal_flip']:g}"
-
-
-def _mixing(recipe: dict[str, Any]) -> str:
-    beta = "on {:.0%} of the images, λ from Beta({:g}, {:g})"
-    names = {"cutmix": "CutMix (Yun et al., 2019)", "mixup": "mixup (Zhang et al., 2018)"}
-    kinds = [
-        f"{name} {beta.format(recipe[key], recipe[f'{key}_alpha'], recipe[f'{key}_alpha'])}"
-        for key, name in names.items()
-        if recipe[key]
-    ]
-    if recipe["trivial_augment"]:
-        kinds.append(f"TrivialAugment on {recipe['trivial_augment']:.0%}")
-    return ", ".join(kinds) or "no mixing of images"
-
-
-def _schedule(recipe: dict[str, Any]) -> str:
-    first = (
-        f"for {recipe['epochs']} epochs under a {recipe['schedule'].replace('_', '-')} schedule "
-        f"from {recipe['learning_rate']:g}"
-    )
-    if recipe["warmup_epochs"] and recipe["schedule"] != "one_cycle":
-        first += f" after {recipe['warmup_epochs']:g} epochs of warm-up"
-    if not recipe["phase2_epochs"]:
-        return first
-    then = _spoilt(recipe, "phase2_").removeprefix(", ")
-    return (
-        f"{first}, then {recipe['phase2_epochs']} more under a "
-        f"{recipe['phase2_schedule'].replace('_', '-')} schedule from "
-        f"{recipe['phase2_learning_rate']:g}" + (f", the images now {then}" if then else "")
+        f"{data['train']:,} images are trained on{kept}. {recipe.in_sentences(settings)} The "
+        f"weights are {weights}. Views for test-time augmentation {chosen}; {looked}."
     )
 
 
@@ -162,32 +73,26 @@ def averaging(metrics: dict[str, Any]) -> str:
     """Return a sentence on what averaging views did to the test accuracy."""
     test, tta = metrics["test"], metrics["tta"]
     if not averages_views(metrics):
-        return (
-            "On the hold-out no average of views was better than the single view, so none was "
-            "applied."
-        )
+        none = "On the hold-out no average of views was better than the single view"
+        return f"{none}, so none was applied."
     gain = (test["tta_accuracy"] - test["accuracy"]) * 100
     paired, verdict = tta["mcnemar"], "more" if tta["mcnemar"]["p"] < 0.05 else "not more"
     return (
         f"Averaging views ({', '.join(tta['views'])}) changes it by {gain:+.2f} points, {verdict} "
-        f"than chance would give (McNemar p = {paired['p']:.2g}, {paired['method']})."
+        f"than chance would give (McNemar {words.p_is(paired['p'])}, {paired['method']})."
     )
 
 
 def claimed_pairs(metrics: dict[str, Any]) -> str:
     """Return a sentence on the pairs that the reference calls hardest, from the ranks alone."""
-    claims = metrics["confusion"]["claims"]
-    ranks = " and ".join(
-        f"{claim['pair']} is number {claim['reference: rank']:.0f} of 45" for claim in claims
-    )
-    held = [claim["pair"] for claim in claims if claim["reference: rank"] <= len(claims)]
-    verdict = (
-        "the claim holds"
-        if len(held) == len(claims)
-        else f"only {' and '.join(held) or 'none of it'} bears it out"
-    )
+    ranks = {row["pair"]: row["reference: rank"] for row in metrics["confusion"]["claims"]}
+    told = " and ".join(f"{pair} is number {rank:.0f} of 45" for pair, rank in ranks.items())
+    hardest = [pair for pair, rank in ranks.items() if rank <= len(ranks)]
+    verdict = f"only {' and '.join(hardest) or 'none of it'} bears it out"
+    if len(hardest) == len(ranks):
+        verdict = "the claim holds"
     return (
-        f"The reference report calls them the hardest pairs; in its own confusion matrix {ranks}: "
+        f"The reference report calls them the hardest pairs; in its own confusion matrix {told}: "
         f"{verdict}."
     )
 
@@ -200,22 +105,52 @@ def stale(metrics: dict[str, Any]) -> str:
 
 def scope(metrics: dict[str, Any]) -> str:
     """Return, as Markdown, what the result covers and rests on: data, training's origin, code."""
-    covers = (
-        f"> One seed ({metrics['seed']}) on the full dataset; another seed gives another accuracy."
-    )
-    if metrics["parameters"] != metrics["reference_network"]["parameters"]:
+    seed, network = metrics["seed"], metrics["reference_network"]
+    covers = f"One seed ({seed}) on the full dataset; another seed gives another accuracy."
+    if metrics["parameters"] != network["parameters"]:
         covers += (
-            " Network and recipe are this run's own: what is reported stands beside it, it is no "
-            "reproduction."
+            " Network and recipe are this run's own, so it is no reproduction: reported figures "
+            "are shown to compare with."
         )
     if metrics["notice"]:
         covers = (
-            f"> This run covers {metrics['notice']}; its accuracy says that the path works, not "
+            f"This run covers {metrics['notice']}; its accuracy says that the path works, not "
             "what the recipe reaches, and is not comparable with the reported one."
         )
-    taken = origin.of(metrics["train"], metrics["environment"])
-    return "\n\n".join(
-        part for part in (covers, f"> {taken}" if taken else "", stale(metrics)) if part
+    elsewhere = origin(metrics["train"], metrics["environment"])
+    notes = [f"> {note}" for note in (covers, elsewhere) if note]
+    return "\n\n".join(filter(None, [*notes, stale(metrics)]))
+
+
+def origin(train: dict[str, Any], environment: dict[str, Any]) -> str:
+    """Return, as Markdown, where a training comes from; "" for the run's own.
+
+    Args:
+        train: the metrics' "train" (training.outcome.of_training).
+        environment: device and device_name of the machine that trained.
+    """
+    if not train.get("released") and train.get("weights", True):
+        return ""
+    device = "a CPU" if environment["device"] == "cpu" else words.device(environment)
+    time, day = words.clock(train["seconds"]), train["finished"][:10]
+    kind = "saved logits, the weights are not here"
+    if train["weights"]:
+        kind = "released weights, rounded to float16"
+    return (
+        f"**Not trained by this run** but trained elsewhere: on {device}, {time}, finished {day}; "
+        f"{kind}. {rounding(train)}"
+    ).rstrip()
+
+
+def rounding(train: dict[str, Any]) -> str:
+    """Return a sentence on what rounding released weights changed, "" where none were rounded."""
+    change = (train.get("released") or {}).get("rounding")
+    if not change:
+        return ""
+    before, after = words.percent(change["before"]), words.percent(change["after"])
+    return (
+        f"The rounding took the test accuracy from {before} to {after}: {change['changed']} of "
+        f"{change['images']:,} predictions changed ({change['device']}, {change['precision']})."
     )
 
 
@@ -224,56 +159,58 @@ def beside(metrics: dict[str, Any], reference: dict[str, Any]) -> pd.DataFrame:
     test, network = metrics["test"], metrics["reference_network"]
     averaged = "none was better on the hold-out"
     if averages_views(metrics):
-        averaged = _score(test, "tta_accuracy", "tta_low", "tta_high")
-    single = _score(test, "accuracy", "low", "high")
-    reported, kaggle = (f"{reference[key]:.2%}" for key in ("test_accuracy", "kaggle_accuracy"))
-    measured = [("test accuracy, single view", reported, single)]
-    if aside := metrics.get("beside"):
-        how = "test accuracy, single view, test images normalised as the notebook did"
-        measured = [
-            (how, reported, _score(aside, "accuracy", "low", "high")),
-            ("test accuracy, single view, normalised as in training", "not measured", single),
-        ]
+        averaged = words.accuracy(test, "tta_")
     size = f"{reference['parameters_reported'] / 1e6:.2f} M"
     theirs, here = reference["memory_mb"]["total"], network["memory_mib"]["total"]
+    kaggle = words.percent(reference["kaggle_accuracy"])
     rows = [
         ("parameters of the reference network", size, f"{network['parameters']:,}"),
         ("memory estimate, MiB", f"{theirs:.2f}", f"{here:.2f}"),
-        *measured,
+        *_single_view(metrics, words.percent(reference["test_accuracy"])),
         ("test accuracy, averaged views", "said to be better, not measured", averaged),
         ("accuracy on the shifted set", kaggle, "labels are not public"),
+        *map(_claimed_pair, metrics["confusion"]["claims"]),
     ]
-    for claim in metrics["confusion"]["claims"]:
-        ours = claim["this run: rank"]
-        found = f"rank {ours:.0f} here" if ours else "no such classes here"
-        ranks = f"rank {claim['reference: rank']:.0f} in its own matrix; {found}"
-        rows.append((f"{claim['pair']} among the hardest pairs", "claimed", ranks))
     return pd.DataFrame(rows, columns=["figure", "reported", "this bundle"])
 
 
-def _score(test: dict[str, Any], *keys: str) -> str:
-    value, low, high = (test[key] for key in keys)
-    return f"{value:.2%} ({low:.2%} to {high:.2%})"
+def _single_view(metrics: dict[str, Any], reported: str) -> list[tuple[str, str, str]]:
+    """Return the row of the single view, two where it was also normalised as the reference did."""
+    name, single = "test accuracy, single view", words.accuracy(metrics["test"])
+    if not (aside := metrics.get("beside")):
+        return [(name, reported, single)]
+    as_theirs = f"{name}, test images normalised as the notebook did"
+    return [
+        (as_theirs, reported, words.accuracy(aside)),
+        (f"{name}, normalised as in training", "not measured", single),
+    ]
+
+
+def _claimed_pair(claim: dict[str, Any]) -> tuple[str, str, str]:
+    ours, theirs = claim["this run: rank"], claim["reference: rank"]
+    here = f"rank {ours:.0f} here" if ours else "no such classes here"
+    ranks = f"rank {theirs:.0f} in its own matrix; {here}"
+    return f"{claim['pair']} among the hardest pairs", "claimed", ranks
 
 
 def provenance(metrics: dict[str, Any]) -> pd.DataFrame:
     """Return where numbers come from: run, commit, parameters, data, versions, machine, time."""
     environment, train = metrics["environment"], metrics["train"]
-    dirty = {True: ", with uncommitted changes", False: "", None: ""}[environment.get("dirty")]
+    dirty = ", with uncommitted changes" if environment.get("dirty") else ""
+    packages = [f"{name} {version}" for name, version in environment["packages"].items() if version]
+    python = f"Python {environment['python']} on {environment['system']}"
+    name, capability = environment["device_name"], environment["cpu_capability"]
+    threads = words.count(environment["threads"], "thread")
+    length = f"{train['epochs']} epochs of {train['images']:,} images in "
+    length += f"{words.clock(train['seconds'])}, finished {train['finished']}"
     rows = {
         "run": f"{metrics['run']}, seed {metrics['seed']}",
         "trained at commit": f"{environment['commit'][:12]}{dirty}",
         "data": f"{metrics['dataset']}, SHA-256 {metrics['data_checksum'][:16]}…",
-        "device": f"{environment['device'].upper()} ({environment['device_name']}, "
-        f"{environment['cpu_capability']})",
-        "arithmetic": f"{environment['precision']}, {environment['threads']} threads",
-        "software": f"Python {environment['python']} on {environment['system']}; "
-        + ", ".join(
-            f"{name} {version}" for name, version in environment["packages"].items() if version
-        ),
-        "training": f"{train['epochs']} epochs of {train['images']:,} images in "
-        f"{clock(train['seconds'])}, finished {train['finished']}"
-        + ("; released" if train.get("released") else ""),
+        "device": f"{environment['device'].upper()} ({name}, {capability})",
+        "arithmetic": f"{environment['precision']}, {threads}",
+        "software": f"{python}; {', '.join(packages)}",
+        "training": length + ("; released" if train.get("released") else ""),
         "weights": f"SHA-256 {train['weights_sha256'][:16]}…",
     }
     return pd.Series(rows, name="value").rename_axis("what").to_frame()
@@ -290,8 +227,8 @@ def sources(metrics: dict[str, Any]) -> pd.DataFrame:
     }
     recorded = metrics["provenance"]
     rows = [
-        (what, name, recorded[name]["commit"][:12])
-        for what, name in groups.items()
-        if name in recorded
+        (numbers, notebook, recorded[notebook]["commit"][:12])
+        for numbers, notebook in groups.items()
+        if notebook in recorded
     ]
     return pd.DataFrame(rows, columns=["numbers", "recorded by", "at commit"])

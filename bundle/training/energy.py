@@ -112,15 +112,3 @@ def total(history: list[dict[str, Any]]) -> float | None:
     """Return the joules of all epochs of a training, None where any lacks them."""
     found = [row.get("joules") for row in history]
     return None if None in found else math.fsum(found)
-
-
-def in_words(joules: float | None) -> str:
-    """Return an energy with three digits and its unit."""
-    if joules is None:
-        return "not readable"
-    unit, name = next(
-        (unit, name)
-        for unit, name in ((1e6, "MJ"), (1e3, "kJ"), (1, "J"))
-        if joules >= unit or unit == 1
-    )
-    return f"{joules / unit:#.3g}".rstrip(".") + f" {name}"

@@ -1,11 +1,10 @@
-"""This bundle's runs beside others: which are shown, what is said of them, and by whom."""
+"""This bundle's runs compared with others: which are shown, what is said, and by whom."""
 
 import json
 import re
 from itertools import combinations
 from math import sqrt
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
@@ -232,23 +231,38 @@ def shown():
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("mine", [0, 4])
 def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
+    """Each mark stands in the row of its own name, in every panel."""
     results = shown[4 - mine :]
     drawn = anchors_plot.draw(results, narrow)
     drawn.draw_without_rendering()  # gives the labels their places
-    for axis, expected in zip(
-        drawn.axes, (len(results), sum(bool(one.pflop) for one in results)), strict=True
-    ):
-        labels = [text for text in axis.texts if text.get_gid() == "label"]
-        assert len(labels) == expected
-        boxes = [mpl.text.Text.get_window_extent(label) for label in labels]
-        assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
-        marks = [axis.transData.transform(label.xy) for label in labels]
-        assert not any(box.contains(*mark) for box in boxes for mark in marks)
-        for number, (label, box) in enumerate(zip(labels, boxes, strict=True)):
-            gaps = [np.hypot(*(mark - np.clip(mark, box.min, box.max))) for mark in marks]
-            assert label.arrow_patch or gaps[number] == min(gaps), (
-                f"{label.get_text()} is nearer to another mark"
-            )
+    labels = drawn.axes[0].get_yticklabels()
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(labels) == len(results)
+    assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
+    assert all(drawn.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+    figures = (
+        [(one, 100 * one.accuracy) for one in results],
+        [(one, one.parameters / 1e6) for one in results],
+        [(one, one.pflop) for one in results if one.pflop],
+    )
+    for axis, expected in zip(drawn.axes, figures, strict=True):
+        marks = [line for line in axis.lines if line.get_gid() == "mark"]
+        named = []
+        for mark in marks:
+            place = axis.transData.transform(mark.get_xydata()[0])
+            assert not any(box.contains(*place) for box in boxes)
+            assert axis.bbox.contains(*place)
+            gaps = [abs(place[1] - (box.y0 + box.y1) / 2) for box in boxes]
+            assert sorted(gaps)[0] < 0.2 * sorted(gaps)[1], "it is as near to another name"
+            named.append((labels[int(np.argmin(gaps))].get_text(), mark.get_xdata()[0]))
+        expected = {anchors_plot.label(one, results): value for one, value in expected}
+        assert len(named) == len(expected) and dict(named) == pytest.approx(expected)
+
+
+def test_the_most_accurate_stands_first(shown):
+    labels = anchors_plot.draw(shown).axes[0].get_yticklabels()
+    best = max(shown, key=lambda one: one.accuracy)
+    assert labels[-1].get_text() == anchors_plot.label(best, shown)
 
 
 def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
@@ -298,11 +312,11 @@ def test_ours_are_filled_and_others_hollow(shown):
 def test_section_is_written(results, monkeypatch):
     told = runs_results.reference()
     monkeypatch.setattr(paths, "ROOT", results)
-    monkeypatch.setattr("bundle.runs.results.reference", lambda: told)
+    monkeypatch.setattr("bundle.report.anchors.reference", lambda: told)
     (results / "docs").mkdir()
     write(results, "quick", OTHER["quick"])
     write(results, "best", metrics(0.9612))
-    text = readme.beside()
+    text = readme.compared()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows[2].startswith("| **`best`** | 4,754,218 |") and "measured here" in rows[2]
     assert len(rows) == 3 + len(anchors.others()) and not any(

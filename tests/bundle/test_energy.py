@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from bundle import words
 from bundle.training import energy, outcome, session
 from bundle.training.energy import Counter
 from lib import data
@@ -215,7 +216,7 @@ def test_total_needs_every_epoch():
     ],
 )
 def test_in_words(joules, said):
-    assert energy.in_words(joules) == said
+    assert words.energy(joules) == said
 
 
 # In a training

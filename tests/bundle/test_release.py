@@ -15,7 +15,7 @@ import yaml
 
 from bundle import files, paths
 from bundle.release import card, release
-from bundle.report import origin
+from bundle.report import sentences
 from bundle.runs.params import RunParameters
 from bundle.training import identity, logits, outcome, session, store, weights
 from bundle.training import released as training_released
@@ -188,7 +188,7 @@ def test_a_release_is_taken_and_nothing_is_trained(results, rounded, digits):
     assert [row["epoch"] for row in training.history] == [1, 2, 3]
     again = training_released.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
     assert again.summary == released
-    told = origin.of(outcome.of_training(training), training.summary["compute"])
+    told = sentences.origin(outcome.of_training(training), training.summary["compute"])
     assert (
         "trained elsewhere: on a CPU" in told
         and "rounded to float16" in told
@@ -369,7 +369,7 @@ def test_a_training_without_weights_is_finished_and_tells_it(results, without_we
     assert (
         found["tflop"] == outcome.of_training(training_released.load(results / "tiny"))["tflop"] > 0
     )
-    assert not found["weights"] and "the weights are not here" in origin.of(
+    assert not found["weights"] and "the weights are not here" in sentences.origin(
         found, training.summary["compute"]
     )
 
@@ -537,7 +537,7 @@ def test_the_card_says_what_metrics_say(released):
     found = yaml.safe_load(front)
     assert found["license"] == "mit" and found["model-index"][0]["name"] == "smoke"
     assert found["model-index"][0]["results"][0]["metrics"][0]["value"] == test["accuracy"]
-    interval = f"{test['accuracy']:.2%} (95% interval {test['low']:.2%} to {test['high']:.2%})"
+    interval = f"{test['accuracy']:.2%} ({test['low']:.2%} to {test['high']:.2%})"
     assert body.count(interval) == 2 + (metrics["tta"]["combination"] != "original") * (
         test["accuracy"] == test["tta_accuracy"]
     )
