@@ -1,12 +1,14 @@
 """The parameters: a frozen dataclass a notebook owns names, types, ranges and documentation.
 
-``params/RUN.yaml`` gives common values at its top level and one section per notebook; the fields a
-section class defines itself belong to its section, the inherited ones are common.
+A new parameter is one line here, in the class of its group; nothing else has to know it.
+``params/RUN.yaml`` gives common values at its top level and one section per notebook. The fields of
+Compute, Data and Network are common, all others belong to a section.
 """
 
+import inspect
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 
 from lib.errors import UserError
 
@@ -46,13 +48,18 @@ COMBINATIONS = ("auto", "original", "flip", "shifts", "report", "report_spatial"
 # fmt: off
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What every notebook takes."""
+    """What every notebook takes; a class names the group of its parameters where a reader looks."""
+
+    group: ClassVar[str] = "where"
+
+    def __init_subclass__(cls, group: str = "this notebook") -> None:
+        cls.group = group
 
     run: str = option("quick", "directory under results/ that is read and written")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute(Run):
+class Compute(Run, group="where"):
     """Where and how the arithmetic is done; part of a run's identity."""
 
     device: str = option(
@@ -63,7 +70,7 @@ class Compute(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Run):
+class Data(Run, group="data"):
     """Which images."""
 
     seed: int = option(42, "seed of everything but the split, which has its own", 0, 2**31 - 1)
@@ -74,7 +81,7 @@ class Data(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network(Run):
+class Network(Run, group="network"):
     """The residual network: one value a stage."""
 
     blocks: tuple[int, ...] = option((4, 4, 4, 3), "residual blocks of each stage", 1, 64)
@@ -117,8 +124,17 @@ class BuildModel(Network, Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Network, Data, Compute):
-    """Notebook 03_train. Phase 2 starts from the first one's weights with a fresh optimiser."""
+class OnGpu(Run, group="where"):
+    """On a GPU."""
+
+    compile: bool = option(True, "on a GPU: torch.compile with CUDA graphs")
+    deterministic: bool = option(
+        True, "on a GPU: the same bits every time, slower; a CPU always gives them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser(Run, group="optimiser and schedule"):
+    """How the weights follow the gradient."""
 
     epochs: int = option(100, "passes over the training images", 1, 5000)
     batch_size: int = option(128, "images a step", 2, 8192)
@@ -139,6 +155,17 @@ class Train(Network, Data, Compute):
         (), "epochs after which the step schedule multiplies by gamma", 1, 5000)
     gamma: float = option(0.1, "factor of the step schedule", 1e-4, 1)
     warmup_epochs: float = option(0.0, "linear warm-up from 0, or the rise of one_cycle", 0, 1000)
+    ema: float = option(
+        0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
+    sam: float = option(
+        0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
+    sam_adaptive: bool = option(False, "the radius is measured in proportion to each weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Run, group="augmentation"):
+    """What is done to the training images; the last two mix a pair of them."""
+
     normalisation: str = option(
         "pixel", "divides by the std of all pixels, or by the mean of the images' own",
         choices=NORMALISATIONS)
@@ -161,15 +188,22 @@ class Train(Network, Data, Compute):
     mixup: float = option(
         0.0, "probability that an image is mixed by mixup instead, in both phases", 0, 1)
     mixup_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(Run, group="loss"):
+    """What the network is to say of an image."""
+
     label_smoothing: float = option(0.0, "share of the label spread over all classes", 0, 0.9)
-    ema: float = option(
-        0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
-    sam: float = option(
-        0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
-    sam_adaptive: bool = option(False, "the radius is measured in proportion to each weight")
     teacher: str = option("", "finished run whose predictions are learned too; empty: none")
     teacher_weight: float = option(0.9, "share of the teacher's predictions in the loss", 0, 1)
     temperature: float = option(4.0, "both predictions are softened by it when compared", 0.1, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondPhase(Run, group="second phase"):
+    """It starts from the first one's weights with a fresh optimiser."""
+
     phase2_epochs: int = option(0, "0: no second phase", 0, 5000)
     phase2_learning_rate: float = option(0.01, "peak learning rate of phase 2", 1e-6, 10)
     phase2_schedule: str = option("cosine", "schedule of phase 2", choices=SCHEDULES)
@@ -178,13 +212,21 @@ class Train(Network, Data, Compute):
     phase2_erasing: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_cutmix: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_normalisation: str = option("pixel", "normalisation of phase 2", choices=NORMALISATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks(Run, group="looking"):
+    """What is measured while it trains."""
+
     holdout_images: int = option(
         0, "hold-out images looked at after each epoch; 0 takes all", 0, 25_000)
     audit: bool = option(
         False, "true follows the test accuracy, to show what choosing by it does; never a headline")
-    compile: bool = option(True, "on a GPU: torch.compile with CUDA graphs")
-    deterministic: bool = option(
-        True, "on a GPU: the same bits every time, slower; a CPU always gives them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Looks, SecondPhase, Loss, Augmentation, Optimiser, Network, Data, OnGpu, Compute):
+    """Notebook 03_train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +272,7 @@ SECTIONS: dict[str, type[Run]] = {
     "05_confusion": Confusion,
     "06_report": Report,
 }
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text (quote it)"}
 COMMON = {
     item.name: item
     for part in (Data, Network, Compute)
@@ -245,6 +288,39 @@ def own_fields(section: type[Run]) -> dict[str, Any]:
         for item in fields(section)
         if item.name not in COMMON and item.name != "run"
     }
+
+
+class Parameter(NamedTuple):
+    """A row of the table that a notebook shows; `values`: its type, with range or choices."""
+
+    name: str
+    group: str
+    default: Any
+    meaning: str
+    values: str
+
+
+def described(section: type[Run]) -> list[Parameter]:
+    """Return a row for each parameter of a notebook, group by group."""
+    owners = {
+        name: kind for kind in section.__mro__[::-1] for name in inspect.get_annotations(kind)
+    }
+    return [
+        Parameter(
+            item.name, owners[item.name].group, item.default, item.metadata["doc"], _values(item)
+        )
+        for item in fields(section)
+    ]
+
+
+def _values(item: Any) -> str:
+    limits, kind = item.metadata, (get_args(item.type) or (item.type,))[0]
+    words = KINDS[kind].removesuffix(" (quote it)")
+    if limits["choices"]:
+        words = f"one of {', '.join(choice or 'empty' for choice in limits['choices'])}"
+    if limits["low"] is not None:
+        words = f"{words}, {limits['low']:,} to {limits['high']:,}"
+    return f"list, each {words}" if get_origin(item.type) else words
 
 
 def build(section: type[Run], values: dict[str, Any], where: str) -> Any:
@@ -296,12 +372,6 @@ def _of_kind(value: Any, kind: type, where: str) -> Any:
             return number
     elif type(value) is kind:
         return value
-    needed = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text (quote it)",
-    }[kind]
     names = {
         str: "text",
         bool: "true or false",
@@ -311,7 +381,7 @@ def _of_kind(value: Any, kind: type, where: str) -> Any:
         dict: "a section",
     }
     found = names.get(type(value), "nothing" if value is None else type(value).__name__)
-    raise UserError(f"{where} = {value!r}: must be {needed}, not {found}")
+    raise UserError(f"{where} = {value!r}: must be {KINDS[kind]}, not {found}")
 
 
 def _check_together(made: Any, where: str) -> None:

@@ -67,6 +67,16 @@ class RunParameters:
         """Return the notebook's frozen dataclass of lib.settings."""
         return build(SECTIONS[notebook], self.values[notebook], notebook)
 
+    def injected(self, notebook: str) -> dict[str, Any]:
+        """Return what Papermill hands to the notebook: `run`, and what differs from its defaults.
+
+        A default is the parameters cell's where that declares the name, else lib.settings'.
+        """
+        section = SECTIONS.get(notebook)
+        defaults = (_plain(section()) if section else {}) | parameter_cell(notebook)
+        values = self.values[notebook]
+        return {key: values[key] for key in values if key == "run" or values[key] != defaults[key]}
+
 
 def notebooks() -> list[str]:
     """Return the notebooks' names in the order they run (two digits, underscore, words)."""
@@ -248,9 +258,9 @@ def _check_section(notebook: str, section: Any, where: str) -> None:
             f"{where}: a section holds 'key: value' lines; write {notebook}: {{}} for none"
         )
     known = own_fields(SECTIONS[notebook]) if notebook in SECTIONS else {}
-    allowed = sorted(set(parameter_cell(notebook)) - set(COMMON) - {"run"})
+    allowed = sorted(known or set(parameter_cell(notebook)) - set(COMMON) - {"run"})
     for key, value in section.items():
-        if key not in allowed or (known and key not in known):
+        if key not in allowed:
             hint = (
                 "; give it at the top level, it is common"
                 if key in COMMON
@@ -262,22 +272,25 @@ def _check_section(notebook: str, section: Any, where: str) -> None:
 
 
 def _notebook_values(notebook: str, tree: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    """Return one notebook's checked parameters: all that its own parameters cell declares."""
-    defaults = parameter_cell(notebook)
+    """Return one notebook's checked parameters: all of lib.settings, or all that its cell has."""
+    defaults = parameter_cell(notebook)  # read for every notebook: a bad cell is told before a run
     if notebook not in tree:
         raise UserError(
             f"{where}: missing section '{notebook}'; add a line '{notebook}: {{}}' to take its "
             "defaults"
         )
     common, section = {key: tree[key] for key in COMMON if key in tree}, tree[notebook]
-    given = {key: value for key, value in {**common, **section}.items() if key in defaults}
-    if notebook not in SECTIONS:
-        return _like_defaults(defaults, {**given, "run": name}, f"{where}: {notebook}")
-    made = build(SECTIONS[notebook], {**given, "run": name}, f"{where}: {notebook}")
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(made).items()
-    }
+    given = {**common, **section, "run": name}
+    if notebook in SECTIONS:
+        return _plain(build(SECTIONS[notebook], given, f"{where}: {notebook}"))
+    given = {key: value for key, value in given.items() if key in (*defaults, "run")}
+    return _like_defaults(defaults, given, f"{where}: {notebook}")
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    """Return settings as the plain types that JSON and Papermill take."""
+    values = asdict(settings).items()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
 
 
 def _like_defaults(defaults: dict, given: dict, where: str) -> dict[str, Any]:
