@@ -6,21 +6,12 @@ Compute, Data and Network are common, all others belong to a section.
 """
 
 import inspect
-import math
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, get_args, get_origin
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 from lib.errors import UserError
-
-
-def option(
-    default: Any, doc: str, low: float | None = None, high: float | None = None, choices=()
-) -> Any:
-    """A dataclass field with its documentation and the inclusive range or the choices it allows."""
-    return field(
-        default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)}
-    )
-
+from lib.options import check, limits_of, option
 
 DATASETS = ("auto", "cifar10", "digits")
 SCHEDULES = ("constant", "cosine", "step", "one_cycle")
@@ -32,20 +23,15 @@ INITIALISATIONS = ("default", "dirac")
 OPTIMISERS = ("sgd", "muon")
 NORMALISATIONS = ("pixel", "image")
 FLIP_MODES = ("random", "alternating")
+# fmt: off
 VIEWS = (
-    "original",
-    "horizontal_flip",
-    "vertical_flip",
-    "pad_center_crop",
-    "gaussian_blur",
-    "gaussian_blur_mixed",
-)
+    "original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur",
+    "gaussian_blur_mixed")
 SHIFTS = ("shift_up_left", "shift_down_right", "shift_up_left_flip", "shift_down_right_flip")
 COMBINATIONS = ("auto", "original", "flip", "shifts", "report", "report_spatial")
 
 
 # One row for each parameter.
-# fmt: off
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What every notebook takes; a class names the group of its parameters where a reader looks."""
@@ -272,22 +258,14 @@ SECTIONS: dict[str, type[Run]] = {
     "05_confusion": Confusion,
     "06_report": Report,
 }
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text (quote it)"}
-COMMON = {
-    item.name: item
-    for part in (Data, Network, Compute)
-    for item in fields(part)
-    if item.name != "run"
-}
+# The first field of each is run.
+COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part)[1:]}
 
 
-def own_fields(section: type[Run]) -> dict[str, Any]:
+def own_fields(section: type[Run]) -> dict[str, Field]:
     """Return the dataclass fields that belong to the section itself, not to the common values."""
-    return {
-        item.name: item
-        for item in fields(section)
-        if item.name not in COMMON and item.name != "run"
-    }
+    shared = {"run", *COMMON}
+    return {item.name: item for item in fields(section) if item.name not in shared}
 
 
 class Parameter(NamedTuple):
@@ -302,118 +280,51 @@ class Parameter(NamedTuple):
 
 def described(section: type[Run]) -> list[Parameter]:
     """Return a row for each parameter of a notebook, group by group."""
-    owners = {
-        name: kind for kind in section.__mro__[::-1] for name in inspect.get_annotations(kind)
-    }
+    kinds = section.__mro__[::-1]
+    groups = {name: kind.group for kind in kinds[1:] for name in inspect.get_annotations(kind)}
     return [
-        Parameter(
-            item.name, owners[item.name].group, item.default, item.metadata["doc"], _values(item)
-        )
+        Parameter(item.name, groups[item.name], item.default, item.metadata["doc"], limits_of(item))
         for item in fields(section)
     ]
 
 
-def _values(item: Any) -> str:
-    limits, kind = item.metadata, (get_args(item.type) or (item.type,))[0]
-    words = KINDS[kind].removesuffix(" (quote it)")
-    if limits["choices"]:
-        words = f"one of {', '.join(choice or 'empty' for choice in limits['choices'])}"
-    if limits["low"] is not None:
-        words = f"{words}, {limits['low']:,} to {limits['high']:,}"
-    return f"list, each {words}" if get_origin(item.type) else words
-
-
 def build(section: type[Run], values: dict[str, Any], where: str) -> Any:
-    """Make the frozen dataclass from plain values, every one checked.
+    """Make the frozen dataclass from plain values, every one checked; other names are left out.
 
-    Raises UserError (one line: `where`, key, value, remedy) for a wrong type or a value out of
-    range.
+    Raises UserError (one line: `where`, key, value, remedy) for a wrong type, a value out of range,
+    or values that do not go together.
     """
-    known = {item.name: item for item in fields(section)}
-    checked = {
-        key: check(value, known[key], f"{where}: {key}")
-        for key, value in values.items()
-        if key in known
-    }
-    made = section(**checked)
-    _check_together(made, where)
+    given = [item for item in fields(section) if item.name in values]
+    made = section(
+        **{item.name: check(values[item.name], item, f"{where}: {item.name}") for item in given}
+    )
+    for conflict in _conflicts(made):
+        raise UserError(f"{where}: {conflict}")
     return made
 
 
-def check(value: Any, item: Any, where: str) -> Any:
-    """Return `value` as the type of the dataclass field `item`; UserError where it does not fit."""
-    if get_origin(item.type) is tuple:
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{where} = {value!r}: write a list, such as {list(item.default)}")
-        return tuple(_check_one(one, get_args(item.type)[0], item.metadata, where) for one in value)
-    return _check_one(value, item.type, item.metadata, where)
-
-
-def _check_one(value: Any, kind: type, limits: Any, where: str) -> Any:
-    value = _of_kind(value, kind, where)
-    if limits["choices"] and value not in limits["choices"]:
-        raise UserError(
-            f"{where} = {value!r}: must be one of {', '.join(map(str, limits['choices']))}"
-        )
-    low, high = limits["low"], limits["high"]
-    if low is not None and not low <= value <= high:
-        raise UserError(f"{where} = {value!r}: must lie between {low} and {high}")
-    return value
-
-
-def _of_kind(value: Any, kind: type, where: str) -> Any:
-    """`1e-3` reaches us from YAML as a string and means the number; nothing else is converted."""
-    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-        if math.isfinite(number):
-            return number
-    elif type(value) is kind:
-        return value
-    names = {
-        str: "text",
-        bool: "true or false",
-        int: "a whole number",
-        float: "a fraction",
-        list: "a list",
-        dict: "a section",
-    }
-    found = names.get(type(value), "nothing" if value is None else type(value).__name__)
-    raise UserError(f"{where} = {value!r}: must be {KINDS[kind]}, not {found}")
-
-
-def _check_together(made: Any, where: str) -> None:
-    """The conditions that no single value can break."""
-    if (
-        isinstance(made, Network)
-        and len({len(made.blocks), len(made.widths), len(made.strides)}) != 1
-    ):
-        raise UserError(
-            f"{where}: blocks, widths and strides need one value a stage each, as many of each"
-        )
-    if isinstance(made, Network) and not made.blocks:
-        raise UserError(f"{where}: blocks = []: name at least one stage")
+def _conflicts(made: Run) -> Iterator[str]:
+    """Yield what no single value can break."""
+    if isinstance(made, Network):
+        if len({len(made.blocks), len(made.widths), len(made.strides)}) != 1:
+            yield "blocks, widths and strides need one value a stage each, as many of each"
+        if not made.blocks:
+            yield "blocks = []: name at least one stage"
     if isinstance(made, Train):
-        _check_recipe(made, where)
+        yield from _mixing_conflicts(made)
     for key in ("blur_sigma", "erasing_scale"):
         span = getattr(made, key, (0, 0))
         if len(span) != 2 or span[0] > span[1]:
-            raise UserError(f"{where}: {key} = {list(span)}: write [lowest, highest]")
+            yield f"{key} = {list(span)}: write [lowest, highest]"
     if getattr(made, "blur_kernel", 3) % 2 == 0:
-        raise UserError(f"{where}: blur_kernel = {made.blur_kernel}: must be odd")
+        yield f"blur_kernel = {made.blur_kernel}: must be odd"
     if "original" not in getattr(made, "views", ("original",)):
-        raise UserError(f"{where}: views = {list(made.views)}: 'original' must be among them")
+        yield f"views = {list(made.views)}: 'original' must be among them"
 
 
-def _check_recipe(made: Train, where: str) -> None:
+def _mixing_conflicts(made: Train) -> Iterator[str]:
     for key, share in (("cutmix", made.cutmix), ("phase2_cutmix", made.phase2_cutmix)):
         if share + made.mixup > 1:
-            raise UserError(
-                f"{where}: {key} = {share:g} and mixup = {made.mixup:g}: together at most 1"
-            )
+            yield f"{key} = {share:g} and mixup = {made.mixup:g}: together at most 1"
     if made.flip_mode == "alternating" and made.horizontal_flip != 0.5:
-        raise UserError(
-            f"{where}: horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5"
-        )
+        yield f"horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5"
