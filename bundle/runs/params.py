@@ -12,45 +12,16 @@ import yaml
 
 from bundle import paths
 from bundle.dataset import cifar10
+from bundle.inputs import problem, read_file, read_yaml
 from lib.errors import UserError, nearest
-from lib.settings import COMMON, SECTIONS, build, check, own_fields
+from lib.options import check
+from lib.settings import COMMON, SECTIONS, build, own_fields
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
 FILE_KEYS = ("base",)
 # Values of this section change a page and no result, so they lead to no directory of their own.
 PAGE_ONLY = "06_report."
 ABLATIONS = "ablations"  # folder below params/ of runs that only serve a study
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses keys given twice (YAML keeps the last) and numbers that mislead."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [key.value for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} is given twice", node.start_mark
-            )
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    if re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
-        kind = "a number to base 60" if ":" in node.value else "an octal number"
-        problem = f"{node.value} would be read as {kind}; write a plain decimal number"
-        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-    return yaml.SafeLoader.construct_yaml_int(loader, node)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-
-
-def read_yaml(text: str) -> Any:
-    """Return what a YAML text holds; raises YAMLError or ValueError, also for a key given twice."""
-    return yaml.load(text, Loader=_Loader)
 
 
 @dataclass(frozen=True)
@@ -210,15 +181,7 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run) or run not in runs():
         raise UserError(_no_such_run(run, chain))
     where = _file(run)
-    path = paths.PARAMS / where.removeprefix("params/")
-    try:
-        tree = read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(
-            f"{where}:{line} not valid YAML ({_problem(error)}); mend that line"
-        ) from error
+    tree = read_file(paths.PARAMS / where.removeprefix("params/"), where)
     if not isinstance(tree, dict):
         raise UserError(
             f"{where}: must hold 'key: value' lines; see params/quick.yaml for the form"
@@ -340,14 +303,7 @@ def _scalar(text: str, where: str) -> Any:
     try:
         return read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{where}: {text!r} is not a value ({_problem(error)})") from error
-
-
-def _problem(error: Exception) -> str:
-    """Return what a YAML error says, on one line."""
-    return " ".join(
-        str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split()
-    )
+        raise UserError(f"{where}: {text!r} is not a value ({problem(error)})") from error
 
 
 def with_dataset(parameters: RunParameters, network: bool = True) -> RunParameters:

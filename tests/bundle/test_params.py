@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bundle.runs import params
-from lib import settings
+from lib import options, settings
 from lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -540,7 +540,7 @@ def test_every_default_obeys_its_own_rules(section):
     made = settings.build(kind, {}, section)
     assert made == kind()
     for item in settings.fields(kind):
-        assert item.metadata["doc"] and settings.check(
+        assert item.metadata["doc"] and options.check(
             getattr(made, item.name), item, ""
         ) == getattr(made, item.name)
 
