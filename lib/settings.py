@@ -1,24 +1,17 @@
 """The parameters: a frozen dataclass a notebook owns names, types, ranges and documentation.
 
-``params/RUN.yaml`` gives common values at its top level and one section per notebook; the fields a
-section class defines itself belong to its section, the inherited ones are common.
+A new parameter is one line here, in the class of its group; nothing else has to know it.
+``params/RUN.yaml`` gives common values at its top level and one section per notebook. The fields of
+Compute, Data and Network are common, all others belong to a section.
 """
 
-import math
-from dataclasses import dataclass, field, fields
-from typing import Any, get_args, get_origin
+import inspect
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 from lib.errors import UserError
-
-
-def option(
-    default: Any, doc: str, low: float | None = None, high: float | None = None, choices=()
-) -> Any:
-    """A dataclass field with its documentation and the inclusive range or the choices it allows."""
-    return field(
-        default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)}
-    )
-
+from lib.options import check, limits_of, option
 
 DATASETS = ("auto", "cifar10", "digits")
 SCHEDULES = ("constant", "cosine", "step", "one_cycle")
@@ -30,29 +23,29 @@ INITIALISATIONS = ("default", "dirac")
 OPTIMISERS = ("sgd", "muon")
 NORMALISATIONS = ("pixel", "image")
 FLIP_MODES = ("random", "alternating")
+# fmt: off
 VIEWS = (
-    "original",
-    "horizontal_flip",
-    "vertical_flip",
-    "pad_center_crop",
-    "gaussian_blur",
-    "gaussian_blur_mixed",
-)
+    "original", "horizontal_flip", "vertical_flip", "pad_center_crop", "gaussian_blur",
+    "gaussian_blur_mixed")
 SHIFTS = ("shift_up_left", "shift_down_right", "shift_up_left_flip", "shift_down_right_flip")
 COMBINATIONS = ("auto", "original", "flip", "shifts", "report", "report_spatial")
 
 
 # One row for each parameter.
-# fmt: off
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What every notebook takes."""
+    """What every notebook takes; a class names the group of its parameters where a reader looks."""
+
+    group: ClassVar[str] = "where"
+
+    def __init_subclass__(cls, group: str = "this notebook") -> None:
+        cls.group = group
 
     run: str = option("quick", "directory under results/ that is read and written")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute(Run):
+class Compute(Run, group="where"):
     """Where and how the arithmetic is done; part of a run's identity."""
 
     device: str = option(
@@ -63,7 +56,7 @@ class Compute(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Run):
+class Data(Run, group="data"):
     """Which images."""
 
     seed: int = option(42, "seed of everything but the split, which has its own", 0, 2**31 - 1)
@@ -74,7 +67,7 @@ class Data(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network(Run):
+class Network(Run, group="network"):
     """The residual network: one value a stage."""
 
     blocks: tuple[int, ...] = option((4, 4, 4, 3), "residual blocks of each stage", 1, 64)
@@ -117,8 +110,17 @@ class BuildModel(Network, Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Network, Data, Compute):
-    """Notebook 03_train. Phase 2 starts from the first one's weights with a fresh optimiser."""
+class OnGpu(Run, group="where"):
+    """On a GPU."""
+
+    compile: bool = option(True, "on a GPU: torch.compile with CUDA graphs")
+    deterministic: bool = option(
+        True, "on a GPU: the same bits every time, slower; a CPU always gives them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser(Run, group="optimiser and schedule"):
+    """How the weights follow the gradient."""
 
     epochs: int = option(100, "passes over the training images", 1, 5000)
     batch_size: int = option(128, "images a step", 2, 8192)
@@ -139,6 +141,17 @@ class Train(Network, Data, Compute):
         (), "epochs after which the step schedule multiplies by gamma", 1, 5000)
     gamma: float = option(0.1, "factor of the step schedule", 1e-4, 1)
     warmup_epochs: float = option(0.0, "linear warm-up from 0, or the rise of one_cycle", 0, 1000)
+    ema: float = option(
+        0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
+    sam: float = option(
+        0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
+    sam_adaptive: bool = option(False, "the radius is measured in proportion to each weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Run, group="augmentation"):
+    """What is done to the training images; the last two mix a pair of them."""
+
     normalisation: str = option(
         "pixel", "divides by the std of all pixels, or by the mean of the images' own",
         choices=NORMALISATIONS)
@@ -161,15 +174,22 @@ class Train(Network, Data, Compute):
     mixup: float = option(
         0.0, "probability that an image is mixed by mixup instead, in both phases", 0, 1)
     mixup_alpha: float = option(1.0, "lambda ~ Beta(alpha, alpha)", 0.01, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(Run, group="loss"):
+    """What the network is to say of an image."""
+
     label_smoothing: float = option(0.0, "share of the label spread over all classes", 0, 0.9)
-    ema: float = option(
-        0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
-    sam: float = option(
-        0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
-    sam_adaptive: bool = option(False, "the radius is measured in proportion to each weight")
     teacher: str = option("", "finished run whose predictions are learned too; empty: none")
     teacher_weight: float = option(0.9, "share of the teacher's predictions in the loss", 0, 1)
     temperature: float = option(4.0, "both predictions are softened by it when compared", 0.1, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondPhase(Run, group="second phase"):
+    """It starts from the first one's weights with a fresh optimiser."""
+
     phase2_epochs: int = option(0, "0: no second phase", 0, 5000)
     phase2_learning_rate: float = option(0.01, "peak learning rate of phase 2", 1e-6, 10)
     phase2_schedule: str = option("cosine", "schedule of phase 2", choices=SCHEDULES)
@@ -178,13 +198,21 @@ class Train(Network, Data, Compute):
     phase2_erasing: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_cutmix: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_normalisation: str = option("pixel", "normalisation of phase 2", choices=NORMALISATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks(Run, group="looking"):
+    """What is measured while it trains."""
+
     holdout_images: int = option(
         0, "hold-out images looked at after each epoch; 0 takes all", 0, 25_000)
     audit: bool = option(
         False, "true follows the test accuracy, to show what choosing by it does; never a headline")
-    compile: bool = option(True, "on a GPU: torch.compile with CUDA graphs")
-    deterministic: bool = option(
-        True, "on a GPU: the same bits every time, slower; a CPU always gives them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Looks, SecondPhase, Loss, Augmentation, Optimiser, Network, Data, OnGpu, Compute):
+    """Notebook 03_train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,120 +258,73 @@ SECTIONS: dict[str, type[Run]] = {
     "05_confusion": Confusion,
     "06_report": Report,
 }
-COMMON = {
-    item.name: item
-    for part in (Data, Network, Compute)
-    for item in fields(part)
-    if item.name != "run"
-}
+# The first field of each is run.
+COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part)[1:]}
 
 
-def own_fields(section: type[Run]) -> dict[str, Any]:
+def own_fields(section: type[Run]) -> dict[str, Field]:
     """Return the dataclass fields that belong to the section itself, not to the common values."""
-    return {
-        item.name: item
+    shared = {"run", *COMMON}
+    return {item.name: item for item in fields(section) if item.name not in shared}
+
+
+class Parameter(NamedTuple):
+    """A row of the table that a notebook shows; `values`: its type, with range or choices."""
+
+    name: str
+    group: str
+    default: Any
+    meaning: str
+    values: str
+
+
+def described(section: type[Run]) -> list[Parameter]:
+    """Return a row for each parameter of a notebook, group by group."""
+    kinds = section.__mro__[::-1]
+    groups = {name: kind.group for kind in kinds[1:] for name in inspect.get_annotations(kind)}
+    return [
+        Parameter(item.name, groups[item.name], item.default, item.metadata["doc"], limits_of(item))
         for item in fields(section)
-        if item.name not in COMMON and item.name != "run"
-    }
+    ]
 
 
 def build(section: type[Run], values: dict[str, Any], where: str) -> Any:
-    """Make the frozen dataclass from plain values, every one checked.
+    """Make the frozen dataclass from plain values, every one checked; other names are left out.
 
-    Raises UserError (one line: `where`, key, value, remedy) for a wrong type or a value out of
-    range.
+    Raises UserError (one line: `where`, key, value, remedy) for a wrong type, a value out of range,
+    or values that do not go together.
     """
-    known = {item.name: item for item in fields(section)}
-    checked = {
-        key: check(value, known[key], f"{where}: {key}")
-        for key, value in values.items()
-        if key in known
-    }
-    made = section(**checked)
-    _check_together(made, where)
+    given = [item for item in fields(section) if item.name in values]
+    made = section(
+        **{item.name: check(values[item.name], item, f"{where}: {item.name}") for item in given}
+    )
+    for conflict in _conflicts(made):
+        raise UserError(f"{where}: {conflict}")
     return made
 
 
-def check(value: Any, item: Any, where: str) -> Any:
-    """Return `value` as the type of the dataclass field `item`; UserError where it does not fit."""
-    if get_origin(item.type) is tuple:
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{where} = {value!r}: write a list, such as {list(item.default)}")
-        return tuple(_check_one(one, get_args(item.type)[0], item.metadata, where) for one in value)
-    return _check_one(value, item.type, item.metadata, where)
-
-
-def _check_one(value: Any, kind: type, limits: Any, where: str) -> Any:
-    value = _of_kind(value, kind, where)
-    if limits["choices"] and value not in limits["choices"]:
-        raise UserError(
-            f"{where} = {value!r}: must be one of {', '.join(map(str, limits['choices']))}"
-        )
-    low, high = limits["low"], limits["high"]
-    if low is not None and not low <= value <= high:
-        raise UserError(f"{where} = {value!r}: must lie between {low} and {high}")
-    return value
-
-
-def _of_kind(value: Any, kind: type, where: str) -> Any:
-    """`1e-3` reaches us from YAML as a string and means the number; nothing else is converted."""
-    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-        if math.isfinite(number):
-            return number
-    elif type(value) is kind:
-        return value
-    needed = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text (quote it)",
-    }[kind]
-    names = {
-        str: "text",
-        bool: "true or false",
-        int: "a whole number",
-        float: "a fraction",
-        list: "a list",
-        dict: "a section",
-    }
-    found = names.get(type(value), "nothing" if value is None else type(value).__name__)
-    raise UserError(f"{where} = {value!r}: must be {needed}, not {found}")
-
-
-def _check_together(made: Any, where: str) -> None:
-    """The conditions that no single value can break."""
-    if (
-        isinstance(made, Network)
-        and len({len(made.blocks), len(made.widths), len(made.strides)}) != 1
-    ):
-        raise UserError(
-            f"{where}: blocks, widths and strides need one value a stage each, as many of each"
-        )
-    if isinstance(made, Network) and not made.blocks:
-        raise UserError(f"{where}: blocks = []: name at least one stage")
+def _conflicts(made: Run) -> Iterator[str]:
+    """Yield what no single value can break."""
+    if isinstance(made, Network):
+        if len({len(made.blocks), len(made.widths), len(made.strides)}) != 1:
+            yield "blocks, widths and strides need one value a stage each, as many of each"
+        if not made.blocks:
+            yield "blocks = []: name at least one stage"
     if isinstance(made, Train):
-        _check_recipe(made, where)
+        yield from _mixing_conflicts(made)
     for key in ("blur_sigma", "erasing_scale"):
         span = getattr(made, key, (0, 0))
         if len(span) != 2 or span[0] > span[1]:
-            raise UserError(f"{where}: {key} = {list(span)}: write [lowest, highest]")
+            yield f"{key} = {list(span)}: write [lowest, highest]"
     if getattr(made, "blur_kernel", 3) % 2 == 0:
-        raise UserError(f"{where}: blur_kernel = {made.blur_kernel}: must be odd")
+        yield f"blur_kernel = {made.blur_kernel}: must be odd"
     if "original" not in getattr(made, "views", ("original",)):
-        raise UserError(f"{where}: views = {list(made.views)}: 'original' must be among them")
+        yield f"views = {list(made.views)}: 'original' must be among them"
 
 
-def _check_recipe(made: Train, where: str) -> None:
+def _mixing_conflicts(made: Train) -> Iterator[str]:
     for key, share in (("cutmix", made.cutmix), ("phase2_cutmix", made.phase2_cutmix)):
         if share + made.mixup > 1:
-            raise UserError(
-                f"{where}: {key} = {share:g} and mixup = {made.mixup:g}: together at most 1"
-            )
+            yield f"{key} = {share:g} and mixup = {made.mixup:g}: together at most 1"
     if made.flip_mode == "alternating" and made.horizontal_flip != 0.5:
-        raise UserError(
-            f"{where}: horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5"
-        )
+        yield f"horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5"

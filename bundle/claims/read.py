@@ -6,10 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bundle import paths
 from bundle.claims.claim import SOURCES, Claim, Reference
+from bundle.inputs import check_keys, read_file
 from bundle.runs import results
 from lib.errors import UserError, nearest
 
@@ -19,26 +18,15 @@ NEEDED = ("id", "claim", "source", "test")
 def read(path: Path, tests: Mapping[str, Callable]) -> list[Claim]:
     """Return `path`'s claims, judged by `tests` (name -> function); UserError for what is wrong."""
     where = paths.shown(path)
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{where}: cannot be read ({error.strerror}); restore it with git"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{where}: not valid YAML ({' '.join(str(error).split())}); mend it"
-        ) from error
+    entries = read_file(path, where)
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{where}: must be a list of claims, each with {', '.join(NEEDED)}")
     reference, claims = results.reference(), []
     for number, entry in enumerate(entries, 1):
         claims.append(_claim(entry, reference, tests, f"{where}: claim {number}"))
         if claims[-1].id in [claim.id for claim in claims[:-1]]:
-            raise UserError(
-                f"{where}: claim {number}: another claim has the id '{claims[-1].id}', too; rename "
-                "one"
-            )
+            same = f"another claim has the id '{claims[-1].id}', too; rename one"
+            raise UserError(f"{where}: claim {number}: {same}")
     return claims
 
 
@@ -47,21 +35,15 @@ def _claim(entry: Any, reference: Reference, tests: Mapping[str, Callable], wher
     if not isinstance(entry, dict):
         raise UserError(f"{where}: must have the keys {', '.join(NEEDED)}, not be {entry!r}")
     where = f"{where} ({entry['id']})" if isinstance(entry.get("id"), str) else where
-    known = [field.name for field in fields(Claim)]
-    for key in entry:
-        if key not in known:
-            raise UserError(
-                f"{where}: unknown key {key!r}{nearest(str(key), known)}; keys: {', '.join(known)}"
-            )
+    check_keys(entry, [field.name for field in fields(Claim)], where)
     for key in (*NEEDED, *({"reported"} & set(entry))):
         if key not in entry:
             raise UserError(f"{where}: '{key}' is missing; add it")
         if not isinstance(entry[key], str) or not entry[key].strip():
             raise UserError(f"{where}: {key} = {entry[key]!r}: must be text (quote it)")
     if entry["source"] not in SOURCES:
-        raise UserError(
-            f"{where}: source = {entry['source']!r}: must be one of {', '.join(SOURCES)}"
-        )
+        names = ", ".join(SOURCES)
+        raise UserError(f"{where}: source = {entry['source']!r}: must be one of {names}")
     if entry["test"] not in tests:
         near = nearest(entry["test"], list(tests))
         raise UserError(f"{where}: unknown test {entry['test']!r}{near}; tests: {', '.join(tests)}")

@@ -71,7 +71,7 @@ def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool
     before = status.fingerprint_of(node, parameters, folder)  # of what the notebook starts from
     output = stage / f"{node.name}.ipynb"
     job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output)}
-    job["parameters"] = parameters.values[node.name]
+    job["parameters"] = parameters.injected(node.name)
     write_json(stage / "job.json", job)
     print(f"{node.name}: running", flush=True)
     code = _execute(node, stage, parameters, retrain)

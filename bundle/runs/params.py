@@ -12,45 +12,16 @@ import yaml
 
 from bundle import paths
 from bundle.dataset import cifar10
+from bundle.inputs import problem, read_file, read_yaml
 from lib.errors import UserError, nearest
-from lib.settings import COMMON, SECTIONS, build, check, own_fields
+from lib.options import check
+from lib.settings import COMMON, SECTIONS, build, own_fields
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
 FILE_KEYS = ("base",)
 # Values of this section change a page and no result, so they lead to no directory of their own.
 PAGE_ONLY = "06_report."
 ABLATIONS = "ablations"  # folder below params/ of runs that only serve a study
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses keys given twice (YAML keeps the last) and numbers that mislead."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [key.value for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} is given twice", node.start_mark
-            )
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    if re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
-        kind = "a number to base 60" if ":" in node.value else "an octal number"
-        problem = f"{node.value} would be read as {kind}; write a plain decimal number"
-        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-    return yaml.SafeLoader.construct_yaml_int(loader, node)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-
-
-def read_yaml(text: str) -> Any:
-    """Return what a YAML text holds; raises YAMLError or ValueError, also for a key given twice."""
-    return yaml.load(text, Loader=_Loader)
 
 
 @dataclass(frozen=True)
@@ -67,6 +38,16 @@ class RunParameters:
         """Return the notebook's frozen dataclass of lib.settings."""
         return build(SECTIONS[notebook], self.values[notebook], notebook)
 
+    def injected(self, notebook: str) -> dict[str, Any]:
+        """Return what Papermill hands to the notebook: `run`, and what differs from its defaults.
+
+        A default is the parameters cell's where that declares the name, else lib.settings'.
+        """
+        section = SECTIONS.get(notebook)
+        defaults = (_plain(section()) if section else {}) | parameter_cell(notebook)
+        values = self.values[notebook]
+        return {key: values[key] for key in values if key == "run" or values[key] != defaults[key]}
+
 
 def notebooks() -> list[str]:
     """Return the notebooks' names in the order they run (two digits, underscore, words)."""
@@ -80,28 +61,22 @@ def parameter_cell(notebook: str) -> dict[str, Any]:
     holds anything but assignments of literals.
     """
     path = paths.NOTEBOOKS / f"{notebook}.ipynb"
+    where, defaults = paths.shown(path), {}
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{paths.shown(path)}: not a readable notebook ({error}); restore it with git"
-        ) from error
+        remedy = f"not a readable notebook ({error}); restore it with git"
+        raise UserError(f"{where}: {remedy}") from error
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
-        raise UserError(
-            f"{paths.shown(path)}: {len(tagged)} cells tagged 'parameters'; it needs exactly one"
-        )
-    defaults = {}
+        raise UserError(f"{where}: {len(tagged)} cells tagged 'parameters'; it needs exactly one")
     try:
-        for statement in ast.parse("".join(tagged[0]["source"])).body:
-            target = (
-                statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
-            )
-            defaults[target.id] = ast.literal_eval(statement.value)
+        for line in ast.parse("".join(tagged[0]["source"])).body:
+            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+            defaults[target.id] = ast.literal_eval(line.value)
     except (AttributeError, SyntaxError, ValueError) as error:
-        raise UserError(
-            f"{paths.shown(path)}: the parameters cell may hold literals only ({error})"
-        ) from error
+        remedy = f"the parameters cell may hold literals only ({error})"
+        raise UserError(f"{where}: {remedy}") from error
     return defaults
 
 
@@ -112,10 +87,9 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     """
     where, tree = _file(run), _merged(run)
     changes = parse_overrides(overrides)
-    own_seed = tree.get("seed", COMMON["seed"].default)
     if seed not in (None, ""):
         changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
-    if changes.get("seed") == own_seed:
+    if changes.get("seed") == tree.get("seed", COMMON["seed"].default):
         changes.pop("seed")
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
@@ -123,15 +97,12 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     named = {key: value for key, value in changes.items() if not key.startswith(PAGE_ONLY)}
     name = directory_name(run, named)
     if name != run and name in runs():
-        raise UserError(
-            f"SET: its results would go to results/{name}, which belongs to {_file(name)}"
-        )
+        owner = f"which belongs to {_file(name)}"
+        raise UserError(f"SET: its results would go to results/{name}, {owner}")
     values = {notebook: _notebook_values(notebook, tree, name, where) for notebook in notebooks()}
-    if tree.get("dataset", "cifar10") != "cifar10" and run not in OFFLINE_RUNS:
-        raise UserError(
-            f"{where}: dataset = {tree['dataset']!r}: only {' and '.join(OFFLINE_RUNS)} "
-            "may run on other data; write dataset: cifar10"
-        )
+    if (dataset := tree.get("dataset", "cifar10")) != "cifar10" and run not in OFFLINE_RUNS:
+        remedy = f"only {' and '.join(OFFLINE_RUNS)} may run on other data; write dataset: cifar10"
+        raise UserError(f"{where}: dataset = {dataset!r}: {remedy}")
     return RunParameters(run, name, values)
 
 
@@ -141,8 +112,8 @@ def directory_name(run: str, changes: dict[str, Any]) -> str:
     for key, value in sorted(changes.items()):
         text = ".".join(map(str, value)) if isinstance(value, list) else str(value)
         section, _, short = key.rpartition(".")
-        shared = sum(short in own_fields(one) for one in SECTIONS.values()) > 1
-        part = f"{f'{section}.' if shared else ''}{short}{text}"
+        shared = sum(short in own_fields(kind) for kind in SECTIONS.values()) > 1
+        part = f"{section}.{short}{text}" if shared else f"{short}{text}"
         parts.append(re.sub(r"[^A-Za-z0-9._]+", "_", part))
         lossy |= parts[-1] != part
     name = "-".join(parts)
@@ -160,8 +131,8 @@ def purpose(run: str) -> str:
     """Return what params/RUN.yaml says of itself in its first line, after the name, or ""."""
     _read(run, ())
     first = (paths.ROOT / _file(run)).read_text(encoding="utf-8").splitlines()[0]
-    found = re.match(rf"#\s*{re.escape(run)}:\s*(.*)", first)
-    return found[1].rstrip(".") if found else ""
+    header = re.match(rf"#\s*{re.escape(run)}:\s*(.*)", first)
+    return header[1].rstrip(".") if header else ""
 
 
 def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -184,10 +155,8 @@ def _deep(under: dict, over: dict) -> dict:
 
 def runs() -> list[str]:
     """Return the names of all parameter files, those of params/ablations too."""
-    return sorted(
-        path.stem
-        for path in (*paths.PARAMS.glob("*.yaml"), *(paths.PARAMS / ABLATIONS).glob("*.yaml"))
-    )
+    folders = (paths.PARAMS, paths.PARAMS / ABLATIONS)
+    return sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
 
 
 def _file(run: str) -> str:
@@ -200,33 +169,23 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run) or run not in runs():
         raise UserError(_no_such_run(run, chain))
     where = _file(run)
-    path = paths.PARAMS / where.removeprefix("params/")
-    try:
-        tree = read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(
-            f"{where}:{line} not valid YAML ({_problem(error)}); mend that line"
-        ) from error
+    tree = read_file(paths.PARAMS / where.removeprefix("params/"), where)
     if not isinstance(tree, dict):
-        raise UserError(
-            f"{where}: must hold 'key: value' lines; see params/quick.yaml for the form"
-        )
+        form = "see params/quick.yaml for the form"
+        raise UserError(f"{where}: must hold 'key: value' lines; {form}")
     _check_keys(tree, where)
     return tree
 
 
 def _no_such_run(run: str, chain: tuple[str, ...]) -> str:
-    known = runs()
-    asked = f"{_file(chain[-1])}: base = {run!r}" if chain else f"RUN={run}"
-    parent = next((one for one in known if run.startswith(f"{one}-")), "")
-    hint = nearest(run, known)
+    known, hint = runs(), nearest(run, runs())
+    given = f"{_file(chain[-1])}: base = {run!r}" if chain else f"RUN={run}"
+    parent = next((name for name in known if run.startswith(f"{name}-")), "")
     if parent:
         hint = f"; results made with SET or SEED are named so: give RUN={parent} and them"
-    own = [one for one in known if (paths.PARAMS / f"{one}.yaml").is_file()]
+    own = [name for name in known if (paths.PARAMS / f"{name}.yaml").is_file()]
     more = f", and {len(known) - len(own)} in params/{ABLATIONS}" if len(known) > len(own) else ""
-    return f"{asked}: no file params/{run}.yaml{hint}; runs: {', '.join(own)}{more}"
+    return f"{given}: no file params/{run}.yaml{hint}; runs: {', '.join(own)}{more}"
 
 
 def _check_keys(tree: dict[str, Any], where: str) -> None:
@@ -244,65 +203,59 @@ def _check_keys(tree: dict[str, Any], where: str) -> None:
 
 def _check_section(notebook: str, section: Any, where: str) -> None:
     if not isinstance(section, dict):
-        raise UserError(
-            f"{where}: a section holds 'key: value' lines; write {notebook}: {{}} for none"
-        )
+        remedy = f"write {notebook}: {{}} for none"
+        raise UserError(f"{where}: a section holds 'key: value' lines; {remedy}")
     known = own_fields(SECTIONS[notebook]) if notebook in SECTIONS else {}
-    allowed = sorted(set(parameter_cell(notebook)) - set(COMMON) - {"run"})
+    allowed = sorted(known or set(parameter_cell(notebook)) - set(COMMON) - {"run"})
     for key, value in section.items():
-        if key not in allowed or (known and key not in known):
-            hint = (
-                "; give it at the top level, it is common"
-                if key in COMMON
-                else nearest(str(key), allowed)
-            )
+        if key not in allowed:
+            at_top = "; give it at the top level, it is common"
+            hint = at_top if key in COMMON else nearest(str(key), allowed)
             raise UserError(f"{where}.{key} = {value!r}: unknown key{hint}")
         if known:
             check(value, known[key], f"{where}.{key}")
 
 
 def _notebook_values(notebook: str, tree: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    """Return one notebook's checked parameters: all that its own parameters cell declares."""
-    defaults = parameter_cell(notebook)
+    """Return one notebook's checked parameters: all of lib.settings, or all that its cell has."""
+    defaults = parameter_cell(notebook)  # read for every notebook: a bad cell is told before a run
     if notebook not in tree:
-        raise UserError(
-            f"{where}: missing section '{notebook}'; add a line '{notebook}: {{}}' to take its "
-            "defaults"
-        )
-    common, section = {key: tree[key] for key in COMMON if key in tree}, tree[notebook]
-    given = {key: value for key, value in {**common, **section}.items() if key in defaults}
-    if notebook not in SECTIONS:
-        return _like_defaults(defaults, {**given, "run": name}, f"{where}: {notebook}")
-    made = build(SECTIONS[notebook], {**given, "run": name}, f"{where}: {notebook}")
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(made).items()
-    }
+        remedy = f"add a line '{notebook}: {{}}' to take its defaults"
+        raise UserError(f"{where}: missing section '{notebook}'; {remedy}")
+    common = {key: tree[key] for key in COMMON if key in tree}
+    given = {**common, **tree[notebook], "run": name}
+    if notebook in SECTIONS:
+        return _plain(build(SECTIONS[notebook], given, f"{where}: {notebook}"))
+    return _like_defaults(defaults, given, f"{where}: {notebook}")
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    """Return settings as the plain types that JSON and Papermill take."""
+    values = asdict(settings).items()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
 
 
 def _like_defaults(defaults: dict, given: dict, where: str) -> dict[str, Any]:
     """Check the values of a notebook without a dataclass by the types of its cell's literals."""
+    given = {key: value for key, value in given.items() if key in defaults}
     for key, value in given.items():
-        kind = type(defaults.get(key, value))
+        kind = type(defaults[key])
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise UserError(
-                f"{where}.{key} = {value!r}: must be {kind.__name__}, as in its parameters cell"
-            )
-    return {**defaults, **{key: value for key, value in given.items() if key in defaults}}
+            remedy = f"must be {kind.__name__}, as in its parameters cell"
+            raise UserError(f"{where}.{key} = {value!r}: {remedy}")
+    return {**defaults, **given}
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
     """Return the checked values of a SET= text, by key; UserError, one line, for what is wrong."""
+    example = 'write SET="03_train.epochs=2 seed=7"'
     try:
         pairs = [part.partition("=") for part in shlex.split(text)]
     except ValueError as error:
-        raise UserError(f'SET={text}: {error}; write SET="03_train.epochs=2 seed=7"') from error
+        raise UserError(f"SET={text}: {error}; {example}") from error
     for key, equals, value in pairs:
         if not equals or not value or not key.rpartition(".")[2]:
-            raise UserError(
-                f"SET={text}: '{key}{equals}{value}' is not key=value; "
-                'write SET="03_train.epochs=2 seed=7"'
-            )
+            raise UserError(f"SET={text}: '{key}{equals}{value}' is not key=value; {example}")
     changes = {key: _scalar(value, f"SET={key}") for key, _, value in pairs}
     for key, value in changes.items():
         _check_override(key, value)
@@ -318,7 +271,7 @@ def _check_override(key: str, value: Any) -> None:
     elif name in COMMON:
         check(value, COMMON[name], f"SET: {name}")
     else:
-        owners = [one for one in SECTIONS if name in own_fields(SECTIONS[one])]
+        owners = [section for section, kind in SECTIONS.items() if name in own_fields(kind)]
         hint = f"; write {owners[0]}.{name}" if owners else nearest(name, list(COMMON))
         raise UserError(f"SET={key}: unknown common key '{name}'{hint}")
 
@@ -327,21 +280,14 @@ def _scalar(text: str, where: str) -> Any:
     try:
         return read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{where}: {text!r} is not a value ({_problem(error)})") from error
-
-
-def _problem(error: Exception) -> str:
-    """Return what a YAML error says, on one line."""
-    return " ".join(
-        str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split()
-    )
+        raise UserError(f"{where}: {text!r} is not a value ({problem(error)})") from error
 
 
 def with_dataset(parameters: RunParameters, network: bool = True) -> RunParameters:
     """Return parameters with `dataset: auto` resolved, so that all notebooks see the same data."""
-    asked = parameters.values["03_train"]["dataset"]
+    dataset = parameters.values["03_train"]["dataset"]
     say = print if network else lambda _line: None
-    name, root = cifar10.resolve(asked, network=network, verify=False, say=say)
+    name, root = cifar10.resolve(dataset, network=network, verify=False, say=say)
     values = {
         notebook: {**given, "dataset": name} if "dataset" in given else given
         for notebook, given in parameters.values.items()

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bundle import paths
 from bundle.dataset import cifar10
 from bundle.files import Failed, locked
-from bundle.runs.params import read_yaml
+from bundle.inputs import check_keys, check_name, read_file
 from bundle.study import jobs as study_jobs
 from bundle.study.plan import Plan, find_job
 from lib.errors import UserError, nearest
@@ -41,56 +39,36 @@ def read_profile(name: str) -> dict[str, Any]:
     """Return cluster/NAME/config.yaml, `config` a dict of OWN_KEYS; UserError for what is wrong."""
     known = sorted(path.parent.name for path in PROFILES.glob("*/config.yaml"))
     where = f"cluster/{name}/config.yaml"
-    if name not in known:
-        raise UserError(
-            f"PROFILE={name}: no file {where}; profiles: {', '.join(known)}{nearest(name, known)}"
-        )
-    try:
-        tree = read_yaml((PROFILES / name / "config.yaml").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(
-            f"{where}: not valid YAML ({' '.join(str(error).split())}); mend it"
-        ) from error
+    check_name("PROFILE", name, known, where)
+    tree = read_file(PROFILES / name / "config.yaml", where)
     if not isinstance(tree, dict) or "executor" not in tree:
         raise UserError(
             f"{where}: must say at least 'executor: local', slurm or kubernetes; see cluster/slurm"
         )
-    _check_kinds(tree, where)
-    if tree.get("container-image") == "NAME":
-        raise UserError(
-            f"{where}: container-image: NAME: write the name of your image; its comment says what "
-            "it needs"
-        )
-    pairs = [pair.partition("=") for pair in tree.get("config") or []]
-    own = {key: value for key, _, value in pairs}
-    for key in own:
-        if key not in OWN_KEYS:
-            raise UserError(
-                f"{where}: config: unknown key {key!r}{nearest(key, list(OWN_KEYS))}; "
-                f"keys: {', '.join(OWN_KEYS)}"
-            )
+    _check_values(tree, where)
+    own = dict(pair.split("=", 1) for pair in tree.get("config") or [])
+    check_keys(own, OWN_KEYS, f"{where}: config")
     together = own.get("jobs_per_gpu", "1")
     if not together.isdigit() or not 1 <= int(together) <= 32:
-        raise UserError(
-            f"{where}: config: jobs_per_gpu={together}: must be a whole number from 1 to 32"
-        )
+        remedy = "must be a whole number from 1 to 32"
+        raise UserError(f"{where}: config: jobs_per_gpu={together}: {remedy}")
     return {**tree, "config": {**OWN_KEYS, **own}}
 
 
-def _check_kinds(tree: dict[str, Any], where: str) -> None:
-    executor, config = tree["executor"], tree.get("config") or []
+def _check_values(tree: dict[str, Any], where: str) -> None:
+    executor, pairs = tree["executor"], tree.get("config") or []
     if executor not in EXECUTORS:
-        raise UserError(
-            f"{where}: executor: {executor}: must be one of {', '.join(EXECUTORS)}"
-            f"{nearest(str(executor), list(EXECUTORS))}"
-        )
+        names = f"{', '.join(EXECUTORS)}{nearest(str(executor), list(EXECUTORS))}"
+        raise UserError(f"{where}: executor: {executor}: must be one of {names}")
     for key in ("jobs", "cores", "retries"):
         if key in tree and (type(tree[key]) is not int or tree[key] < (key != "retries")):
             raise UserError(f"{where}: {key}: {tree[key]}: must be a whole number")
-    if not isinstance(config, list) or not all(
-        isinstance(pair, str) and "=" in pair for pair in config
-    ):
+    right = isinstance(pairs, list) and all(isinstance(pair, str) for pair in pairs)
+    if not right or not all("=" in pair for pair in pairs):
         raise UserError(f"{where}: config: must be a list of lines such as '- jobs_per_gpu=1'")
+    if tree.get("container-image") == "NAME":
+        remedy = "write the name of your image; its comment says what it needs"
+        raise UserError(f"{where}: container-image: NAME: {remedy}")
 
 
 def check_engine(executor: str, profile: str) -> None:
@@ -235,21 +213,13 @@ def study_on_cluster(plan: Plan, profile: str, check: bool = False) -> int:
         if jobs:
             check_profile(plan, profile, told, jobs)
             code = submit(plan, profile, told, jobs)
-    collect = [
-        sys.executable,
-        "-m",
-        study_jobs.__name__,
-        "collect",
-        plan.name.removesuffix("-tiny"),
-    ]
+    name = plan.name.removesuffix("-tiny")
+    collect = [sys.executable, "-m", study_jobs.__name__, "collect", name]
     collect += ["--tiny"] if plan.tiny else []
     collected = subprocess.run(collect, cwd=paths.ROOT, check=False).returncode
     left = to_do(plan)
     if left:
-        print(
-            f"error: {len(left)} jobs are not done: "
-            f"{', '.join(left[:5])}{' ...' if len(left) > 5 else ''}; see {paths.shown(folder)}, "
-            "then call it again: what is done stays done",
-            file=sys.stderr,
-        )
+        names = f"{', '.join(left[:5])}{' ...' if len(left) > 5 else ''}"
+        remedy = f"see {paths.shown(folder)}, then call it again: what is done stays done"
+        print(f"error: {len(left)} jobs are not done: {names}; {remedy}", file=sys.stderr)
     return 1 if left else collected or code

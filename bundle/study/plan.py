@@ -1,11 +1,11 @@
 """A study's plan: runs, seeds, the fraction of their length, and the parameters of each job."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from bundle import paths
+from bundle.inputs import check_keys, check_name, read_file
 from bundle.runs import params
 from lib.errors import UserError, nearest
 
@@ -56,32 +56,14 @@ def read_plan(name: str, tiny: bool = False) -> Plan:
     tiny: the plan NAME-tiny, the same runs of its first seed, TINY_EPOCHS of the epochs on
     TINY_IMAGES images.
     """
-    known = sorted(
-        path.stem for path in (paths.PARAMS / "studies").glob("*.yaml") if path.stem != "claims"
-    )
-    where = f"params/studies/{name}.yaml"
-    if name not in known:
-        raise UserError(
-            f"PLAN={name}: no file {where}; plans: {', '.join(known)}{nearest(name, known)}"
-        )
-    try:
-        tree = params.read_yaml(
-            (paths.PARAMS / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
-        )
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(
-            f"{where}: not valid YAML ({' '.join(str(error).split())}); mend it"
-        ) from error
-    allowed = [field.name for field in fields(Plan) if field.name not in ("name", "tiny")]
+    folder, where = paths.PARAMS / "studies", f"params/studies/{name}.yaml"
+    known = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "claims")
+    check_name("PLAN", name, known, where)
+    tree = read_file(folder / f"{name}.yaml", where)
     if not isinstance(tree, dict) or not {"runs", "seeds"} <= set(tree):
         raise UserError(f"{where}: must hold at least 'runs: [...]' and 'seeds: [...]'")
-    for key in tree:
-        if key not in allowed:
-            raise UserError(
-                f"{where}: unknown key {key!r}{nearest(str(key), allowed)}; keys: "
-                f"{', '.join(allowed)}"
-            )
-    _check_plan(tree, where)
+    check_keys(tree, RULES, where)
+    _check_values(tree, where)
     values = {**tree, "runs": tuple(tree["runs"]), "seeds": tuple(tree["seeds"])}
     plan = Plan(**{"name": name, "title": name, **values})
     if not tiny:
@@ -91,46 +73,47 @@ def read_plan(name: str, tiny: bool = False) -> Plan:
     return replace(plan, name=f"{name}-tiny", title=title, tiny=True, **small)
 
 
-def _check_plan(tree: dict[str, Any], where: str) -> None:
-    for key, kind in (("runs", str), ("seeds", int)):
-        values = tree[key]
-        right = isinstance(values, list) and all(type(value) is kind for value in values)
-        if not right or not values:
-            what = "names" if kind is str else "numbers"
-            raise UserError(f"{where}: {key} = {values!r}: write a list of {what}")
-        if len(set(values)) != len(values):
-            raise UserError(f"{where}: {key} = {values!r}: names one of them twice")
-    share, images = tree.get("epochs", 1.0), tree.get("train_images", 0)
-    if type(share) not in (int, float) or not 0 < share <= 1:
-        raise UserError(f"{where}: epochs = {share!r}: must be a share above 0, at most 1")
-    if str(tree.get("judged_on", "test")) not in JUDGED_ON:
-        raise UserError(
-            f"{where}: judged_on = {tree['judged_on']!r}: must be one of {', '.join(JUDGED_ON)}"
-        )
-    if type(images) is not int or not 0 <= images <= 50_000:
-        raise UserError(
-            f"{where}: train_images = {images!r}: must be a whole number, 0 (all) to 50,000"
-        )
-    _check_set(tree.get("set", ""), where)
+def _are(kind: type) -> Callable[[Any], bool]:
+    """Return the test whether a value is a list of `kind` with at least one element."""
+    return lambda values: isinstance(values, list) and {type(value) for value in values} == {kind}
 
 
-def _check_set(text: Any, where: str) -> None:
-    """Refuse what is no text for SET=, or sets what the plan says elsewhere."""
-    if not isinstance(text, str):
-        raise UserError(
-            f'{where}: set = {text!r}: write text as for SET=, "03_train.batch_size=64 '
-            'widths=[32,64]"'
-        )
+# Key -> whether its value is right, and what is.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "title": (lambda title: isinstance(title, str), "must be text (quote it)"),
+    "runs": (_are(str), "write a list of names"),
+    "seeds": (_are(int), "write a list of numbers"),
+    "epochs": (
+        lambda share: type(share) in (int, float) and 0 < share <= 1,
+        "must be a share above 0, at most 1",
+    ),
+    "train_images": (
+        lambda images: type(images) is int and 0 <= images <= 50_000,
+        "must be a whole number, 0 (all) to 50,000",
+    ),
+    "set": (
+        lambda text: isinstance(text, str),
+        'write text as for SET=, "03_train.batch_size=64 widths=[32,64]"',
+    ),
+    "judged_on": (lambda part: str(part) in JUDGED_ON, f"must be one of {', '.join(JUDGED_ON)}"),
+}
+
+
+def _check_values(tree: dict[str, Any], where: str) -> None:
+    for key, value in tree.items():
+        right, remedy = RULES[key]
+        if not right(value):
+            raise UserError(f"{where}: {key} = {value!r}: {remedy}")
+        if isinstance(value, list) and len(set(value)) != len(value):
+            raise UserError(f"{where}: {key} = {value!r}: names one of them twice")
     try:
-        given = params.parse_overrides(text)
+        changes = params.parse_overrides(tree.get("set", ""))
     except UserError as error:
         raise UserError(f"{where}: set: {error}") from error
-    for key in given:
+    for key in changes:
         if key.rpartition(".")[2] in (*SCALED, *PLANNED):
-            raise UserError(
-                f"{where}: set: {key}: a plan says that with a key of its own, or scales it; leave "
-                "it out"
-            )
+            remedy = "a plan says that with a key of its own, or scales it; leave it out"
+            raise UserError(f"{where}: set: {key}: {remedy}")
 
 
 def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
@@ -159,12 +142,9 @@ def parameters_of(plan: Plan, run: str, seed: int) -> params.RunParameters:
 
 def _scaled(value: Any, share: float) -> Any:
     if isinstance(value, list):
-        return [_scaled(one, share) for one in value]
-    return (
-        max(1, round(value * share))
-        if isinstance(value, int) and value
-        else round(value * share, 4)
-    )
+        return [_scaled(element, share) for element in value]
+    whole = isinstance(value, int) and value
+    return max(1, round(value * share)) if whole else round(value * share, 4)
 
 
 def find_job(plan: Plan, job: str) -> params.RunParameters:

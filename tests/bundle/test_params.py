@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bundle.runs import params
-from lib import settings
+from lib import options, settings
 from lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -540,9 +540,71 @@ def test_every_default_obeys_its_own_rules(section):
     made = settings.build(kind, {}, section)
     assert made == kind()
     for item in settings.fields(kind):
-        assert item.metadata["doc"] and settings.check(
+        assert item.metadata["doc"] and options.check(
             getattr(made, item.name), item, ""
         ) == getattr(made, item.name)
+
+
+def test_every_parameter_is_described_once_and_groups_stay_together():
+    for kind in settings.SECTIONS.values():
+        rows = settings.described(kind)
+        assert [row.name for row in rows] == [item.name for item in settings.fields(kind)]
+        assert all(row.meaning and row.values and row.group for row in rows)
+        assert all(getattr(kind(), row.name) == row.default for row in rows)
+    rows = {row.name: row for row in settings.described(settings.Train)}
+    # fmt: off
+    assert list(dict.fromkeys(row.group for row in rows.values())) == [
+        "where", "data", "network", "optimiser and schedule", "augmentation", "loss",
+        "second phase", "looking",
+    ]
+    # fmt: on
+    assert rows["epochs"][3:] == ("passes over the training images", "a whole number, 1 to 5,000")
+    assert rows["blur_sigma"].values == "list, each a number, 0.01 to 10"
+    assert rows["crop_mode"].values == "one of zero, reflect"
+    assert rows["nesterov"].values == "true or false"
+
+
+@pytest.fixture
+def short_cells(write, tmp_path, monkeypatch):
+    """Notebooks whose cells declare few of their parameters, and one that lib.settings lacks."""
+    monkeypatch.setattr("bundle.paths.NOTEBOOKS", tmp_path)
+    cells = dict.fromkeys(SECTIONS, "run = 'quick'")
+    cells["03_train"] = "run = 'quick'\nepochs = 3\nblocks = [1, 1]\nmomentum = 0.5"
+    cells["07_own"] = "run = 'quick'\nseed = 1\nshown = 4\nsizes = [1, 2]"
+    for name, source in cells.items():
+        cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [source]}
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": [cell]}))
+    write(run_file("seed: 7\nwidths: [8, 8, 8, 8]", train="ema: 0.9") + "07_own: {shown: 5}\n")
+    return cells
+
+
+def test_a_parameter_needs_no_line_in_the_notebook(short_cells):
+    run = params.load("mine", "03_train.blur=0.25 logit_scale=2")
+    values = run.values["03_train"]
+    assert list(values) == [item.name for item in settings.fields(settings.Train)]
+    assert (values["ema"], values["blur"], values["logit_scale"]) == (0.9, 0.25, 2.0)
+    assert run.values["02_build_model"]["seed"] == 7 and "seed" not in run.values["05_confusion"]
+    assert run.values["07_own"] == {"run": run.name, "seed": 7, "shown": 5, "sizes": [1, 2]}
+    assert_all_in(["SET: 07_own.pairs = 1", "unknown key"], complaint(overrides="07_own.pairs=1"))
+
+
+def test_papermill_gets_what_differs_from_the_notebooks_own_defaults(short_cells):
+    run = params.load("mine")
+    assert run.injected("03_train") == {
+        "run": "mine", "seed": 7, "widths": [8, 8, 8, 8], "ema": 0.9,
+        "epochs": 100, "blocks": [4, 4, 4, 3], "momentum": 0.9,
+    }  # fmt: skip
+    assert run.injected("05_confusion") == {"run": "mine"}
+    assert run.injected("07_own") == {"run": "mine", "seed": 7, "shown": 5}
+
+
+@pytest.mark.parametrize("run", ["quick", "as_run", "best"])
+def test_cell_and_injected_values_give_the_same_settings_as_all_values(run):
+    loaded = params.load(run, "seed=3 03_train.blur=0.5 04_predict_tta.test_images=100")
+    for name, kind in settings.SECTIONS.items():
+        seen = {**params.parameter_cell(name), **loaded.injected(name)}
+        assert settings.build(kind, seen, name) == loaded.settings(name)
+        assert loaded.injected(name)["run"] == loaded.name
 
 
 def test_settings_are_frozen():
@@ -565,7 +627,7 @@ def tree_of(folder):
 def bundle(tmp_path_factory):
     """A copy of the bundle with an earlier result, to be left as it is."""
     folder = tmp_path_factory.mktemp("bundle")
-    for name in ("lib", "notebooks", "params", "docs"):
+    for name in ("lib", "bundle", "notebooks", "params", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, folder / name)

@@ -125,7 +125,7 @@ def test_an_environment_of_ones_own_finds_this_bundle_wherever_it_is(bundle):
         env={**os.environ, "PYTHONPATH": "/elsewhere"},
     )
     assert ended.stdout.split() == [
-        f"{bundle.folder}/lib/__init__.py",
+        f"{bundle.folder}/bundle/__init__.py",
         f"{bundle.folder}:/elsewhere",
     ]
 
