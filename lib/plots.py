@@ -74,11 +74,8 @@ def image_grid(
     titles: Sequence[Sequence[str]] = (),
     size: float = 0.75,
 ) -> Figure:
-    """Return images (3, H, W) in rows, `size` inches wide each.
-
-    `row_titles` stand to the left of the rows, `titles`, a sequence a row, above the images.
-    """
-    side, gap = rows[0][0].shape[-1], 3
+    """Return images (3, H, W) in rows, each `size` inches wide, with titles of rows and images."""
+    side, gap = rows[0][0].shape[-1], 3  # pixels
     lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
     above = round(lines * 0.15 * side / size)
     canvas, scale = _canvas(rows, gap, above), size / side
@@ -86,7 +83,7 @@ def image_grid(
     drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
     axis.imshow(canvas, interpolation="nearest").set_gid(PHOTOGRAPHS)
     axis.set_axis_off()
-    tops = [number * (side + gap + above) + above for number in range(len(rows))]
+    tops = range(above, canvas.shape[0], side + gap + above)
     for top, text in zip(tops, row_titles, strict=False):
         axis.text(-side / 8, top + side / 2, text, ha="right", va="center", fontsize=9)
     look = {"ha": "center", "va": "bottom", "fontsize": 7.5}
@@ -264,9 +261,7 @@ LEGEND = (*(f"{role}, one seed" for role in ROLES), "mean", "mean of its base")
 def study(table: pd.DataFrame, title: str, label: str) -> Figure:
     """Return a study's runs, one a row from the top: dots for seeds, mean, interval, base's mean.
 
-    Args:
-        table: as from bundle.study.compare.summary; accuracies are fractions.
-        title: of the figure; label: of the accuracy axis.
+    `table` is that of bundle.study.compare.summary; `label` names the accuracy axis.
     """
     drawn, axis = figure(8, 0.52 * len(table) + 1.5)
     places, names = np.arange(len(table))[::-1], []

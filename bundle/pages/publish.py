@@ -60,16 +60,9 @@ def render(
     if not executed.is_file():
         raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
     run = executed.resolve().parent.name
-    about = {
-        "bundle": BUNDLE,
-        "name": page.name,
-        "notebook": executed.name,
-        "run": run,
-        "code": code,
-        "notice": notice,
-        "commit": _commit(run),
-        "navigation": [list(link) for link in navigation],
-    }
+    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name, "run": run}
+    about |= {"code": code, "notice": notice, "commit": _commit(run)}
+    about["navigation"] = [list(link) for link in navigation]
     fingerprint = _fingerprint(executed, about)
     if page.is_file() and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
         return
@@ -134,8 +127,7 @@ def print_pdf(run: str) -> Path:
     pdf = page.with_suffix(".pdf")
     if not page.is_file():
         raise UserError(f"{shown(page)}: not rendered yet; run `make html RUN={run}` first")
-    browser = find_chromium()
-    if browser is None:
+    if (browser := find_chromium()) is None:
         missing = "no Chromium or Chrome found; install one or set CHROMIUM to its path"
         raise UserError(f"{shown(pdf)}: {missing}")
     printed = pdf.with_name(".report.pdf.part")

@@ -65,28 +65,27 @@ def test_accuracy(
 
 def verify(parameters: params.RunParameters, say=print) -> bool:
     """Train again into results/RUN/verify (going on where stopped), compare, say what was found."""
-    metrics, settings = recorded(parameters), parameters.settings("03_train")
+    metrics, folder = recorded(parameters), paths.results(parameters.name) / "verify"
+    settings, name = parameters.settings("03_train"), parameters.name
     dataset = cifar10.load(settings.dataset, settings.train_images, settings.holdout)
     if dataset.checksum != metrics["data_checksum"]:
-        raise UserError(
-            f"results/{parameters.name} was made with other data than the {dataset.name} images "
-            "here: put those in place (make data, CIFAR10_ROOT)"
-        )
-    folder = paths.results(parameters.name) / "verify"
+        remedy = "put those in place (make data, CIFAR10_ROOT)"
+        other = f"made with other data than the {dataset.name} images here"
+        raise UserError(f"results/{name} was {other}: {remedy}")
     training = session.train(settings, dataset, folder, progress.print_epoch)
-    now, was = test_accuracy(training, dataset, parameters), metrics["test"]["accuracy"]
     # A released training is held against the weights it had before they were rounded.
     old = (metrics["train"].get("released") or metrics["train"])["weights_sha256"]
     new, rule = training.summary["weights_sha256"], "bit for bit"
     is_same = is_verified = old == new
+    now, was = test_accuracy(training, dataset, parameters), metrics["test"]["accuracy"]
     if machine := differing_machine(metrics, training.summary["compute"]):
         allowed = tolerance(was, metrics["test"]["images"])
         is_verified = abs(now - was) <= allowed
         rule = f"within {allowed:.2%} (another machine: {', '.join(machine[:3])})"
-    compared = f"recorded {old[:16]}, now {new[:16]}: {'the same' if is_same else 'different'}"
-    say(f"weights        SHA-256 {compared}")
+    compared = "the same" if is_same else "different"
+    say(f"weights        SHA-256 recorded {old[:16]}, now {new[:16]}: {compared}")
     say(f"test accuracy  recorded {was:.2%}, now {now:.2%}")
-    say(f"{parameters.name}: {'verified' if is_verified else 'NOT reproduced'}, {rule}")
+    say(f"{name}: {'verified' if is_verified else 'NOT reproduced'}, {rule}")
     if is_same and not machine:
         code.record(store.complete_folder(folder.parent))
     if is_verified:

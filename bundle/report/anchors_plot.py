@@ -68,11 +68,15 @@ def draw(results: Sequence[Result], narrow: bool = False) -> Figure:
     middle.axvline(PARAMETER_LIMIT / 1e6, color=plots.GREY, linestyle="--", linewidth=1, zorder=1)
     _logarithmic(middle, MILLIONS)
     _logarithmic(right, PFLOP)
+    _legend(drawn, results, columns=1 if narrow else 2)
+    return drawn
+
+
+def _legend(drawn: Figure, results: Sequence[Result], columns: int) -> None:
     used = [name for name in LOOKS if name in map(kind, results)]
     handles = [Line2D([], [], linestyle="none", **LOOKS[name]) for name in used]
     look = {"fontsize": 9, "handletextpad": 0.3, "columnspacing": 1.2}
-    drawn.legend(handles, used, ncols=1 if narrow else 2, loc="outside lower left", **look)
-    return drawn
+    drawn.legend(handles, used, ncols=columns, loc="outside lower left", **look)
 
 
 def _uncertainty(axis: Axes, place: int, result: Result) -> None:
