@@ -5,6 +5,7 @@ The exit status is only one of three conditions for success; see bundle.runs.exe
 """
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -44,6 +45,8 @@ def main(job_file: str) -> int:
     sys.modules["rfc3987_syntax"] = None
     import papermill
 
+    # A parameters cell names what one plays with; any other parameter is as welcome.
+    logging.getLogger("papermill").addFilter(lambda record: "Passed unknown" not in str(record.msg))
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     # Socket paths are short.
     folder = tempfile.mkdtemp(prefix="nb", dir="/tmp" if Path("/tmp").is_dir() else None)
