@@ -20,15 +20,20 @@ from bundle import paths
 # changes no weight: none of these decides bits.
 DECIDES_NO_BITS = ("lib.settings", "lib.errors", "lib.predict")
 LOOP = (("lib.train", "train"), ("lib.data", "load"))
-# What of the bundle shows up on a notebook's page; the rest finds, stores or runs.
+# What of the bundle shows up on a notebook's page. The rest finds, stores or runs: it does not
+# count, but leads to what of lib does the work.
 SHOWS = (
     "bundle.notebook",
+    "bundle.figures",
     "bundle.words",
     "bundle.report.",
     "bundle.claims.",
     "bundle.study.compare",
     "bundle.training.outcome",
 )
+# The values of parameters stand among what a notebook depends on.
+NO_PAGE = ("lib.settings", "lib.options", "lib.errors")
+FACADE = ("bundle.notebook", "Notebook")  # a notebook reaches those of its methods that it uses
 
 Name = tuple[str, str]  # dotted module, name of a definition in it
 Read = Callable[[str], str | None]
@@ -54,31 +59,58 @@ def of_loop() -> dict[str, str]:
 
 def of_cells(source: str) -> dict[str, str]:
     """Return definition -> digest of what a notebook's code reaches in lib, and what shows it."""
-    cells, start = _parsed(source), [("bundle.notebook", "Notebook")]
-    start += _used(ast.parse(source), "", cells, _read)
-    return reached(start, lambda module: module.startswith(("lib.", *SHOWS)))
+    tree = ast.parse(source)
+    start = [*_used(tree, "", _parsed(source), _read), *_methods(FACADE, tree)]
+    return reached(start, _counts, through=lambda module: module.startswith("bundle."))
+
+
+def _counts(module: str) -> bool:
+    """Whether a module's definitions change a page; parameters are told apart by their values."""
+    return module.startswith(("lib.", *SHOWS)) and module not in NO_PAGE
+
+
+def _methods(facade: Name, tree: ast.AST) -> list[Name]:
+    """Return the methods of a class that code uses of its objects, and those that they use."""
+    module, kind = facade
+    methods = _parsed(_read(module) or "").definitions
+    made = (node for node in ast.walk(tree) if isinstance(node, ast.Assign))
+    books = [node.targets[0] for node in made if ast.unparse(node.value).startswith(f"{kind}(")]
+    used, waiting = [], ["__init__", *_attributes(tree, *map(ast.unparse, books))]
+    while waiting:
+        name = f"{kind}.{waiting.pop()}"
+        if name in methods and (module, name) not in used:
+            used.append((module, name))
+            waiting += _attributes(methods[name][0], "self")
+    return used
+
+
+def _attributes(tree: ast.AST, *names: str) -> list[str]:
+    """Return the attributes that code reads of variables with these names."""
+    parts = (part for part in ast.walk(tree) if isinstance(part, ast.Attribute))
+    return sorted({part.attr for part in parts if ast.unparse(part.value) in names})
 
 
 def reached(
-    start: Iterable[Name], follow: Callable[[str], bool], read: Read | None = None
+    start: Iterable[Name],
+    follow: Callable[[str], bool],
+    read: Read | None = None,
+    through: Callable[[str], bool] = lambda module: False,
 ) -> dict[str, str]:
     """Return definition -> digest for those of `start` and all that they name, also indirectly.
 
-    Args:
-        start: definitions to begin with; `follow`: whether a module's definitions count.
-        read: returns the source of a dotted module, None where there is none.
+    `follow` says whether a module's definitions count, `through` whether others lead to such;
+    `read` returns the source of a dotted module, None where there is none.
     """
-    read = read or _read
-    waiting, seen, digests = list(start), set(), {}
+    read, waiting, seen, digests = read or _read, list(start), set(), {}
     while waiting:
         module, name = waiting.pop()
-        source = read(module) if follow(module) and (module, name) not in seen else None
-        seen.add((module, name))
-        if source is None:
+        if (module, name) in seen or not (follow(module) or through(module)):
             continue
-        parsed = _parsed(source)
+        seen.add((module, name))
+        parsed = _parsed(read(module) or "")
         for node in parsed.definitions.get(name, ()):
-            digests.setdefault(name, set()).add(_digest(node))
+            if follow(module):
+                digests.setdefault(name, set()).add(_digest(node))
             waiting += _used(node, module, parsed, read)
         if name not in parsed.definitions and name in parsed.imports:
             waiting.append(parsed.imports[name])
@@ -116,6 +148,9 @@ def _parsed(source: str) -> _Module:
     for node in tree.body:
         for name in _made_by(node):
             definitions.setdefault(name, []).append(node)
+        for method in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(method, ast.FunctionDef):
+                definitions[f"{node.name}.{method.name}"] = [method]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:

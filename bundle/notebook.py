@@ -1,29 +1,45 @@
-"""What a notebook leaves behind: figures, LaTeX tables, metrics, and each number's provenance."""
+"""What a notebook sees of the bundle: its settings, the data, trainings, and what it leaves.
 
+Heavy rooms are imported where a method needs them: ``from bundle import Notebook`` stays quick.
+"""
+
+import functools
+import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bundle import paths
-from bundle.files import write_atomically, write_json
-from bundle.runs.results import drop_dependents, merge
-from bundle.training.provenance import provenance
+from bundle import files, paths
+from bundle.runs import results
+from lib.settings import SECTIONS, Run, build, described
+
+FEW = 20  # parameters that are shown unfolded
 
 
 class Notebook:
-    """The record of one notebook of a run.
+    """One notebook of a run: ``book = Notebook("03_train", globals())``.
 
     Args:
         name: the notebook's file name without ending.
-        run: directory under results/.
-        notice: sentence that every figure carries (what the data falls short of), "" for none.
+        variables: its variables. Those that are parameters of its section become `settings`, frozen
+            and checked; every other parameter has its default.
+
+    `run` and `folder` say where it writes, `notice` what its data falls short of ("": of nothing).
+
+    Raises:
+        UserError: a parameter has a wrong type or lies out of range.
     """
 
-    def __init__(self, name: str, run: str, notice: str = ""):
-        self.name, self.run, self.notice = name, run, notice
-        self.folder = paths.outputs(run)
+    def __init__(self, name: str, variables: dict[str, Any]):
+        self.name, self.settings = name, build(SECTIONS.get(name, Run), variables, name)
+        self.run, self.notice = self.settings.run, ""
+        self.folder = paths.outputs(self.run)
+
+    # What it starts from
 
     def heading(self):
         """Return, for display, what this page shows: the run, and loudly what its data is not."""
@@ -32,6 +48,166 @@ class Notebook:
         notice = f"{self.notice[:1].upper()}{self.notice[1:]}."
         warning = f'\n\n<div class="alarm">{notice}</div>' if self.notice else ""
         return Markdown(f"Run **{self.run}**{warning}")
+
+    def parameters(self):
+        """Return, for display, every parameter by group: its value, default and meaning."""
+        from IPython.display import HTML
+
+        rows = described(type(self.settings))
+        values = {row.name: getattr(self.settings, row.name) for row in rows}
+        others = [row.name for row in rows if values[row.name] != row.default]
+        differ = f"; other than the default (marked *): {', '.join(others)}" if others else ""
+        bodies = "".join(
+            f'<tbody><tr><th colspan="4"><b>{group}</b></th></tr>'
+            f"{''.join(_parameter(row, values[row.name]) for row in rows if row.group == group)}"
+            "</tbody>"
+            for group in dict.fromkeys(row.group for row in rows)
+        )
+        return HTML(
+            f"<details{' open' * (len(rows) <= FEW)}>"
+            f"<summary>All {len(rows)} parameters by group{differ}.</summary>"
+            "<table><thead><tr><th>name</th><th>value</th><th>default</th>"
+            f'<th style="min-width: 14rem">meaning</th></tr></thead>{bodies}</table></details>'
+        )
+
+    def source(self, *definitions: Callable):
+        """Return, for display, the source of functions or classes of lib."""
+        from IPython.display import Markdown
+
+        code = "\n\n".join(map(inspect.getsource, definitions))
+        return Markdown(f"```python\n{code}```")
+
+    def needed(self, file: str):
+        """Return the path of an earlier notebook's file; UserError names the notebook if none."""
+        return results.needed(self.run, file)
+
+    @functools.cached_property
+    def reference(self) -> dict[str, Any]:
+        """What the reference report says (docs/reference.json)."""
+        return results.reference()
+
+    def data(self, test_images: int = 0, holdout_images: int = 0):
+        """Return the dataset, the parameters' or, for a notebook without such, the training's.
+
+        Args:
+            test_images, holdout_images: how many of them are used, stratified; 0 takes all.
+
+        It sets `notice`, so it comes before headings, figures and tables.
+        """
+        from lib import data
+
+        dataset = self._dataset()
+        test = data.subset(dataset.test, test_images)
+        held = data.subset(dataset.holdout, holdout_images)
+        self.notice = data.notice(dataset, len(test), len(held))
+        return replace(dataset, test=test, holdout=held)
+
+    def _dataset(self):
+        from bundle.dataset import cifar10
+        from bundle.training import identity
+
+        if hasattr(self.settings, "dataset"):
+            wanted = self.settings
+            return cifar10.load(wanted.dataset, wanted.train_images, wanted.holdout)
+        return identity.dataset_of(files.read_json(self.needed("training/state.json")))
+
+    # The training
+
+    def train(self, dataset):
+        """Train, go on with a training under way, load a finished one, or take a released one.
+
+        Returns the training (model, history, summary) and, for display, which of these it was.
+        """
+        from IPython.display import Markdown
+
+        from bundle.training import progress, released
+        from lib.schedule import total_epochs
+
+        epochs, trained = total_epochs(self.settings), []
+        show = progress.jupyter_table(epochs)
+
+        def on_epoch(row: dict[str, Any]) -> None:
+            trained.append(row)
+            show(row)
+
+        folder, retrain = paths.results(self.run), paths.retrain_asked()
+        training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
+        return training, Markdown(_which(training, len(trained)))
+
+    def load_training(self):
+        """Return the run's finished training; its model is None where only logits are here."""
+        from bundle.training import released
+
+        self.needed("training/weights.pt")
+        return released.load(paths.results(self.run))
+
+    def predictor(self, training, dataset):
+        """Return what gives the logits: the training's network, or the logits kept of it."""
+        from bundle.training import logits
+
+        return logits.source(training, dataset, self.settings)
+
+    def load_metrics(self) -> dict[str, Any]:
+        """Return the metrics that the notebooks before this one recorded; it sets `notice`."""
+        metrics = results.read_metrics(self.run)
+        self.notice = metrics["notice"]
+        return metrics
+
+    def load_history(self) -> pd.DataFrame:
+        """Return the run's training, one row an epoch."""
+        from bundle.training import store
+
+        return pd.DataFrame(store.read_history(self.needed("training/history.jsonl").parent))
+
+    # In words
+
+    def network(self) -> str:
+        """Return the network of the parameters, from stem to classifier, for a sentence."""
+        from bundle.report import recipe
+
+        return recipe.in_words(self.settings)
+
+    def recipe(self) -> pd.DataFrame:
+        """Return the training recipe of the parameters, one column a phase."""
+        from bundle.report import recipe
+        from lib.schedule import phases
+
+        return pd.DataFrame(
+            {f"phase {phase.number}": recipe.describe(phase) for phase in phases(self.settings)}
+        )
+
+    def epochs(self, history: pd.DataFrame) -> pd.DataFrame:
+        """Return a training's epochs with the columns worth reading, named in words."""
+        from bundle.report import recipe
+
+        return recipe.history_table(history)
+
+    def cost(self, train: dict[str, Any], machine: dict[str, Any]) -> str:
+        """Return what a training cost, for a sentence: `train`, `environment` of the metrics."""
+        from bundle.words import clock, energy
+
+        used = f" and {energy(train['joules'])}, by the device's own counter"
+        return (
+            f"{clock(train['seconds'])}, {train['images_per_second']:,.0f} images per second "
+            f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
+            f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
+        )
+
+    # What it leaves
+
+    def outcome(self, training) -> dict[str, Any]:
+        """Return a training as the metrics hold it: settings, size, cost, any audit, machine."""
+        from bundle.training import outcome
+
+        summary = training.summary
+        return {
+            "seed": self.settings.seed,
+            "settings": summary["parameters"],
+            "train": outcome.of_training(training),
+            "audit": outcome.audit(training.history),
+            "data_checksum": summary["data"]["checksum"],
+            "environment": {**summary["environment"], **summary["compute"]},
+        }
 
     def figure(self, figure, name: str, alt: str) -> None:
         """Show a figure (matplotlib) with alternative text; save PDF and SVG under figures/."""
@@ -58,26 +234,21 @@ class Notebook:
         folder.mkdir(exist_ok=True)
         text = as_text(frame, forms or {})
         note = f" ({self.notice})" if self.notice else ""
-        latex = _without_numbers(
-            text.style.format(escape="latex").format_index(escape="latex", axis=1), text
-        )
-        if not isinstance(text.index, pd.RangeIndex):
-            latex = latex.format_index(escape="latex")
-        source = latex.to_latex(
-            hrules=True, caption=caption + note, label=f"tab:{name}", position_float="centering"
-        )
-        write_atomically(folder / f"{name}.tex", source.encode())
+        source = _latex(text, caption=caption + note, label=f"tab:{name}")
+        files.write_atomically(folder / f"{name}.tex", source.encode())
         return _without_numbers(text.style, text)
 
     def metrics(self, values: dict[str, Any]) -> None:
         """Write the notebook's metrics, with where it ran; by hand also the merged metrics.json."""
+        from bundle.training.provenance import provenance
+
         part = {"run": self.run, **values, "provenance": {self.name: provenance()}}
         path = self.folder / f"metrics/{self.name}.json"
         path.parent.mkdir(exist_ok=True)
-        write_json(path, part)
+        files.write_json(path, part)
         if self.folder == paths.results(self.run):
-            drop_dependents(self.name, self.folder)
-            merge(self.folder)
+            results.drop_dependents(self.name, self.folder)
+            results.merge(self.folder)
 
 
 def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFrame:
@@ -94,14 +265,50 @@ def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFra
     columns = {
         name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns
     }
-    text = pd.DataFrame(columns, index=frame.index)
-    text = text.rename(columns=lambda name: str(name).replace("_", " "))
-    return (
-        text
-        if isinstance(text.index, pd.RangeIndex)
-        else text.rename(index=lambda name: str(name).replace("_", " "))
-    )
+    text = pd.DataFrame(columns, index=frame.index).rename(columns=_spaced)
+    return text if isinstance(frame.index, pd.RangeIndex) else text.rename(index=_spaced)
+
+
+def _spaced(name: Any) -> str:
+    return str(name).replace("_", " ")
+
+
+def _latex(text: pd.DataFrame, **options: str) -> str:
+    style = text.style.format(escape="latex").format_index(escape="latex", axis=1)
+    if not isinstance(text.index, pd.RangeIndex):
+        style = style.format_index(escape="latex")
+    style = _without_numbers(style, text)
+    return style.to_latex(hrules=True, position_float="centering", **options)
 
 
 def _without_numbers(style, frame: pd.DataFrame):
     return style.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else style
+
+
+def _parameter(row, value: Any) -> str:
+    """Return a parameter as a row of an HTML table, marked where it is not at its default."""
+    shown, default = (
+        escape(str(list(given) if isinstance(given, tuple) else "none" if given == "" else given))
+        for given in (value, row.default)
+    )
+    marked = f"<b>{shown}&nbsp;*</b>" if value != row.default else shown
+    cells = (row.name, marked, default, f"{escape(row.meaning)} <i>({escape(row.values)})</i>")
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _which(training, trained: int) -> str:
+    """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
+    from bundle.report.sentences import origin
+    from bundle.training import outcome
+    from bundle.words import count
+
+    elsewhere = origin(outcome.of_training(training), training.summary["compute"])
+    if elsewhere:  # Markdown is not read within a block of HTML
+        told = elsewhere.replace("**", "")
+        return f'<div class="alarm">{told} RETRAIN=1 trains here.</div>'
+    before, epochs = len(training.history) - trained, count(len(training.history), "epoch")
+    if not before:
+        return f"**Trained here**: {epochs}."
+    if trained:
+        return f"**Gone on with** after epoch {before} of {epochs}; the state was on disk."
+    return f"**Loaded**: {epochs}, trained before on the same parameters and data."

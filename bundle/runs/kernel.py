@@ -5,6 +5,7 @@ The exit status is only one of three conditions for success; see bundle.runs.exe
 """
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -36,12 +37,19 @@ def _private_transport(folder: str) -> dict:
     return {"config": Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/k"}})}
 
 
-def main(job_file: str) -> int:
-    """Execute the job {notebook, output, parameters} and return the exit status."""
-    _leave_with_parent()
+def _prepare() -> None:
+    """Spare the import of Papermill a second, and its log a warning that means nothing here."""
     # jsonschema compiles a grammar of web addresses at import where this is installed: a second for
     # each notebook, for a check that notebooks do not use. It does without where the import fails.
     sys.modules["rfc3987_syntax"] = None
+    # A parameters cell names what one plays with; any other parameter is as welcome.
+    logging.getLogger("papermill").addFilter(lambda record: "Passed unknown" not in str(record.msg))
+
+
+def main(job_file: str) -> int:
+    """Execute the job {notebook, output, parameters} and return the exit status."""
+    _leave_with_parent()
+    _prepare()
     import papermill
 
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))

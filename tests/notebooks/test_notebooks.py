@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 import tokenize
 from dataclasses import fields
 from io import StringIO
@@ -11,6 +12,9 @@ import nbformat
 import pytest
 import yaml
 
+from bundle import fingerprint
+from bundle.notebook import Notebook
+from bundle.runs import graph
 from lib import settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +124,7 @@ def test_cell_ids_are_named_in_order(name):
     ids = [cell.id for cell in NOTEBOOKS[name].cells]
     stem = name[3:].replace("_", "-")
     # Not drawn at random: they stay.
-    assert all(re.fullmatch(rf"{stem}-\d\d", one) for one in ids), ids
+    assert all(re.fullmatch(rf"{stem}-\d\d[a-z]?", one) for one in ids), ids
     assert len(set(ids)) == len(ids) and ids == sorted(ids)
 
 
@@ -132,6 +136,7 @@ def test_cell_ids_are_unique_over_the_bundle():
 @pytest.mark.parametrize("name", NAMES)
 def test_size(name):
     assert 3 <= len(code_cells(name)) <= 20
+    assert len(parameters_cell(name).source.splitlines()) <= 35
     for cell in code_cells(name):
         if not is_parameters(cell):
             assert len(cell.source.splitlines()) <= 15, cell.id
@@ -141,48 +146,68 @@ def test_size(name):
 # The parameters cell
 
 
+def cell_values(name):
+    """The names and values that the parameters cell sets."""
+    return {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(parameters_cell(name).source).body
+    }
+
+
+def defaults_of(name):
+    """Every parameter of the notebook's section with its default, lists as YAML has them."""
+    return {
+        item.name: list(item.default) if isinstance(item.default, tuple) else item.default
+        for item in fields(settings.SECTIONS[name])
+    }
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_cell_holds_literals_each_with_a_comment(name):
     source = parameters_cell(name).source
     statements = ast.parse(source).body
-    lines = source.splitlines()
-    assert len(statements) == len(lines)
     for statement in statements:
         assert isinstance(statement, ast.Assign) and len(statement.targets) == 1
         assert isinstance(statement.targets[0], ast.Name)
         ast.literal_eval(statement.value)
-    tokens = list(tokenize.generate_tokens(StringIO(source).readline))
-    commented = {
-        token.start[0]
-        for token in tokens
-        if token.type == tokenize.COMMENT and len(token.string) > 5
-    }
-    assert commented == set(range(1, len(lines) + 1))
+    tokens = tokenize.generate_tokens(StringIO(source).readline)
+    comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
+    assert set(comments) == set(range(1, len(source.splitlines()) + 1))
+    lines = [statement.lineno for statement in statements]
+    assert all(len(comments[line].string) > 5 for line in lines) and len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_stand_under_the_headers_of_their_groups(name):
+    groups = {row.name: row.group for row in settings.described(settings.SECTIONS[name])}
+    source = parameters_cell(name).source
+    blocks = re.findall(r"^# (.+)\n((?:(?!#).+\n?)+)", source, flags=re.MULTILINE)
+    headers = [header for header, _ in blocks]
+    assert source.startswith("# ") and len(set(headers)) == len(headers) >= 2
+    assert sum(1 + len(block.splitlines()) for _, block in blocks) == len(source.splitlines())
+    elsewhere = {"holdout_images": "data"}  # what is looked at, with what is held out
+    for header, block in blocks:
+        for key in (line.split(" = ")[0] for line in block.splitlines()):
+            assert elsewhere.get(key, groups[key]) == header or groups[key] == header, key
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_those_of_the_dataclass(name):
-    found = [statement.targets[0].id for statement in ast.parse(parameters_cell(name).source).body]
-    assert len(set(found)) == len(found)
-    assert set(found) == {item.name for item in fields(settings.SECTIONS[name])}
+    names = [statement.targets[0].id for statement in ast.parse(parameters_cell(name).source).body]
+    assert len(set(names)) == len(names)
+    assert set(names) <= set(defaults_of(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_those_of_quick(name):
-    found = {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(parameters_cell(name).source).body
-    }
-    tree = merged_quick()
-    given = (
-        {"run": "quick"} | {key: value for key, value in tree.items() if key in found} | tree[name]
-    )
-    for key, value in found.items():
-        default = next(item.default for item in fields(settings.SECTIONS[name]) if item.name == key)
-        default = list(default) if isinstance(default, tuple) else default
-        assert value == given.get(key, default), key
-        assert type(value) is type(default), key
-    assert set(given) <= set(found)
+    """By hand a notebook does what the run quick does, whether the cell names a value or not."""
+    values, defaults, tree = cell_values(name), defaults_of(name), merged_quick()
+    common = {key: value for key, value in tree.items() if key in defaults}
+    given = {"run": "quick"} | common | tree[name]
+    for key, default in defaults.items():
+        assert values.get(key, default) == given.get(key, default), key
+        assert type(values.get(key, default)) is type(default), key
+    assert set(given) <= set(values)  # what quick sets is seen
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -190,33 +215,33 @@ def test_parameters_come_before_what_uses_them(name):
     cells = code_cells(name)
     place = next(number for number, cell in enumerate(cells) if is_parameters(cell))
     assert place == 1  # after the imports
-    section = settings.SECTIONS[name].__name__
-    calls = [
-        cell
-        for cell in cells[place + 1 :]
-        if f'build({section}, globals(), "{name}")' in cell.source
-    ]
-    assert calls == [cells[place + 1]]  # checked at once, in every way of running the notebook
+    made = f'book = Notebook("{name}", globals())\n'
+    assert [cell for cell in cells if "Notebook(" in cell.source] == [cells[place + 1]]
+    # Checked at once, in every way of running the notebook; then the table of all of them.
+    assert cells[place + 1].source.startswith(made)
+    assert cells[place + 2].source == "book.parameters()"
+
+
+def stored(tree):
+    """The names that code binds, those of comprehensions left out."""
+    scopes = [node.target for node in ast.walk(tree) if isinstance(node, ast.comprehension)]
+    local = {part.id for scope in scopes for part in ast.walk(scope) if isinstance(part, ast.Name)}
+    names = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    bound = {alias.asname or alias.name for node in imports for alias in node.names}
+    return (names - local) | bound
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_cell_gives_a_parameter_another_value(name):
-    """Else the settings cell cannot run twice in JupyterLab: it would read the changed value."""
-    parameters = {
-        statement.targets[0].id for statement in ast.parse(parameters_cell(name).source).body
-    }
+    """Else the notebook's settings, or a second run of their cell in JupyterLab, would read it."""
     for cell, tree in parsed(name):
         if not is_parameters(cell):
-            scopes = [node.target for node in ast.walk(tree) if isinstance(node, ast.comprehension)]
-            local = {
-                one.id for scope in scopes for one in ast.walk(scope) if isinstance(one, ast.Name)
-            }
-            stored = {
-                node.id
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-            }
-            assert not (stored - local) & parameters, cell.id
+            assert not stored(tree) & set(defaults_of(name)), cell.id
 
 
 # Style
@@ -252,6 +277,48 @@ def test_imports_stand_in_one_cell(name):
     assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body)
 
 
+THIRD_PARTY = {"numpy", "pandas", "torch", "scipy", "IPython"}
+
+
+def not_allowed(name, source):
+    """The imports of a notebook that are neither lib's, nor a library's, nor the facade."""
+    imports = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imports |= {f"{node.module}.{alias.name}" for alias in node.names}
+    rooms = ("bundle.report.", "bundle.claims.") if name == "06_report" else ()
+    return {
+        whole
+        for whole in imports
+        if whole.split(".")[0] not in THIRD_PARTY | {"lib"} | sys.stdlib_module_names
+        and whole != "bundle.Notebook"
+        and not whole.startswith(rooms)
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_are_lib_libraries_and_the_facade(name):
+    assert not not_allowed(name, "\n".join(cell.source for cell in code_cells(name)))
+
+
+def test_the_search_for_imports_finds_them():
+    source = "from bundle import Notebook, paths\nfrom bundle.report import recipe\nimport lib.data"
+    assert not_allowed("03_train", source) == {"bundle.paths", "bundle.report.recipe"}
+    assert not_allowed("06_report", source) == {"bundle.paths"}
+    assert not_allowed("03_train", "import bundle.words") == {"bundle.words"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_facade_is_asked_for_is_there(name):
+    for cell in code_cells(name):
+        for attribute in re.findall(r"\bbook\.(\w+)", cell.source):
+            assert attribute in ("settings", "run", "notice", "folder") or hasattr(
+                Notebook, attribute
+            ), f"{cell.id}: {attribute}"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_code_cell_belongs_to_a_section_with_prose(name):
     """Sentence, cell, output: each heading is followed by a cell that computes something."""
@@ -273,7 +340,6 @@ def test_one_cell_records_the_metrics(name):
     assert len(recording) == 1
     later = code_cells(name)[code_cells(name).index(recording[0]) + 1 :]
     assert not any(".figure(" in cell.source or ".table(" in cell.source for cell in later)
-    assert f'Notebook("{name}", settings.run' in "".join(cell.source for cell in code_cells(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -333,8 +399,57 @@ def test_the_text_says_what_is_read_and_written(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_that_the_code_needs_are_declared(name):
-    """record.needed(run, "file") is how a notebook reads an earlier one's file."""
+    """book.needed("file") is how a notebook reads an earlier one's file."""
     for _, tree in parsed(name):
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "record.needed":
-                assert ast.literal_eval(node.args[1]) in declared(name)["reads"]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "book.needed":
+                assert ast.literal_eval(node.args[0]) in declared(name)["reads"]
+
+
+# What a notebook's result depends on
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    return {name: graph.read(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def code(nodes):
+    return {name: nodes[name].code() for name in NAMES}
+
+
+def after_edit(monkeypatch, nodes, module, old, new):
+    """The definitions that the notebooks reach once a line of a module reads otherwise."""
+    source = fingerprint._read(module)
+    assert old in source
+    edited, read = source.replace(old, new, 1), fingerprint._read
+    monkeypatch.setattr(fingerprint, "_read", lambda name: edited if name == module else read(name))
+    return {name: node.code() for name, node in nodes.items()}
+
+
+def test_an_edit_of_the_data_sets_rooms_marks_no_notebook(monkeypatch, nodes, code):
+    for path in sorted((ROOT / "bundle" / "dataset").glob("[a-z]*.py")):
+        source, module = path.read_text(encoding="utf-8"), f"bundle.dataset.{path.stem}"
+        last = source.splitlines()[-1]
+        with monkeypatch.context() as patch:
+            edited = after_edit(patch, nodes, module, source, source + last)
+            assert edited == code, module
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "marked"),
+    [
+        ("lib.data", "holdout = len(train) // 10", "holdout = len(train) // 9", NAMES[:5]),
+        ("lib.plots", "def pixel_histograms(", "@staticmethod\ndef pixel_histograms(", NAMES[:1]),
+        ("lib.train", "def train(", "@staticmethod\ndef train(", NAMES[2:3]),
+        ("lib.predict", "def view_logits(", "@staticmethod\ndef view_logits(", NAMES[3:4]),
+        ("bundle.notebook", "    def source(", "    @staticmethod\n    def source(", NAMES[2:3]),
+    ],
+)
+def test_an_edit_of_what_a_notebook_uses_marks_it(
+    monkeypatch, nodes, code, module, old, new, marked
+):
+    """Also of what it uses by way of the facade."""
+    edited = after_edit(monkeypatch, nodes, module, old, new)
+    assert [name for name in NAMES if edited[name] != code[name]] == marked

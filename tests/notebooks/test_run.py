@@ -234,17 +234,22 @@ def test_changed_code_keeps_the_training_and_marks_it_stale(finished, original):
     before = metrics_of(finished)["train"]
     module = finished.folder / "lib/schedule.py"
     module.write_text(module.read_text() + "\n# another comment\n")
+    assert ran(finished.run("bundle", "run", "smoke", "--until", "03_train").stdout) == []
+    edit(module, "return peak * (1 - done)", "return (1 - done) * peak")
     done = finished.run("bundle", "run", "smoke", "--until", "03_train")
     assert done.returncode == 0 and "03_train" in ran(done.stdout) and "epoch" not in done.stdout
     after = metrics_of(finished)["train"]
     assert after["weights_sha256"] == before["weights_sha256"]
-    assert after["stale"] == ["lib/schedule.py"] and before["stale"] == []
-    assert "lib/schedule.py" in (finished.results() / "03_train.html").read_text()
+    assert after["stale"] == ["learning_rate"] and before["stale"] == []
+    page = (finished.results() / "03_train.html").read_text()
+    assert "was done by other code: learning_rate." in page and "<strong>Loaded</strong>" in page
     done = finished.run("bundle", "run", "smoke", "--until", "03_train", "--retrain")
     assert "epoch 2/2" in done.stdout
     again = metrics_of(finished)["train"]
     assert again["stale"] == [] and again["finished"] > before["finished"]
-    assert again["weights_sha256"] == before["weights_sha256"]  # a comment changes no bit
+    assert again["weights_sha256"] == before["weights_sha256"]  # the same bits after all
+    page = (finished.results() / "03_train.html").read_text()
+    assert "<strong>Trained here</strong>" in page and "Fresh:" in page
 
 
 def test_set_and_seed_go_to_a_directory_of_their_own_and_a_shifted_set_is_predicted(
