@@ -15,12 +15,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: the project's size today, rounded up; they may only be lowered.
-LIB_FILES, LIB_LINES, ALL_LINES = 21, 3_100, 11_800
+LIB_FILES, LIB_LINES, ALL_LINES = 20, 3_000, 11_000
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
 # second, which have no folder, count as one room.
-GROUND = "bundle.words paths files"
+GROUND = "bundle.words paths files figures inputs"
 FLOORS = (
     ("lib",),
     (GROUND,),
@@ -28,8 +28,8 @@ FLOORS = (
     ("bundle.training",),
     ("bundle.runs",),
     ("bundle.notebook", "bundle.pages", "bundle.report"),
-    ("bundle.release", "bundle.study", "bundle.readme"),
-    ("bundle.claims",),
+    ("bundle.release", "bundle.study"),
+    ("bundle.claims", "bundle.readme"),
     ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook and nothing else
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -56,9 +56,6 @@ REPORT_USES = NOTEBOOK_USES | {"bundle.report", "bundle.claims"}
 
 # fmt: off
 FILES = {  # longer than FILE_LINES today
-    "lib/plots.py": 336,
-    "lib/settings.py": 349,
-    "bundle/runs/params.py": 349,
 }
 FUNCTIONS = {  # longer than FUNCTION_LINES today
     "lib/augment.py: random_erasing": 29,
@@ -69,45 +66,27 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "lib/layers.py: count_by_hand": 30,
     "lib/model.py: __init__": 41,
     "lib/optimise.py: make_optimiser": 28,
-    "lib/plots.py: image_grid": 29,
-    "lib/plots.py: architecture": 34,
+    "lib/plots.py: image_grid": 26,
     "lib/plots.py: study": 26,
     "lib/schedule.py: learning_rate": 28,
-    "lib/settings.py: _of_kind": 27,
     "lib/step.py: loss_function": 32,
     "lib/step.py: train_epoch": 42,
     "lib/train.py: train": 27,
     "bundle/__main__.py: parser": 52,
-    "bundle/claims/read.py: _claim": 28,
-    "bundle/dataset/cifar10.py: resolve": 37,
-    "bundle/dataset/cifar10.py: download": 40,
-    "bundle/dataset/competition.py: write_submission": 26,
-    "bundle/dataset/competition.py: submit": 28,
+    "bundle/dataset/cifar10.py: resolve": 35,
+    "bundle/dataset/cifar10.py: download": 32,
+    "bundle/dataset/download.py: _ask": 28,
+    "bundle/dataset/download.py: _progress": 27,
     "bundle/notebook.py: table": 26,
-    "bundle/pages/convert.py: convert_notebook": 32,
     "bundle/pages/publish.py: render": 36,
-    "bundle/pages/publish.py: print_pdf": 29,
-    "bundle/readme.py: ingredients": 27,
-    "bundle/release/card.py: use": 36,
-    "bundle/release/release.py: round_weights": 28,
-    "bundle/release/release.py: fill": 29,
-    "bundle/release/verify.py: verify": 36,
-    "bundle/report/anchors_plot.py: draw": 29,
-    "bundle/report/anchors_plot.py: _labels": 34,
-    "bundle/report/recipe.py: describe": 42,
-    "bundle/report/sentences.py: method": 33,
-    "bundle/report/sentences.py: beside": 30,
-    "bundle/runs/params.py: parameter_cell": 30,
-    "bundle/runs/params.py: load": 28,
-    "bundle/study/cluster.py: read_profile": 38,
-    "bundle/study/cluster.py: study_on_cluster": 35,
-    "bundle/study/compare.py: summary": 29,
-    "bundle/study/jobs.py: do_job": 28,
-    "bundle/study/jobs.py: of_study": 47,
-    "bundle/study/page.py: write_page": 26,
-    "bundle/study/page.py: latex": 32,
-    "bundle/study/plan.py: read_plan": 39,
-    "bundle/study/sentences.py: opening": 34,
+    "bundle/pages/publish.py: print_pdf": 26,
+    "bundle/release/card.py: use": 35,
+    "bundle/release/verify.py: verify": 29,
+    "bundle/report/anchors_plot.py: draw": 27,
+    "bundle/study/cluster.py: study_on_cluster": 27,
+    "bundle/study/compare.py: summary": 28,
+    "bundle/study/jobs.py: do_job": 26,
+    "bundle/study/jobs.py: of_study": 44,
     "bundle/training/session.py: train": 30,
     "benchmarks/baseline.py: cutmix": 33,
     "benchmarks/cluster.py: measure": 36,
@@ -142,7 +121,7 @@ def room(dotted: str) -> str:
     parts = dotted.split(".")
     if parts[0] != "bundle":
         return parts[0]
-    if parts[1:2] and parts[1] in ("words", "paths", "files"):
+    if ".".join(parts[1:2]) in GROUND.removeprefix("bundle.").split():
         return GROUND
     name = ".".join(parts[:2])
     return name if name in FLOOR else "bundle"
@@ -245,10 +224,10 @@ def waits(rule, reason: str):
 
 
 RULES = (
-    waits(imports_lead_up, "lib/effect imports bundle.claims, bundle/readme bundle.study"),
+    imports_lead_up,
     unknown_rooms,
-    waits(lib_uses_more, "lib/effect imports bundle.claims, lib/plots.show IPython"),
-    waits(lib_opens_files, "lib/plots.show saves figures"),
+    lib_uses_more,
+    lib_opens_files,
     waits(notebooks_use_more, "notebooks import more of bundle than Notebook"),
 )
 
@@ -270,7 +249,9 @@ def test_what_is_too_long_only_shrinks(measure, known):
     found = measure(ROOT)
     grown = {name: count for name, count in found.items() if count > known.get(name, 0)}
     assert not grown, "shorten these, the table stays"
-    assert not known.keys() - found.keys(), "take these out: python -m tests.test_house prints the table"
+    assert not known.keys() - found.keys(), (
+        "take these out: python -m tests.test_house prints the table"
+    )
 
 
 # The rules, each broken once in a made-up tree
@@ -369,7 +350,13 @@ def test_what_is_too_long_is_found(tmp_path):
 if __name__ == "__main__":
     for name, table in (("FILES", long_files(ROOT)), ("FUNCTIONS", long_functions(ROOT))):
         print(f"{name} = {json.dumps(table, indent=4)}")
-    for rule in (imports_lead_up, unknown_rooms, lib_uses_more, lib_opens_files, notebooks_use_more):
+    for rule in (
+        imports_lead_up,
+        unknown_rooms,
+        lib_uses_more,
+        lib_opens_files,
+        notebooks_use_more,
+    ):
         print(f"{rule.__name__}: {json.dumps(rule(ROOT), indent=4)}")
     lib, whole = lines(ROOT, "lib"), lines(ROOT, "lib", "bundle")
     print(f"lib: {len(lib)} files, {sum(lib.values())} lines; with bundle {sum(whole.values())}")
