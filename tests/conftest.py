@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -14,6 +16,8 @@ from filelock import FileLock
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from bundle import paths
+from bundle.__main__ import main
 from bundle.dataset import cifar10
 from bundle.paths import ROOT
 
@@ -130,6 +134,24 @@ def finished(smoke: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def own(smoke: Bundle, tmp_path: Path) -> Bundle:
     """A test's own copy of the finished smoke run, to change and to break."""
     return smoke.copy(tmp_path / "own")
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
+    """Return `Bundle.run` for commands of bundle in this process: no Python starts for each."""
+
+    def command(bundle: Bundle, *arguments: str) -> SimpleNamespace:
+        monkeypatch.setattr(paths, "ROOT", bundle.folder)
+        for name in ("RESULTS", "PARAMS", "NOTEBOOKS", "DATA"):
+            monkeypatch.setattr(paths, name, bundle.folder / name.lower())
+        for name in ("BUNDLE_OFFLINE", "CIFAR10_ROOT"):
+            monkeypatch.setenv(name, bundle.environment[name])
+        capsys.readouterr()
+        code = main(list(arguments))
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return command
 
 
 @pytest.fixture(scope="session")
