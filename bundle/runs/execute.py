@@ -97,10 +97,9 @@ def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) 
         follower = Follower(paths.results(parameters.name), epochs, node.name)
     command = [sys.executable, "-m", "bundle.runs.kernel", str(stage / "job.json")]
     with (stage / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=paths.NOTEBOOKS, env=environment, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+        options = {"cwd": paths.NOTEBOOKS, "env": environment, "start_new_session": True}
+        options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        process = subprocess.Popen(command, **options)
     try:
         _wait(process, follower)
     except BaseException:
