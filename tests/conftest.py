@@ -4,10 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
+# Set before PyTorch is loaded. Tests run two at a time on two cores: threads that wait must not
+# spin, and what checks no bits computes with one thread.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from bundle import paths
+from bundle.__main__ import main
 from bundle.dataset import cifar10
 from bundle.paths import ROOT
 
@@ -17,19 +27,33 @@ PARTS = (
     "Makefile", "CITATION.cff", "Snakefile", "cluster", "requirements-cluster.txt",
 )
 # fmt: on
+# A test that uses one of these fixtures runs commands or notebooks in processes of their own.
+SLOW = {"smoke", "bundle", "done", "original", "cifar10_root"}
+# The files that take longest begin, so that the two processes end at about the same time.
+LONGEST = ("test_run.py", "test_study.py", "test_release.py", "test_extend.py", "test_golden.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by its fixtures, and put the longest files first."""
+    for item in items:
+        if SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+    names = [*LONGEST, ""]
+    items.sort(key=lambda item: names.index(item.path.name if item.path.name in names else ""))
 
 
 class Bundle:
     """A copy of the bundle in a folder of its own, run as a user would, on the embedded dataset."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, source: Path = ROOT, parts: tuple[str, ...] = PARTS):
         self.folder = folder
-        for name in PARTS:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in parts:
+            if (source / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source / name, folder / name, ignore=ignored)
             else:
-                shutil.copy(source, folder / name)
+                shutil.copy(source / name, folder / name)
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(folder),
@@ -37,6 +61,15 @@ class Bundle:
             "CIFAR10_ROOT": "",
         }
         self.environment.pop("BUNDLE_COMMAND", None)
+
+    def copy(self, folder: Path) -> "Bundle":
+        """Return a copy of this bundle and of its results."""
+        return Bundle(folder, self.folder, (*PARTS, "results", "said.txt"))
+
+    @property
+    def said(self) -> str:
+        """What the run printed that made this bundle's results."""
+        return (self.folder / "said.txt").read_text()
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", *arguments]
@@ -73,14 +106,52 @@ def bundle(tmp_path: Path) -> Bundle:
     return Bundle(tmp_path / "bundle")
 
 
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with a finished smoke run, executed once for all processes of pytest; not to change.
+
+    The first process that needs it executes it below the folder that all of them share.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    folder = shared / "smoke-run"
+    with FileLock(shared / "smoke-run.lock"):
+        if not (folder / "said.txt").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            done = Bundle(folder).run("bundle", "run", "smoke")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (folder / "said.txt").write_text(done.stdout)
+    return Bundle(folder, parts=())
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle with a finished smoke run; tests that use it put back what they change."""
-    made = Bundle(tmp_path_factory.mktemp("finished") / "bundle")
-    done = made.run("bundle", "run", "smoke")
-    assert done.returncode == 0, done.stdout + done.stderr
-    made.said = done.stdout
-    return made
+def finished(smoke: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A module's own copy of the finished smoke run; its tests put back what they change."""
+    return smoke.copy(tmp_path_factory.mktemp("finished") / "bundle")
+
+
+@pytest.fixture
+def own(smoke: Bundle, tmp_path: Path) -> Bundle:
+    """A test's own copy of the finished smoke run, to change and to break."""
+    return smoke.copy(tmp_path / "own")
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
+    """Return `Bundle.run` for commands of bundle in this process: no Python starts for each."""
+
+    def command(bundle: Bundle, *arguments: str) -> SimpleNamespace:
+        monkeypatch.setattr(paths, "ROOT", bundle.folder)
+        for name in ("RESULTS", "PARAMS", "NOTEBOOKS", "DATA"):
+            monkeypatch.setattr(paths, name, bundle.folder / name.lower())
+        for name in ("BUNDLE_OFFLINE", "CIFAR10_ROOT"):
+            monkeypatch.setenv(name, bundle.environment[name])
+        capsys.readouterr()
+        code = main(list(arguments))
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ process ended well, every code cell completed, and every file it declares is the
 fingerprint is recorded.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -71,58 +72,52 @@ def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool
     before = status.fingerprint_of(node, parameters, folder)  # of what the notebook starts from
     output = stage / f"{node.name}.ipynb"
     job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output)}
-    job["parameters"] = parameters.injected(node.name)
-    write_json(stage / "job.json", job)
+    write_json(stage / "job.json", {**job, "parameters": parameters.injected(node.name)})
     print(f"{node.name}: running", flush=True)
     code = _execute(node, stage, parameters, retrain)
     if code and status.never_started(output):
         print(f"{node.name}: its kernel did not start; trying once more", flush=True)
         code = _execute(node, stage, parameters, retrain)
-    problem = status.unfinished(output, code) or _missing(node, stage, folder)
-    if problem:
+    if problem := status.unfinished(output, code) or _missing(node, stage, folder):
         _keep_failed(node, stage, folder)
-        raise Failed(explain(node.name, output, problem, folder, _command(parameters)))
+        command = os.environ.get(COMMAND_VARIABLE) or f"make run-all RUN={parameters.file}"
+        raise Failed(explain(node.name, output, problem, folder, command))
     _move_into_place(node, stage, folder, before)
     print(f"{node.name}: done in {clock(time.monotonic() - started)}", flush=True)
 
 
 def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) -> int:
     """Run the notebook's process, show what it trains, and return its exit status."""
+    trains = node.name == "03_train"
     environment = {**os.environ, paths.STAGE_VARIABLE: str(stage), "PYTHONUNBUFFERED": "1"}
-    environment[paths.RETRAIN_VARIABLE] = "1" if retrain and node.name == "03_train" else ""
+    environment[paths.RETRAIN_VARIABLE] = "1" if retrain and trains else ""
     follower = None
-    if node.name == "03_train":
+    if trains:
         epochs = total_epochs(parameters.settings(node.name))
         follower = Follower(paths.results(parameters.name), epochs, node.name)
+    command = [sys.executable, "-m", "bundle.runs.kernel", str(stage / "job.json")]
     with (stage / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bundle.runs.kernel", str(stage / "job.json")],
-            cwd=paths.NOTEBOOKS,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            while process.poll() is None:
-                if follower:
-                    follower.poll()
-                _sleep(process)
-        except BaseException:
-            _stop(process)
-            raise
-        finally:
-            if follower:
-                follower.close()
+        options = {"cwd": paths.NOTEBOOKS, "env": environment, "start_new_session": True}
+        options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        process = subprocess.Popen(command, **options)
+    try:
+        _wait(process, follower)
+    except BaseException:
+        _stop(process)
+        raise
+    finally:
+        if follower:
+            follower.close()
     return process.returncode
 
 
-def _sleep(process: subprocess.Popen) -> None:
-    try:
-        process.wait(POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
+def _wait(process: subprocess.Popen, follower: Follower | None) -> None:
+    """Wait for the end of a process and meanwhile show what it trains."""
+    while process.poll() is None:
+        if follower:
+            follower.poll()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -136,21 +131,18 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def _missing(node: Node, stage: Path, folder: Path) -> str:
-    wanted = (*node.writes, node.metrics)
-    absent = [
-        name
-        for name in wanted
-        if not (stage / name).exists() and not paths.artefact(folder, name).exists()
-    ]
-    return f"ended, but without its file {absent[0]}" if absent else ""
+    for name in (*node.writes, node.metrics):
+        if not (stage / name).exists() and not paths.artefact(folder, name).exists():
+            return f"ended, but without its file {name}"
+    return ""
 
 
 def _keep_failed(node: Node, stage: Path, folder: Path) -> None:
     failed = folder / "failed"
     failed.mkdir(exist_ok=True)
-    for name in (f"{node.name}.ipynb", "log.txt"):
+    for name, kept in ((f"{node.name}.ipynb",) * 2, ("log.txt", f"{node.name}.log")):
         if (stage / name).exists():
-            (stage / name).replace(failed / (name if name != "log.txt" else f"{node.name}.log"))
+            (stage / name).replace(failed / kept)
     shutil.rmtree(folder / ".stage", ignore_errors=True)
 
 
@@ -178,24 +170,16 @@ def _forget_failed(node: Node, folder: Path) -> None:
         (folder / "failed").rmdir()
 
 
-def _command(parameters: RunParameters) -> str:
-    """Return the command that tries this run again, with the options it was called with."""
-    asked = os.environ.get(COMMAND_VARIABLE)
-    return asked or f"make run-all RUN={parameters.file}"
-
-
 def summary(parameters: RunParameters) -> str:
     """Return the three closing lines: the main figures, how they were got, where the report is."""
     metrics = results.read_metrics(parameters.name)
     test, train = metrics.get("test", {}), metrics.get("train", {})
-    accuracy = (
-        f"{test['accuracy']:.2%} (95% {test['low']:.2%} to {test['high']:.2%}) on "
-        f"{test['images']:,} test images"
-    )
-    notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
+    interval = f"95% {test['low']:.2%} to {test['high']:.2%}"
+    accuracy = f"{test['accuracy']:.2%} ({interval}) on {test['images']:,} test images"
     averaged = "no views averaged"
     if results.averages_views(metrics):
         averaged = f"with averaged views {test['tta_accuracy']:.2%}"
+    notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
     took = f"{train['epochs']} epochs in {clock(train['seconds'])}"
     took += ", released: trained elsewhere" if train.get("released") else ""
     return (

@@ -17,9 +17,7 @@ def explain(name: str, output: Path, problem: str, folder: Path, command: str) -
     copy = folder / "failed" / output.name
     where, what = _failed_cell(copy) if copy.is_file() else ("", "")
     kept = f"; failed copy: {paths.shown(copy)}" if copy.is_file() else ""
-    log = folder / "failed" / f"{name}.log"
-    if not what:
-        what = _last_line(log) or problem
+    what = what or _last_line(folder / "failed" / f"{name}.log") or problem
     if shutil.disk_usage(folder).free < FULL_BYTES:
         what = f"no space left on the disk of {paths.shown(folder)} ({what})"
     return f"{name}{where}: {what}{kept}; try again: {command}"
@@ -31,22 +29,14 @@ def _failed_cell(copy: Path) -> tuple[str, str]:
     for number, cell in enumerate(cells, 1):
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
-                return (
-                    f", cell {number}",
-                    f"{output['ename']}: {_one_line(''.join(output['evalue']))}",
-                )
+                message = _one_line("".join(output["evalue"]))
+                return f", cell {number}", f"{output['ename']}: {message}"
     # A dying kernel may have told its execution count or not: its cell is the last that was begun.
-    states = [
-        (number, cell_state(cell))
-        for number, cell in enumerate(cells, 1)
-        if cell["cell_type"] == "code"
-    ]
-    begun = [number for number, state in states if state != "pending"]
-    return (
-        (f", cell {begun[-1]}", "its kernel was killed or ended (out of memory?)")
-        if begun
-        else ("", "")
-    )
+    code = [(number, cell) for number, cell in enumerate(cells, 1) if cell["cell_type"] == "code"]
+    begun = [number for number, cell in code if cell_state(cell) != "pending"]
+    if not begun:
+        return "", ""
+    return f", cell {begun[-1]}", "its kernel was killed or ended (out of memory?)"
 
 
 def _one_line(message: str) -> str:
@@ -56,9 +46,5 @@ def _one_line(message: str) -> str:
 
 
 def _last_line(log: Path) -> str:
-    lines = (
-        [line.strip() for line in log.read_text(errors="replace").splitlines()]
-        if log.is_file()
-        else []
-    )
-    return next((line for line in reversed(lines) if line), "")
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -32,9 +32,8 @@ def read(name: str) -> Node:
     notebook = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
     declared = notebook["metadata"].get("bundle", {})
     cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-    return Node(
-        name, *(tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")), cells
-    )
+    files = (tuple(declared.get(key, ())) for key in ("reads", "writes", "shared"))
+    return Node(name, *files, cells)
 
 
 def nodes() -> list[Node]:
@@ -49,13 +48,9 @@ def writer_of(file: str) -> str:
 
 def dependents(name: str) -> list[Node]:
     """Return the notebooks that read what notebook `name` writes, also indirectly."""
-    all_nodes = nodes()
-    found, changed = (
-        [],
-        {file for node in all_nodes if node.name == name for file in (*node.writes, node.metrics)},
-    )
-    for node in all_nodes:
-        if changed & set(node.reads):
-            found.append(node)
+    after, changed = [], set()
+    for node in nodes():
+        if node.name == name or changed & set(node.reads):
+            after.append(node)
             changed |= {*node.writes, node.metrics}
-    return found
+    return [node for node in after if node.name != name]

@@ -53,17 +53,11 @@ def main(job_file: str) -> int:
     import papermill
 
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    # Socket paths are short.
-    folder = tempfile.mkdtemp(prefix="nb", dir="/tmp" if Path("/tmp").is_dir() else None)
+    short = "/tmp" if Path("/tmp").is_dir() else None  # socket paths are short
+    folder = tempfile.mkdtemp(prefix="nb", dir=short)
     try:
-        papermill.execute_notebook(
-            job["notebook"],
-            job["output"],
-            job["parameters"],
-            kernel_name="python3",
-            progress_bar=False,
-            **_private_transport(folder),
-        )
+        options = {"kernel_name": "python3", "progress_bar": False, **_private_transport(folder)}
+        papermill.execute_notebook(job["notebook"], job["output"], job["parameters"], **options)
     except papermill.PapermillExecutionError:
         return 3  # the notebook itself tells cell and error
     finally:

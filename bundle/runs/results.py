@@ -18,10 +18,8 @@ def needed(run: str, file: str) -> Path:
     path = paths.artefact(paths.results(run), file)
     if not path.exists():
         writer = graph.writer_of(file) or "03_train"
-        raise UserError(
-            f"results/{run}/{file} is missing: run notebook {writer} first (or: make run-all "
-            f"RUN={run})"
-        )
+        remedy = f"run notebook {writer} first (or: make run-all RUN={run})"
+        raise UserError(f"results/{run}/{file} is missing: {remedy}")
     return path
 
 

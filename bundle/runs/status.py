@@ -11,6 +11,8 @@ from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters
 from bundle.training import released
 
+WHOLE = {"notebook": "the notebook", "packages": "requirements.txt", "data": "the data"}
+
 
 def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[str, Any]:
     """Return all that a notebook's result depends on, as plain values and hashes."""
@@ -31,40 +33,26 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
     if not saved:
         failed = (folder / "failed" / f"{node.name}.ipynb").exists()
         return ["failed at the last try"] if failed else ["not run yet"]
-    found, now = [], fingerprint_of(node, parameters, folder)
-    for key, label in (
-        ("notebook", "the notebook"),
-        ("packages", "requirements.txt"),
-        ("data", "the data"),
-    ):
-        if saved["before"][key] != now[key]:
-            found.append(f"{label} changed")
+    phrases, before, now = [], saved["before"], fingerprint_of(node, parameters, folder)
+    phrases += [label for key, label in WHOLE.items() if before[key] != now[key]]
     for key in ("parameters", "code", "inputs", "files"):
-        found += [
-            f"{phrase} changed" if "->" not in phrase else phrase
-            for phrase in differences(saved["before"][key], now[key])
-        ]
-    lost = (
-        name
-        for name, digest in saved["outputs"].items()
-        if of_file(paths.artefact(folder, name)) != digest
-    )
-    found += [f"{name} is gone (an earlier notebook ran again) or was changed" for name in lost]
+        phrases += differences(before[key], now[key])
+    phrases = [phrase if "->" in phrase else f"{phrase} changed" for phrase in phrases]
+    for name, digest in saved["outputs"].items():
+        if of_file(paths.artefact(folder, name)) != digest:
+            phrases.append(f"{name} is gone (an earlier notebook ran again) or was changed")
     if "training/state.json" in node.writes:
-        found += released.newer(folder, parameters.settings(node.name))
-    return found
+        phrases += released.newer(folder, parameters.settings(node.name))
+    return phrases
 
 
 def remember(node: Node, folder: Path, before: dict[str, Any], outputs: list[str]) -> None:
     """Record that a notebook's result is complete: what it was made from, its files' hashes."""
     names = [*outputs, *(name for name in node.writes if name not in outputs)]
-    content = {
-        "before": before,
-        "outputs": {name: of_file(paths.artefact(folder, name)) for name in names},
-    }
+    digests = {name: of_file(paths.artefact(folder, name)) for name in names}
     path = _record(node, folder)
     path.parent.mkdir(exist_ok=True)
-    write_json(path, content)
+    write_json(path, {"before": before, "outputs": digests})
 
 
 def forget(node: Node, folder: Path) -> None:
@@ -98,12 +86,8 @@ def cell_states(executed: Path) -> list[str]:
     When the kernel dies, Papermill calls all cells completed; those it never began have no start
     time, and the one it died in mostly has no execution count.
     """
-    code = [
-        cell
-        for cell in read_cells(executed)
-        if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
-    ]
-    return [cell_state(cell) for cell in code]
+    code = (cell for cell in read_cells(executed) if cell["cell_type"] == "code")
+    return [cell_state(cell) for cell in code if "".join(cell["source"]).strip()]
 
 
 def read_cells(executed: Path) -> list[dict[str, Any]]:
@@ -116,23 +100,23 @@ def read_cells(executed: Path) -> list[dict[str, Any]]:
 
 def cell_state(cell: dict[str, Any]) -> str:
     """Return the state of one executed code cell."""
-    told = cell["metadata"].get("papermill", {})
-    if not told.get("start_time"):
+    record = cell["metadata"].get("papermill", {})
+    if not record.get("start_time"):
         return "pending"
-    return "completed" if told["status"] == "completed" and cell["execution_count"] else "broken"
+    return "completed" if record["status"] == "completed" and cell["execution_count"] else "broken"
 
 
 def report(parameters: RunParameters) -> str:
     """Return one line a notebook: up to date, or what changed."""
     folder, lines, upstream = paths.results(parameters.name), [], set()
     for node in nodes():
-        found = reasons(node, parameters, folder)
+        phrases = reasons(node, parameters, folder)
         waits = sorted(upstream & set(node.reads))
-        if not found and waits:
-            found = [f"reads {waits[0]}, which is about to change"]
-        if found:
+        if not phrases and waits:
+            phrases = [f"reads {waits[0]}, which is about to change"]
+        if phrases:
             upstream |= {*node.writes, node.metrics}
-        lines.append(f"{node.name:16} {'up to date' if not found else '; '.join(found[:6])}")
+        lines.append(f"{node.name:16} {'; '.join(phrases[:6]) or 'up to date'}")
     return "\n".join(lines)
 
 
@@ -142,17 +126,15 @@ def _record(node: Node, folder: Path) -> Path:
 
 def _shared(node: Node) -> dict[str, str]:
     """Return the hashes of the bundle's files a notebook reads; a name with a star is a pattern."""
-    found = {}
-    for name in node.shared:
-        files = sorted(paths.ROOT.glob(name)) if "*" in name else [paths.ROOT / name]
-        found |= {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
-    return found
+    files = [
+        file
+        for name in node.shared
+        for file in (sorted(paths.ROOT.glob(name)) if "*" in name else [paths.ROOT / name])
+    ]
+    return {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
 
 
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
     """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
-    return {
-        key: of_file(Path(value))
-        for key, value in values.items()
-        if key.endswith(("_set", "_file")) and value
-    }
+    named = {key: value for key, value in values.items() if key.endswith(("_set", "_file"))}
+    return {key: of_file(Path(value)) for key, value in named.items() if value}

@@ -31,44 +31,38 @@ def cpu_counters(root: Path = RAPL) -> dict[str, Counter]:
     Cores and memory have counters of their own beside, parts of the package's or of the whole
     board: left out.
     """
-    found = {}
+    counters = {}
     try:
         for zone in sorted(root.glob("intel-rapl:*")):
             is_top = re.fullmatch(r"intel-rapl:\d+", zone.name)
             if is_top and (zone / "name").read_text().startswith("package"):
                 files = (zone / "energy_uj", zone / "max_energy_range_uj")
-                found[zone.name] = Counter(*(int(file.read_text()) / 1e6 for file in files))
+                counters[zone.name] = Counter(*(int(file.read_text()) / 1e6 for file in files))
     except (OSError, ValueError):
         return {}
-    return found
+    return counters
 
 
 def gpu_counter(
     uuid: str, load: Callable[[str], Any] = ctypes.CDLL
 ) -> Callable[[], dict[str, Counter]]:
     """Return a function reading the counter of GPU `uuid` ("GPU-..."), {} where it cannot."""
-    handle = ctypes.c_void_p()
+    handle, count = ctypes.c_void_p(), ctypes.c_ulonglong()
     try:
         nvml = load(NVML)
         # GPUs since Volta; millijoules since the driver was loaded.
         total = nvml.nvmlDeviceGetTotalEnergyConsumption
-        failed = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(
-            uuid.encode(), ctypes.byref(handle)
-        )
+        find = nvml.nvmlDeviceGetHandleByUUID
+        failed = nvml.nvmlInit_v2() or find(uuid.encode(), ctypes.byref(handle))
     except (OSError, AttributeError):  # no driver; one without this function
-        return dict
-    if failed:
         return dict
 
     def read() -> dict[str, Counter]:
-        count = ctypes.c_ulonglong()
-        return (
-            {}
-            if total(handle, ctypes.byref(count))
-            else {uuid: Counter(count.value / 1e3, math.inf)}
-        )
+        if total(handle, ctypes.byref(count)):
+            return {}
+        return {uuid: Counter(count.value / 1e3, math.inf)}
 
-    return read
+    return dict if failed else read
 
 
 class Meter:
@@ -85,13 +79,13 @@ class Meter:
     def look(self) -> None:
         """Add what was used since the last look: so often that no counter wraps twice between."""
         now = self.read()
-        if now.keys() == self.last.keys():
-            self.sum += sum(
-                (now[name].joules - before.joules) % before.wraps_at
-                for name, before in self.last.items()
-            )
-        else:
+        if now.keys() != self.last.keys():
             self.sum = math.nan
+        else:
+            used = (
+                (now[name].joules - old.joules) % old.wraps_at for name, old in self.last.items()
+            )
+            self.sum += sum(used)
         self.last = now
 
     def joules(self) -> float | None:
@@ -110,5 +104,5 @@ def meter(device: torch.device) -> Meter:
 
 def total(history: list[dict[str, Any]]) -> float | None:
     """Return the joules of all epochs of a training, None where any lacks them."""
-    found = [row.get("joules") for row in history]
-    return None if None in found else math.fsum(found)
+    joules = [row.get("joules") for row in history]
+    return None if None in joules else math.fsum(joules)

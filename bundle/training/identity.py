@@ -41,9 +41,7 @@ class Training:
     def normalisation(self) -> str:
         """What the images of the last phase were normalised by, and so must be the test's."""
         parameters = self.summary["parameters"]
-        return parameters[
-            "phase2_normalisation" if parameters["phase2_epochs"] else "normalisation"
-        ]
+        return parameters["phase2_" * bool(parameters["phase2_epochs"]) + "normalisation"]
 
     def stale(self) -> list[str]:
         """Return the definitions that changed since and may change the bits, [] where none did."""
@@ -52,16 +50,14 @@ class Training:
 
 def parameters_of(settings: Train) -> dict[str, Any]:
     """Return the parameters that decide what is trained, not where, as plain values."""
-    return {
-        key: value
-        for key, value in json.loads(json.dumps(asdict(settings))).items()
-        if key not in ("run", "dataset", *COMPUTE)
-    }
+    plain = json.loads(json.dumps(asdict(settings)))
+    return {key: plain[key] for key in plain if key not in ("run", "dataset", *COMPUTE)}
 
 
 def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return a training's parameters with those added since, at defaults, which change nothing."""
-    return json.loads(json.dumps({one.name: one.default for one in fields(Train)})) | parameters
+    defaults = {parameter.name: parameter.default for parameter in fields(Train)}
+    return json.loads(json.dumps(defaults)) | parameters
 
 
 def same_parameters(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -70,13 +66,10 @@ def same_parameters(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def identity_of(
-    settings: Train,
-    dataset: Dataset,
-    device: torch.device,
-    precision: str,
-    teacher: Training | None = None,
+    settings: Train, dataset: Dataset, device: torch.device, teacher: Training | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return what a training is a function of: parameters, data (and teacher), code, machine."""
+    precision = compute.precision_of(settings, device)
     taught = {"teacher": teacher.summary["weights_sha256"]} if teacher else {}
     return {
         "parameters": parameters_of(settings),
@@ -92,21 +85,27 @@ def same_identity(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return same and not code.changed(saved)
 
 
+def _same(summary: dict[str, Any], identity: dict[str, dict]) -> bool:
+    """Whether a finished training has an identity's parameters and data."""
+    same = same_parameters(summary["parameters"], identity["parameters"])
+    return same and summary["data"] == identity["data"]
+
+
+def network_of(saved: dict[str, Any]) -> ResNet:
+    """Return the network of a weights.pt's content."""
+    model = ResNet(**saved["network"])
+    model.load_state_dict(saved["model"])
+    return model
+
+
 def load_finished(run_folder: Path, identity: dict[str, dict] | None = None) -> Training | None:
     """Return the finished training of a run, None without one (of these parameters, this data)."""
     folder = store.complete_folder(run_folder)
     summary = files.read_json(folder / "state.json")
-    if not summary:
-        return None
-    if identity and not (
-        same_parameters(summary["parameters"], identity["parameters"])
-        and summary["data"] == identity["data"]
-    ):
+    if not summary or (identity and not _same(summary, identity)):
         return None
     saved = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-    model = ResNet(**saved["network"])
-    model.load_state_dict(saved["model"])
-    model = model.to(memory_format=torch.channels_last)
+    model = network_of(saved).to(memory_format=torch.channels_last)
     verified = files.read_json(folder / code.VERIFIED)
     return Training(model, store.read_history(folder), summary, verified)
 
@@ -116,7 +115,6 @@ def dataset_of(summary: dict[str, Any]) -> Dataset:
     parameters, wanted = summary["parameters"], summary["data"]
     dataset = cifar10.load(wanted["name"], parameters["train_images"], parameters["holdout"])
     if dataset.checksum != wanted["checksum"]:
-        raise UserError(
-            f"the {wanted['name']} files here are not those the training used: run 03_train again"
-        )
+        what = f"the {wanted['name']} files here are not those the training used"
+        raise UserError(f"{what}: run 03_train again")
     return dataset

@@ -33,26 +33,42 @@ class FromNetwork:
         machine = compute.prepare(settings)
         self.network, self.dataset = training.model.to(machine), dataset
         statistics = dataset.normalisation(training.normalisation)
-        self.arguments = (statistics, compute.precision_of(settings, machine), settings.batch_size)
-        self.told = (
-            f"The weights are here, so the network predicts ({machine.type}, {self.arguments[1]})."
-        )
+        precision = compute.precision_of(settings, machine)
+        self.arguments = (statistics, precision, settings.batch_size)
+        self.told = f"The weights are here, so the network predicts ({machine.type}, {precision})."
 
     def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
         """Return view -> logits (N, classes) of `images`, of `part` "test" or "holdout"."""
-        return (
-            predict.view_logits(self.network, images, views, *self.arguments) if len(images) else {}
-        )
+        if not len(images):
+            return {}
+        return predict.view_logits(self.network, images, views, *self.arguments)
 
     def beside(self, images: Images, normalisation: str) -> dict | None:
         """Return the single view's score on test images normalised otherwise, None if unasked."""
-        return outcome.beside(
-            self.network, images, self.dataset, normalisation, *self.arguments[1:]
-        )
+        arguments = self.arguments[1:]
+        return outcome.beside(self.network, images, self.dataset, normalisation, *arguments)
+
+    def normalised_by(self, normalisation: str) -> Tensor:
+        """Return the logits of the single view of all test images, normalised otherwise."""
+        pixels, statistics = self.dataset.test.pixels, self.dataset.normalisation(normalisation)
+        return predict.logits(self.network, pixels, statistics, "original", *self.arguments[1:])
 
     def submit(self, shifted_set: str, combination: str, path: Path) -> pd.Series | None:
         """Predict a shifted set as `predict.submit`."""
         return competition.submit(self.network, shifted_set, combination, *self.arguments, path)
+
+
+ABSENT = (
+    "> **From saved logits.** The weights of this training are not here; what follows is computed "
+    "from the logits that its network gave (`training/logits.npz`), and holds only the views saved "
+    "there."
+)
+KEPT = (
+    "> **From saved logits.** What follows is computed from the logits that are kept beside the "
+    "weights (`training/logits.npz`): what this network gave when they were written. "
+    "`saved_logits: false` under `04_predict_tta` in the run's parameter file lets the network "
+    "predict here."
+)
 
 
 class FromFile:
@@ -61,48 +77,35 @@ class FromFile:
     kind = "logits"
 
     def __init__(self, run_folder: Path, training: identity.Training):
-        self.told = (
-            "> **From saved logits.** The weights of this training are not here; what follows is "
-            "computed from the logits that its network gave (`training/logits.npz`), and holds "
-            "only the views saved there."
-            if training.model is None
-            else "> **From saved logits.** What follows is computed from the logits that are kept "
-            "beside the weights (`training/logits.npz`): what this network gave when they "
-            "were written. `saved_logits: false` under `04_predict_tta` in the run's "
-            "parameter file lets the network predict here."
-        )
+        self.told = ABSENT if training.model is None else KEPT
         self.path = store.complete_folder(run_folder) / released.LOGITS
         with np.load(self.path) as file:
             self.arrays = dict(file)
         if str(self.arrays["weights_sha256"]) != training.summary["weights_sha256"]:
-            raise UserError(
-                f"{paths.shown(self.path)}: of other weights than state.json; copy both from one "
-                "training"
-            )
+            what = "of other weights than state.json; copy both from one training"
+            raise UserError(f"{paths.shown(self.path)}: {what}")
 
     def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
         """Return view -> logits (N, classes) of `images`, of `part` "test" or "holdout"."""
         if not len(images):
             return {}
         first = dict(zip(self.arrays[f"{part}_views"], self.arrays[f"{part}_first"], strict=True))
-        rows, missing = self._rows(part, images), [view for view in views if view not in first]
-        if missing:
-            raise self._without(f"the view {missing[0]} (it has {', '.join(first)})")
-        return {
-            view: torch.from_numpy(self.arrays[f"{part}_logits_{first[view]}"][rows])
-            for view in views
-        }
+        rows = self._rows(part, images)
+        for view in views:
+            if view not in first:
+                raise self._without(f"the view {view} (it has {', '.join(first)})")
+        saved = {view: self.arrays[f"{part}_logits_{first[view]}"] for view in views}
+        return {view: torch.from_numpy(logits[rows]) for view, logits in saved.items()}
 
     def beside(self, images: Images, normalisation: str) -> dict | None:
         """Return the single view's score on test images normalised otherwise, None if unasked."""
         if not normalisation:
             return None
-        if f"beside_{normalisation}" not in self.arrays:
+        logits = self.arrays.get(f"beside_{normalisation}")
+        if logits is None:
             raise self._without(f"the normalisation {normalisation!r}")
-        predicted = torch.from_numpy(
-            self.arrays[f"beside_{normalisation}"][self._rows("test", images)].argmax(1)
-        )
-        return {"normalisation": normalisation, **outcome.score(predicted, images.labels)}
+        predictions = torch.from_numpy(logits[self._rows("test", images)].argmax(1))
+        return {"normalisation": normalisation, **outcome.score(predictions, images.labels)}
 
     def submit(self, shifted_set: str, combination: str, path: Path) -> None:
         """Refuse to predict other images than the saved ones; no set named, nothing to do."""
@@ -111,32 +114,29 @@ class FromFile:
 
     def hold(self, settings: PredictTta, dataset: Dataset) -> bool:
         """Whether all that `settings` ask for is in the file: test and hold-out views, `beside`."""
-        asked = set(predict.COMBINATIONS.get(settings.combination, settings.views))
-        there = {part: set(self.arrays[f"{part}_views"]) for part in ("test", "holdout")}
+        views = set(predict.COMBINATIONS.get(settings.combination, settings.views))
+        on_test, on_holdout = (set(self.arrays[f"{part}_views"]) for part in ("test", "holdout"))
         return (
             not settings.shifted_set
-            and asked <= there["test"]
-            and (not len(dataset.holdout) or set(settings.views) <= there["holdout"])
+            and views <= on_test
+            and (not len(dataset.holdout) or set(settings.views) <= on_holdout)
             and (not settings.beside or f"beside_{settings.beside}" in self.arrays)
         )
 
     def _rows(self, part: str, images: Images) -> np.ndarray:
         """Return where `images` are in the file."""
-        rows = np.searchsorted(self.arrays[f"{part}_index"], images.index.numpy())
-        rows = rows.clip(max=len(self.arrays[f"{part}_index"]) - 1)
-        same = all(
-            np.array_equal(self.arrays[f"{part}_{name}"][rows], value.numpy())
-            for name, value in (("index", images.index), ("labels", images.labels))
-        )
-        if not same:
+        index, labels = self.arrays[f"{part}_index"], self.arrays[f"{part}_labels"]
+        rows = np.searchsorted(index, images.index.numpy()).clip(max=len(index) - 1)
+        if not (
+            np.array_equal(index[rows], images.index.numpy())
+            and np.array_equal(labels[rows], images.labels.numpy())
+        ):
             raise self._without(f"these {part} images")
         return rows
 
     def _without(self, what: str) -> UserError:
-        return UserError(
-            f"{paths.shown(self.path)}: {what} not in it, and the weights are not here to compute "
-            "it; RETRAIN=1 trains them"
-        )
+        remedy = "not in it, and the weights are not here to compute it; RETRAIN=1 trains them"
+        return UserError(f"{paths.shown(self.path)}: {what} {remedy}")
 
 
 def source(
@@ -171,17 +171,10 @@ def write(path: Path, training: identity.Training, dataset: Dataset, settings: P
             f"{part}_labels": images.labels,
             f"{part}_index": images.index,
         }
-        found = network.views(part, images, list(dict.fromkeys(first.values())))
-        arrays |= {f"{part}_logits_{view}": logits for view, logits in found.items()}
+        by_view = network.views(part, images, list(dict.fromkeys(first.values())))
+        arrays |= {f"{part}_logits_{view}": logits for view, logits in by_view.items()}
     if settings.beside:
-        statistics, (_, precision, batch_size) = (
-            dataset.normalisation(settings.beside),
-            network.arguments,
-        )
-        found = predict.logits(
-            network.network, dataset.test.pixels, statistics, "original", precision, batch_size
-        )
-        arrays[f"beside_{settings.beside}"] = found.cpu()
+        arrays[f"beside_{settings.beside}"] = network.normalised_by(settings.beside).cpu()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
     files.write_atomically(path, buffer.getvalue())

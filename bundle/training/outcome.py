@@ -13,16 +13,14 @@ from lib.layers import layer_table
 def of_training(training: identity.Training) -> dict[str, Any]:
     """Return a training's size and cost.
 
-    They are epochs, images, seconds, images_per_second, TFLOP, joules, hash, last, stale. weights:
-    whether they are here; released: what its release says of it, None for one's own training.
-    Arithmetic: two operations a multiply-accumulate, the backward pass twice the forward
-    pass's; a step that is sharpness-aware does both twice. A teacher's passes are not counted.
-    Joules: None where they could not be read.
+    weights: whether they are here; released: what its release says of it, None for one's own;
+    joules: None where they could not be read. tflop: two operations a multiply-accumulate, the
+    backward pass twice the forward pass; a sharpness-aware step does both twice. A teacher's passes
+    are not counted.
     """
     summary, last = training.summary, training.history[-1]
     mmac = layer_table(training.model or identity.architecture(summary))["mmac"].sum()
-    # Those before it was added have no such parameter.
-    passes = 2 if summary["parameters"].get("sam") else 1
+    passes = 2 if summary["parameters"].get("sam") else 1  # older trainings do not know it
     kept = ("epochs", "images", "seconds", "images_per_second", "weights_sha256", "finished")
     return {
         **{key: summary[key] for key in kept},
@@ -37,8 +35,8 @@ def of_training(training: identity.Training) -> dict[str, Any]:
 
 def score(predictions: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     """Return accuracy with its 95% Wilson interval: accuracy, low, high."""
-    found = metrics.accuracy(predictions, labels)
-    return {"accuracy": found.accuracy, "low": found.low, "high": found.high}
+    wilson = metrics.accuracy(predictions, labels)
+    return {"accuracy": wilson.accuracy, "low": wilson.low, "high": wilson.high}
 
 
 def single_view(
@@ -55,8 +53,9 @@ def beside(
     """Return the single view's score with images normalised otherwise, None where none is named."""
     if not normalisation:
         return None
-    found = single_view(model, images, dataset.normalisation(normalisation), precision, batch_size)
-    return {"normalisation": normalisation, **found}
+    statistics = dataset.normalisation(normalisation)
+    single = single_view(model, images, statistics, precision, batch_size)
+    return {"normalisation": normalisation, **single}
 
 
 def audit(history: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -70,6 +69,6 @@ def audit(history: list[dict[str, Any]]) -> dict[str, Any] | None:
     for number in sorted({row["phase"] for row in history}):
         rows = [row for row in history if row["phase"] == number]
         best = max(rows, key=lambda row: row["test_accuracy"])
-        found = {"phase": number, "best": best["test_accuracy"], "best_epoch": best["epoch"]}
-        phases.append({**found, "last": rows[-1]["test_accuracy"]})
+        chosen = {"best": best["test_accuracy"], "best_epoch": best["epoch"]}
+        phases.append({"phase": number, **chosen, "last": rows[-1]["test_accuracy"]})
     return {"test_accuracy": [row["test_accuracy"] for row in history], "phases": phases}

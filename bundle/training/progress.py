@@ -16,10 +16,8 @@ QUIET_SECONDS = 20.0  # after which a line says that the training goes on
 
 def epoch_line(row: dict[str, Any], epochs: int | None = None) -> str:
     """Return one epoch of the history as a line, with the time left where `epochs` is known."""
-    parts = [
-        f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else ""),
-        f"loss {row['train_loss']:.3f}",
-    ]
+    number = f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else "")
+    parts = [number, f"loss {row['train_loss']:.3f}"]
     if "holdout_accuracy" in row:
         parts.append(f"hold-out {row['holdout_accuracy']:.2%}")
     parts += [f"lr {row['learning_rate']:.4g}", f"{row['images_per_second']:,.0f} images/s"]
@@ -41,9 +39,8 @@ def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
 
     def show(row: dict[str, Any]) -> None:
         nonlocal handle
-        line = HTML(
-            f"<progress value='{row['epoch']}' max='{epochs}'></progress> {epoch_line(row, epochs)}"
-        )
+        bar = f"<progress value='{row['epoch']}' max='{epochs}'></progress>"
+        line = HTML(f"{bar} {epoch_line(row, epochs)}")
         handle = handle or display(line, display_id=True)
         handle.update(line)
 
@@ -58,26 +55,20 @@ class Follower:
     """
 
     def __init__(self, run_folder: Path, epochs: int, label: str):
-        self.folder, self.complete = (
-            store.partial_folder(run_folder),
-            store.complete_folder(run_folder),
-        )
-        self.epochs, self.label = epochs, label
-        self.started, self.said, self.bar, self.task = time.time(), time.time(), None, None
-        self.before, self.shown = len(store.read_history(self.folder)), None
+        self.folder = store.partial_folder(run_folder)
+        self.complete = store.complete_folder(run_folder)
+        self.epochs, self.label, self.bar, self.shown = epochs, label, None, None
+        self.started = self.said = time.time()
+        self.before = len(store.read_history(self.folder))
         self.terminal = sys.stdout.isatty()
 
     def poll(self) -> None:
         """Show what is new since the last call."""
-        fresh = (
-            folder
-            for folder in (self.folder, self.complete)
-            if self._is_fresh(folder / "history.jsonl")
-        )
-        folder = next(fresh, None)
-        if folder is None:
+        folders = (self.folder, self.complete)
+        fresh = [folder for folder in folders if self._is_fresh(folder / "history.jsonl")]
+        if not fresh:
             return
-        rows = store.read_history(folder)
+        rows = store.read_history(fresh[0])
         if self.shown is None:
             self.shown = self.before if len(rows) >= self.before else 0
             if self.shown:
@@ -98,43 +89,22 @@ class Follower:
             return False
 
     def _draw(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        beat = self._beat()
-        if not beat:
+        if not (beat := self._beat()):
             return
         if self.bar is None:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
-            )
-            self.bar = Progress(*columns, transient=True)
+            self.bar = _bar()
             self.bar.start()
             self.task = self.bar.add_task(self.label, total=self.epochs)
         done = beat["epoch"] - 1 + beat["step"] / beat["steps"]
-        self.bar.update(
-            self.task,
-            completed=done,
-            description=f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}",
-        )
+        self.bar.update(self.task, completed=done, description=self._where(beat))
 
     def _say_step(self) -> None:
         """Where an epoch takes long and there is no bar, say where it is."""
-        beat = self._beat()
-        if beat:
-            self._say(
-                f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}, step {beat['step']} of "
-                f"{beat['steps']}"
-            )
+        if beat := self._beat():
+            self._say(f"{self._where(beat)}, step {beat['step']} of {beat['steps']}")
+
+    def _where(self, beat: dict[str, Any]) -> str:
+        return f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}"
 
     def _beat(self) -> dict[str, Any]:
         """Return the last heartbeat of an epoch that is not over, or {}."""
@@ -146,12 +116,22 @@ class Follower:
 
     def _say(self, line: str) -> None:
         self.said = time.time()
-        (self.bar.console.print if self.bar else print)(
-            line, **({} if self.bar else {"flush": True})
-        )
+        if self.bar:
+            self.bar.console.print(line)
+        else:
+            print(line, flush=True)
 
     def close(self) -> None:
         """Show the rest and take the bar away."""
         self.poll()
         if self.bar:
             self.bar.stop()
+
+
+def _bar():
+    """Return a bar for a terminal: where, how far, the time taken and left."""
+    from rich import progress
+
+    left = progress.TimeRemainingColumn(elapsed_when_finished=False)
+    columns = ("{task.description}", progress.BarColumn(), progress.TimeElapsedColumn(), "left")
+    return progress.Progress(*columns, left, transient=True)

@@ -7,7 +7,6 @@ with the release's state.json.
 """
 
 import calendar
-import io
 import os
 import shutil
 import time
@@ -15,14 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bundle import files, paths
 from bundle.files import exchange
 from bundle.training import code, identity, session, store, weights
 from lib.data import Dataset
 from lib.errors import UserError
-from lib.model import ResNet
 from lib.settings import Train
 
 LOGITS = "logits.npz"
@@ -35,12 +31,10 @@ def folder(run: str) -> Path:
 
 def fits(summary: dict[str, Any], settings: Train, dataset: Dataset) -> bool:
     """Whether a finished training (its state.json) has these parameters and saw this data."""
-    return (
-        bool(summary)
-        and identity.same_parameters(summary["parameters"], identity.parameters_of(settings))
-        and (summary["data"]["name"], summary["data"]["checksum"])
-        == (dataset.name, dataset.checksum)
-    )
+    if not summary:
+        return False
+    data = (summary["data"]["name"], summary["data"]["checksum"])
+    return data == (dataset.name, dataset.checksum) and _same_parameters(summary, settings)
 
 
 def load(run_folder: Path) -> identity.Training | None:
@@ -60,10 +54,8 @@ def with_network(run: str, what_for: str) -> None:
     """Raise UserError where `run`'s finished training has no weights, which `what_for` needs."""
     training = load(paths.results(run))
     if training and training.model is None:
-        raise UserError(
-            f"{what_for}: results/{run}/training has logits but no weights; "
-            f"make run-all RUN={run} RETRAIN=1 UNTIL=03_train"
-        )
+        remedy = f"make run-all RUN={run} RETRAIN=1 UNTIL=03_train"
+        raise UserError(f"{what_for}: results/{run}/training has logits but no weights; {remedy}")
 
 
 def train_or_take(
@@ -81,11 +73,8 @@ def train_or_take(
     if not retrain and not (store.partial_folder(run_folder) / store.CHECKPOINT).is_file():
         take(settings, dataset, run_folder)
         here = load(run_folder)
-        if (
-            here
-            and fits(here.summary, settings, dataset)
-            and (here.model is None or here.summary.get("released"))
-        ):
+        taken = here and (here.model is None or here.summary.get("released"))
+        if taken and fits(here.summary, settings, dataset):
             return here
     if settings.teacher:
         with_network(settings.teacher, f"03_train.teacher = {settings.teacher!r}")
@@ -95,15 +84,15 @@ def train_or_take(
 def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
     """Take the release as the run's training where it fits and none or an older one is there."""
     source, target = folder(run_folder.name) / "training", store.complete_folder(run_folder)
-    released, here = (files.read_json(one / "state.json") for one in (source, target))
-    usable = (source / weights.FILE).is_file() or (source / LOGITS).is_file()
+    released, here = (files.read_json(path / "state.json") for path in (source, target))
+    packed = source / weights.FILE
+    usable = packed.is_file() or (source / LOGITS).is_file()
     if not usable or not fits(released, settings, dataset):
         return
     whole = paths.artefact(run_folder, "training/weights.pt").is_file()
     if whole and fits(here, settings, dataset) and (not here.get("released") or here == released):
         return
-    saved = weights.unpack(source / weights.FILE) if (source / weights.FILE).is_file() else None
-    place(source, target, saved)
+    place(source, target, weights.unpack(packed) if packed.is_file() else None)
 
 
 def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
@@ -115,37 +104,27 @@ def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
     for name in ("state.json", "history.jsonl", *kept):
         files.write_atomically(fresh / name, (source / name).read_bytes())
     summary = files.read_json(fresh / "state.json")
-    # Whoever draws a training's progress takes a history written now for one that is being made
-    # now.
+    # A history written now would be drawn as the progress of a training that is under way.
     finished = calendar.timegm(time.strptime(summary["finished"], "%Y-%m-%dT%H:%M:%SZ"))
     os.utime(fresh / "history.jsonl", (finished, finished))
     if saved:
-        model = ResNet(**saved["network"])
-        model.load_state_dict(saved["model"])
-        if store.weights_digest(model) != summary["weights_sha256"]:
-            raise UserError(
-                f"{paths.shown(source)}: weights and state.json are not of one release; restore "
-                "with git"
-            )
-        buffer = io.BytesIO()
-        torch.save(saved, buffer)
-        files.write_atomically(fresh / "weights.pt", buffer.getvalue())
+        if store.weights_digest(identity.network_of(saved)) != summary["weights_sha256"]:
+            what = "weights and state.json are not of one release; restore with git"
+            raise UserError(f"{paths.shown(source)}: {what}")
+        files.write_atomically(fresh / "weights.pt", store.saved(saved))
     exchange(fresh, target)
 
 
 def newer(run_folder: Path, settings: Train) -> list[str]:
     """Return why 03_train must run again: its training is of a release that was replaced since."""
     path = folder(run_folder.name) / "training" / "state.json"
-    here, released = (
-        files.read_json(store.complete_folder(run_folder) / "state.json"),
-        files.read_json(path),
-    )
-    if (
-        not here.get("released")
-        or not released
-        or here == released
-        or here["data"] != released["data"]
-    ):
+    here = files.read_json(store.complete_folder(run_folder) / "state.json")
+    released = files.read_json(path)
+    if not here.get("released") or not released or here == released:
         return []
-    same = identity.same_parameters(released["parameters"], identity.parameters_of(settings))
+    same = here["data"] == released["data"] and _same_parameters(released, settings)
     return [f"{paths.shown(path.parent)} was released anew"] if same else []
+
+
+def _same_parameters(summary: dict[str, Any], settings: Train) -> bool:
+    return identity.same_parameters(summary["parameters"], identity.parameters_of(settings))

@@ -33,22 +33,14 @@ def train(
 ) -> Training:
     """Train, go on with an unfinished training or load a finished one, of equal parameters, data.
 
-    Args:
-        settings: all that decides the result; dataset: what was loaded for it.
-        run_folder: results/RUN; the state is written below it after every epoch.
-        on_epoch: called with each new row of the history.
-        retrain: start afresh whatever lies there (a finished state stays until the new one is
-            complete).
-
-    Raises:
-        UserError: an unfinished training of other parameters, data, code or machine lies there.
-
-    An unfinished training of the very same identity is always gone on with, also under `retrain`:
-    it ends with the bits that starting afresh would give.
+    Below `run_folder`, results/RUN, the state is written after every epoch; `on_epoch` is then
+    called with the new row of the history. `retrain` starts afresh whatever lies there, and a
+    finished state stays until the new one is complete; but an unfinished training of the very same
+    identity is always gone on with: it ends with the bits that starting afresh would give. Raises
+    UserError where an unfinished training of other parameters, data, code or machine lies there.
     """
     device, teacher = compute.prepare(settings), teacher_of(settings, dataset)
-    precision = compute.precision_of(settings, device)
-    identity = identity_of(settings, dataset, device, precision, teacher)
+    identity = identity_of(settings, dataset, device, teacher)
     folder = store.partial_folder(run_folder)
     saved = store.load_checkpoint(folder, say)
     under_way = saved and same_identity(saved["identity"], identity)
@@ -66,43 +58,35 @@ def train(
 def teacher_of(settings: Train, dataset: Dataset) -> Training | None:
     """Return the finished training that `settings` name as the teacher, None where they name none.
 
-    Raises UserError where it is not finished, knows other classes, or is used to another
-    normalisation.
+    Raises UserError where it cannot teach.
     """
     if not settings.teacher:
         return None
-    where = f"03_train.teacher = {settings.teacher!r}"
     teacher = load_finished(paths.results(settings.teacher))
-    if teacher is None:
-        raise UserError(
-            f"{where}: no finished training in results/{settings.teacher}; "
-            f"make run-all RUN={settings.teacher} UNTIL=03_train, first"
-        )
-    if teacher.summary["data"]["name"] != dataset.name:
-        raise UserError(
-            f"{where}: it was trained on {teacher.summary['data']['name']}, not {dataset.name}"
-        )
-    if {teacher.normalisation} != {phase.recipe.normalisation for phase in phases(settings)}:
-        raise UserError(
-            f"{where}: it is used to the normalisation '{teacher.normalisation}'; train with that "
-            "one"
-        )
-    if teacher.summary["parameters"]["holdout"] < settings.holdout:
-        raise UserError(
-            f"{where}: it was trained on the images held out here; give it holdout: "
-            f"{settings.holdout}"
-        )
+    if problem := _unfit(teacher, settings, dataset):
+        raise UserError(f"03_train.teacher = {settings.teacher!r}: {problem}")
     return teacher
 
 
-class Checkpoints:
-    """Keeps a training's state in results/RUN/training.partial: a `lib.train.Store`.
+def _unfit(teacher: Training | None, settings: Train, dataset: Dataset) -> str:
+    """Return why a training cannot teach with these settings, "" where it can."""
+    if teacher is None:
+        remedy = f"make run-all RUN={settings.teacher} UNTIL=03_train, first"
+        return f"no finished training in results/{settings.teacher}; {remedy}"
+    if (name := teacher.summary["data"]["name"]) != dataset.name:
+        return f"it was trained on {name}, not {dataset.name}"
+    if {teacher.normalisation} != {phase.recipe.normalisation for phase in phases(settings)}:
+        return f"it is used to the normalisation '{teacher.normalisation}'; train with that one"
+    if teacher.summary["parameters"]["holdout"] < (held := settings.holdout):
+        return f"it was trained on the images held out here; give it holdout: {held}"
+    return ""
 
-    Args:
-        folder: emptied where there is no state to go on from.
-        identity: what the training is a function of, kept with its state.
-        saved: the checkpoint to go on from, None to begin.
-        on_epoch: called with the last row of the history once it is on disk.
+
+class Checkpoints:
+    """Keeps a training's state and identity in results/RUN/training.partial: a `lib.train.Store`.
+
+    `saved` is the checkpoint to go on from, None to begin; then the folder is emptied. `on_epoch`
+    is called with the last row of the history once it is on disk.
     """
 
     def __init__(self, folder: Path, identity: dict, saved: dict | None, on_epoch: Callable | None):

@@ -9,14 +9,13 @@ state stays until then.
 import hashlib
 import io
 import json
-import shutil
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
 from bundle import paths
-from bundle.files import write_atomically, write_json
+from bundle.files import exchange, write_atomically, write_json
 from bundle.fingerprint import differences
 from lib.errors import UserError
 
@@ -34,11 +33,16 @@ def partial_folder(run_folder: Path) -> Path:
     return run_folder / "training.partial"
 
 
-def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
-    """Write the checkpoint, its SHA-256 before it, and keep the one there as the previous."""
+def saved(content: dict[str, Any]) -> bytes:
+    """Return the file that `torch.save` makes of a content."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    data = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
+    """Write the checkpoint, its SHA-256 before it, and keep the one there as the previous."""
+    data = saved(content)
     if (folder / CHECKPOINT).exists():
         (folder / CHECKPOINT).replace(folder / PREVIOUS)
     write_atomically(folder / CHECKPOINT, hashlib.sha256(data).digest() + data)
@@ -47,11 +51,10 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
 def load_checkpoint(folder: Path, say=print) -> dict[str, Any] | None:
     """Return the newest undamaged checkpoint (on the CPU), None without one; name damaged ones."""
     for name in (CHECKPOINT, PREVIOUS):
-        path = folder / name
-        if not path.is_file():
+        if not (path := folder / name).is_file():
             continue
-        data = path.read_bytes()
-        digest, data = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+        content = path.read_bytes()
+        digest, data = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if hashlib.sha256(data).digest() == digest:
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         say(f"{paths.shown(path)}: damaged; the checkpoint before it is used")
@@ -59,15 +62,14 @@ def load_checkpoint(folder: Path, say=print) -> dict[str, Any] | None:
 
 
 def refuse_other(
-    found: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int
+    before: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int
 ) -> NoReturn:
     """Raise UserError that spells out how an unfinished training differs from the one wanted."""
-    parts = [phrase for key in wanted for phrase in differences(found.get(key) or {}, wanted[key])]
+    parts = [phrase for key in wanted for phrase in differences(before.get(key) or {}, wanted[key])]
     shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
-    raise UserError(
-        f"{paths.shown(folder)}: epoch {epoch} of an unfinished training that differs ({shown}); "
-        "undo the change to go on with it, or RETRAIN=1 to start afresh"
-    )
+    what = f"epoch {epoch} of an unfinished training that differs ({shown})"
+    remedy = "undo the change to go on with it, or RETRAIN=1 to start afresh"
+    raise UserError(f"{paths.shown(folder)}: {what}; {remedy}")
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -87,18 +89,11 @@ def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -
     next call.
     """
     partial, complete = partial_folder(run_folder), complete_folder(run_folder)
-    buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    write_atomically(partial / "weights.pt", buffer.getvalue())
+    write_atomically(partial / "weights.pt", saved(weights))
     write_json(partial / "state.json", summary)
-    replaced = run_folder / "training.replaced"
-    shutil.rmtree(replaced, ignore_errors=True)
-    if complete.exists():
-        complete.rename(replaced)
-    partial.rename(complete)
+    exchange(partial, complete)
     for name in (CHECKPOINT, PREVIOUS, "progress.json"):
         (complete / name).unlink(missing_ok=True)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

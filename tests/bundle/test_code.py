@@ -158,7 +158,7 @@ def test_an_old_unfinished_training_is_gone_on_with(tmp_path, smoke):
     settings, digits = dataclasses.replace(smoke[0], epochs=3), smoke[1]
     folder = shutil.copytree(OLD / "training.partial", store.partial_folder(tmp_path))
     saved = store.load_checkpoint(folder)
-    machine = session.identity_of(settings, digits, torch.device("cpu"), "fp32")["compute"]
+    machine = session.identity_of(settings, digits, torch.device("cpu"))["compute"]
     elsewhere = saved["identity"]["compute"] != machine
     saved["identity"]["compute"] = machine
     store.save_checkpoint(folder, saved)

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from bundle.__main__ import main
 from bundle.runs import params
 from lib import options, settings
-from lib.errors import UserError
+from lib.errors import UserError, exit_on_user_error
 
 ROOT = Path(__file__).resolve().parents[2]
 # fmt: off
@@ -624,13 +622,10 @@ def tree_of(folder):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    """A copy of the bundle with an earlier result, to be left as it is."""
+def earlier(tmp_path_factory):
+    """The parameter files and an earlier result, to be left as it is."""
     folder = tmp_path_factory.mktemp("bundle")
-    for name in ("lib", "bundle", "notebooks", "params", "docs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "requirements.txt"):
-        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "params", folder / "params")
     (folder / "results" / "bad" / "training").mkdir(parents=True)
     (folder / "results" / "bad" / "metrics.json").write_text('{"run": "bad"}')
     (folder / "results" / "bad" / "training" / "weights.pt").write_bytes(b"precious")
@@ -649,25 +644,18 @@ def bundle(tmp_path_factory):
         (["quikc"], ["RUN=quikc", "did you mean 'quick'"]),
     ],
 )
-def test_the_command_says_one_line_and_touches_nothing(bundle, arguments, parts):
-    before = tree_of(bundle / "results")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(bundle),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "BUNDLE_OFFLINE": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "bundle", "run", *arguments],
-        cwd=bundle,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and done.stdout == ""
+def test_the_command_says_one_line_and_touches_nothing(
+    earlier, arguments, parts, monkeypatch, capsys
+):
+    before = tree_of(earlier / "results")
+    monkeypatch.setattr("bundle.paths.PARAMS", earlier / "params")
+    monkeypatch.setattr("bundle.paths.RESULTS", earlier / "results")
+    with pytest.raises(SystemExit) as left:
+        exit_on_user_error(lambda: main(["run", *arguments]))
+    done = capsys.readouterr()
+    assert left.value.code == 2
+    lines = done.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and done.out == ""
     assert_all_in(parts, lines[0])
-    assert tree_of(bundle / "results") == before and len(before) == 2
-    assert [path.name for path in (bundle / "results").iterdir()] == ["bad"]
+    assert tree_of(earlier / "results") == before and len(before) == 2
+    assert [path.name for path in (earlier / "results").iterdir()] == ["bad"]

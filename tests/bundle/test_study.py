@@ -76,7 +76,7 @@ def done(tmp_path_factory):
     made = prepare(Bundle(tmp_path_factory.mktemp("study") / "bundle"))
     ended = run(made, "-j2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    made.said = ended.stdout
+    (made.folder / "said.txt").write_text(ended.stdout)
     return made
 
 
@@ -236,14 +236,14 @@ def test_second_call_trains_nothing_and_one_failing_job_does_not_stop_the_other(
     assert "smoke@7" in (done.results("studies") / "tiny" / "study.html").read_text()
 
 
-def test_choices_are_judged_on_the_holdout_and_nothing_is_trained_again(done):
+def test_choices_are_judged_on_the_holdout_and_nothing_is_trained_again(done, call):
     """The same trainings, scored on other images: those no training saw."""
     study_plan = done.folder / "params" / "studies"
     (study_plan / "chosen.yaml").write_text(
         PLAN.replace("[quick, smoke]", "[quick]") + "judged_on: holdout\n"
     )
     before = hashes(done)
-    ended = done.run("bundle", "study", "job", "chosen", "quick@7")
+    ended = call(done, "study", "job", "chosen", "quick@7")
     assert ended.returncode == 0 and "holdout accuracy" in ended.stdout, ended.stderr
     assert hashes(done) == before and "epoch 1" not in ended.stdout
     found, arrays = (
@@ -255,7 +255,7 @@ def test_choices_are_judged_on_the_holdout_and_nothing_is_trained_again(done):
         arrays["index"], held.index
     )
     assert found["judged_on"] == "holdout" and found["test"]["images"] == len(held)
-    assert done.run("bundle", "study", "collect", "chosen").returncode == 0
+    assert call(done, "study", "collect", "chosen").returncode == 0
     page = (done.results("studies") / "chosen" / "study.html").read_text()
     assert (
         "Hold-out accuracy</h2>" in page
@@ -263,37 +263,37 @@ def test_choices_are_judged_on_the_holdout_and_nothing_is_trained_again(done):
         and "Test accuracy" not in page
     )
     # Judged on the test set: to be done again.
-    assert done.run("bundle", "study", "collect", "tiny").returncode == 0
+    assert call(done, "study", "collect", "tiny").returncode == 0
     assert (
         "quick@7"
         in json.loads((done.results("studies") / "tiny" / "study.json").read_text())["missing"]
     )
 
 
-def test_a_job_done_elsewhere_is_taken_as_done(done, bundle):
+def test_a_job_done_elsewhere_is_taken_as_done(done, bundle, call):
     """Its study.json came back, its weights did not; another training's findings are not taken."""
     prepare(bundle)
     there = folder(done, "smoke")
     here = bundle.folder / "results" / there.name
     here.mkdir(parents=True)
     shutil.copy(there / "study.json", here)
-    ended = bundle.run("bundle", "study", "job", "tiny", "smoke@7")
+    ended = call(bundle, "study", "job", "tiny", "smoke@7")
     assert ended.returncode == 0 and "done already" in ended.stdout, ended.stderr
     assert not (here / "training").exists()
     shutil.copytree(there / "training", here / "training")
     state = json.loads((here / "training" / "state.json").read_text())
     (here / "training" / "state.json").write_text(json.dumps(state | {"weights_sha256": "0" * 64}))
-    ended = bundle.run("bundle", "study", "job", "tiny", "smoke@7")
+    ended = call(bundle, "study", "job", "tiny", "smoke@7")
     assert ended.returncode == 0 and "test accuracy" in ended.stdout, ended.stderr
 
 
-def test_parameters_changed_since_are_named_and_left_out(done):
+def test_parameters_changed_since_are_named_and_left_out(done, call):
     """The run's file was edited since: its findings are not shown as those of what is there now."""
     path = done.folder / "params" / "smoke.yaml"
     before = path.read_text()
     path.write_text(before + "  label_smoothing: 0.1\n")
     try:
-        ended = done.run("bundle", "study", "collect", "tiny")
+        ended = call(done, "study", "collect", "tiny")
     finally:
         path.write_text(before)
     assert ended.returncode == 0

@@ -32,6 +32,7 @@ TINY = Train(
     holdout_images=20,
     phase2_epochs=2,
     device="cpu",
+    threads=1,
 )
 
 
@@ -93,6 +94,7 @@ def test_stopped_training_ends_with_the_same_bits(digits, never_stopped, tmp_pat
     ]
 
 
+@pytest.mark.slow
 def test_every_ingredient_at_once_is_resumed_to_the_same_bits(digits, tmp_path):
     """TrivialAugment, mixing, flips, average, Muon, SAM, whitening: their state is on disk."""
     rich = dataclasses.replace(

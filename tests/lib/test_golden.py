@@ -20,6 +20,7 @@ def found(request, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_training_ends_with_the_recorded_bits(found):
     """On a kind of processor that is not in golden.json the figures must agree, within rounding."""
     precision, now = found

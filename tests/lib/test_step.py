@@ -148,6 +148,7 @@ def test_alternating_flips_reach_the_images(digits):
     assert set(seen[0].values()) - symmetric == set(seen[1]) - symmetric
 
 
+@pytest.mark.slow
 def test_compiled_step_has_one_graph_and_the_same_gradients(digits, monkeypatch):
     """The compiled forward pass must not break up; a compiler without code generation tells."""
     calls = []

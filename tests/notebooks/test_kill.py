@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bundle.paths import ROOT
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
@@ -24,12 +26,14 @@ def drive(folder: Path, mode: str, number: int) -> tuple[int, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_killed_at_ten_random_moments(tmp_path):
     _, (never_killed,) = drive(tmp_path / "whole", "random", 0)
     hits, (digest,) = drive(tmp_path / "killed", "random", 10)
     assert hits == 10 and digest == never_killed
 
 
+@pytest.mark.slow
 def test_killed_before_each_of_the_last_operations_on_files(tmp_path):
     """They write the last two checkpoints and turn the unfinished state into the complete one."""
     hits, (never_killed, *digests) = drive(tmp_path, "operation", 20)
