@@ -5,6 +5,7 @@ import re
 import torch
 
 from benchmarks.plan import settings
+from bundle.training.identity import machine_of
 from lib import compute
 
 
@@ -12,7 +13,7 @@ def description() -> dict[str, str | int | bool]:
     """Return what decides the speed and may be told: device, precision, threads, versions."""
     chosen = settings()
     device = compute.prepare(chosen)
-    return compute.identity(device, compute.precision_of(chosen, device), chosen)
+    return machine_of(device, compute.precision_of(chosen, device), chosen)
 
 
 def slug(told: dict[str, str | int | bool]) -> str:

@@ -32,7 +32,7 @@ SHOWS = (
     "bundle.training.outcome",
 )
 # The values of parameters stand among what a notebook depends on.
-NO_PAGE = ("lib.settings", "lib.options", "lib.errors")
+NO_PAGE = ("lib.settings", "lib.errors")
 FACADE = ("bundle.notebook", "Notebook")  # a notebook reaches those of its methods that it uses
 
 Name = tuple[str, str]  # dotted module, name of a definition in it

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bundle import files, paths
+from bundle import files, paths, words
+from bundle.checks import build, described
 from bundle.runs import results
-from lib.settings import SECTIONS, Run, build, described
+from lib.settings import SECTIONS, Run
 
 FEW = 20  # parameters that are shown unfolded
 
@@ -99,7 +100,8 @@ class Notebook:
         dataset = self._dataset()
         test = data.subset(dataset.test, test_images)
         held = data.subset(dataset.holdout, holdout_images)
-        self.notice = data.notice(dataset, len(test), len(held))
+        self.notice = words.notice(dataset, len(test), len(held))
+        self.dataset = words.dataset_label(dataset.name, self.notice)
         return replace(dataset, test=test, holdout=held)
 
     def _dataset(self):

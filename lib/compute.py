@@ -1,7 +1,6 @@
 """Device, precision, threads and determinism: where a run computes, as part of its identity."""
 
 import os
-import platform
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -68,22 +67,3 @@ def compiled(function: Callable) -> Callable:
         return fast(*arguments)
 
     return call
-
-
-def identity(device: torch.device, precision: str, settings) -> dict[str, str | int | bool]:
-    """Return what, beside code, values and data, decides the bits (of Train settings)."""
-    import torchvision
-
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": device.type,
-        "device_name": kind,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "precision": precision,
-        "threads": settings.threads,
-        "compiled": compiles(settings, device),
-        "deterministic": settings.deterministic or device.type == "cpu",
-        "torch": str(torch.__version__),  # a class of its own, which a checkpoint could not hold
-        "torchvision": str(torchvision.__version__),
-        "cuda": torch.version.cuda if device.type == "cuda" else "",
-    }

@@ -17,7 +17,6 @@ CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )
 # fmt: on
-DIGITS_NOTICE = "handwritten digits, not CIFAR-10"
 # The split is the same for every seed of a run, so that seeds can be compared.
 SPLIT_SEED = 20_250_415
 
@@ -116,33 +115,6 @@ def load(
         by_image = Statistics(statistics.mean, tuple(per_image_std(train.pixels).tolist()))
     parts = (train.take(kept), train.take(held), test)
     return Dataset(name, classes, *parts, statistics, checksum, train, by_image)
-
-
-def notice(
-    dataset: Dataset, test_images: int | None = None, holdout_images: int | None = None
-) -> str:
-    """Return the sentence for every page and figure of a run on less than full CIFAR-10, or "".
-
-    `test_images`, `holdout_images`: how many of them are looked at, where that is known.
-    """
-    if dataset.name == "digits":
-        return DIGITS_NOTICE
-    parts = (
-        [f"{len(dataset.train):,} of {len(dataset.all_train):,} training"]
-        if dataset.is_subset
-        else []
-    )
-    if holdout_images is not None and holdout_images < len(dataset.holdout):
-        parts.append(f"{holdout_images:,} of {len(dataset.holdout):,} hold-out")
-    if test_images is not None and test_images < len(dataset.test):
-        parts.append(f"{test_images:,} of {len(dataset.test):,} test")
-    listed = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)
-    return f"a subset of CIFAR-10: {listed} images" if parts else ""
-
-
-def label(name: str, notice: str) -> str:
-    """Return the dataset as metrics.json names it: cifar10, cifar10-subset or digits."""
-    return "cifar10-subset" if name == "cifar10" and notice else name
 
 
 def split(labels: Tensor, holdout: int) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,17 @@ A new parameter is one line here, in the class of its group; nothing else has to
 Compute, Data and Network are common, all others belong to a section.
 """
 
-import inspect
-from collections.abc import Iterator
-from dataclasses import Field, dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
-from lib.errors import UserError
-from lib.options import check, limits_of, option
+
+def option(
+    default: Any, doc: str, low: float | None = None, high: float | None = None, choices=()
+) -> Any:
+    """A dataclass field with its meaning and the inclusive range or the choices it allows."""
+    limits = {"doc": doc, "low": low, "high": high, "choices": tuple(choices)}
+    return field(default=default, metadata=limits)
+
 
 DATASETS = ("auto", "cifar10", "digits")
 SCHEDULES = ("constant", "cosine", "step", "one_cycle")
@@ -260,71 +264,3 @@ SECTIONS: dict[str, type[Run]] = {
 }
 # The first field of each is run.
 COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part)[1:]}
-
-
-def own_fields(section: type[Run]) -> dict[str, Field]:
-    """Return the dataclass fields that belong to the section itself, not to the common values."""
-    shared = {"run", *COMMON}
-    return {item.name: item for item in fields(section) if item.name not in shared}
-
-
-class Parameter(NamedTuple):
-    """A row of the table that a notebook shows; `values`: its type, with range or choices."""
-
-    name: str
-    group: str
-    default: Any
-    meaning: str
-    values: str
-
-
-def described(section: type[Run]) -> list[Parameter]:
-    """Return a row for each parameter of a notebook, group by group."""
-    kinds = section.__mro__[::-1]
-    groups = {name: kind.group for kind in kinds[1:] for name in inspect.get_annotations(kind)}
-    return [
-        Parameter(item.name, groups[item.name], item.default, item.metadata["doc"], limits_of(item))
-        for item in fields(section)
-    ]
-
-
-def build(section: type[Run], values: dict[str, Any], where: str) -> Any:
-    """Make the frozen dataclass from plain values, every one checked; other names are left out.
-
-    Raises UserError (one line: `where`, key, value, remedy) for a wrong type, a value out of range,
-    or values that do not go together.
-    """
-    given = [item for item in fields(section) if item.name in values]
-    made = section(
-        **{item.name: check(values[item.name], item, f"{where}: {item.name}") for item in given}
-    )
-    for conflict in _conflicts(made):
-        raise UserError(f"{where}: {conflict}")
-    return made
-
-
-def _conflicts(made: Run) -> Iterator[str]:
-    """Yield what no single value can break."""
-    if isinstance(made, Network):
-        if len({len(made.blocks), len(made.widths), len(made.strides)}) != 1:
-            yield "blocks, widths and strides need one value a stage each, as many of each"
-        if not made.blocks:
-            yield "blocks = []: name at least one stage"
-    if isinstance(made, Train):
-        yield from _mixing_conflicts(made)
-    for key in ("blur_sigma", "erasing_scale"):
-        span = getattr(made, key, (0, 0))
-        if len(span) != 2 or span[0] > span[1]:
-            yield f"{key} = {list(span)}: write [lowest, highest]"
-    if getattr(made, "blur_kernel", 3) % 2 == 0:
-        yield f"blur_kernel = {made.blur_kernel}: must be odd"
-    if "original" not in getattr(made, "views", ("original",)):
-        yield f"views = {list(made.views)}: 'original' must be among them"
-
-
-def _mixing_conflicts(made: Train) -> Iterator[str]:
-    for key, share in (("cutmix", made.cutmix), ("phase2_cutmix", made.phase2_cutmix)):
-        if share + made.mixup > 1:
-            yield f"{key} = {share:g} and mixup = {made.mixup:g}: together at most 1"
-    if made.flip_mode == "alternating" and made.horizontal_flip != 0.5:
-        yield f"horizontal_flip = {made.horizontal_flip:g}: flip_mode alternating means 0.5"

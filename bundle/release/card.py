@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from bundle import paths, words
+from bundle.checks import build
 from bundle.files import read_json
 from bundle.pages.index import BUNDLE
 from bundle.report import recipe, sentences
@@ -14,7 +15,7 @@ from bundle.runs.results import DATASETS, averages_views, marked
 from bundle.training import released, weights
 from bundle.training.identity import same_parameters
 from lib.schedule import phases
-from lib.settings import Train, build
+from lib.settings import Train
 
 Metrics = dict[str, Any]
 

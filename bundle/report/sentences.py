@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from bundle import words
+from bundle.checks import build
 from bundle.report import recipe
 from bundle.runs.results import STALE, averages_views
-from lib.settings import Train, build
+from lib.settings import Train
 
 
 def headline(metrics: dict[str, Any]) -> str:

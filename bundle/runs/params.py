@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 from bundle import paths
+from bundle.checks import build, check, own_fields
 from bundle.dataset import cifar10
 from bundle.inputs import problem, read_file, read_yaml
 from lib.errors import UserError, nearest
-from lib.options import check
-from lib.settings import COMMON, SECTIONS, build, own_fields
+from lib.settings import COMMON, SECTIONS
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
 FILE_KEYS = ("base",)

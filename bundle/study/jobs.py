@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bundle import fingerprint, paths
+from bundle import fingerprint, paths, words
 from bundle.dataset import cifar10
 from bundle.files import locked, read_json, write_json
 from bundle.runs import params, results
@@ -124,7 +124,7 @@ def of_study(
     by_view = predict.view_logits(network, test, VIEWS, statistics, precision, size)
     alone = {view: logits.argmax(1) for view, logits in by_view.items()}
     together = {name: predict.combine(by_view, name).argmax(1) for name in predict.available(VIEWS)}
-    notice = data.notice(dataset, *((len(test),) if judged_on == "test" else ()))
+    notice = words.notice(dataset, *((len(test),) if judged_on == "test" else ()))
     confusion = metrics.confusion(alone["original"], test.labels, len(dataset.classes))
     result = {
         "judged_on": judged_on,
@@ -132,7 +132,7 @@ def of_study(
         "file": parameters.file,
         "seed": parameters.values["03_train"]["seed"],
         "settings": training.summary["parameters"],
-        "dataset": data.label(dataset.name, notice),
+        "dataset": words.dataset_label(dataset.name, notice),
         "notice": notice,
         "data_checksum": dataset.checksum,
         "parameters": count_parameters(network),

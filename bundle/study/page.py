@@ -16,6 +16,7 @@ from bundle import files, paths, words
 from bundle.pages.index import BUNDLE, template
 from bundle.runs import results
 from bundle.study import compare
+from bundle.study.figure import study as draw
 from bundle.study.sentences import CAUTION, described, judged, mixed, notice_of, opening
 from bundle.words import decimals
 from lib import plots, predict
@@ -43,7 +44,7 @@ def write_page(collected: dict[str, Any]) -> Path:
     shown = {**collected, "bundle": BUNDLE, "notice": notice, "judged": judged(plan)}
     shown |= {"picture": "", "alt": described(table, judged(plan))}
     if jobs:
-        figure = plots.study(_bases_first(table), f"{judged(plan).capitalize()} {TITLE}", AXIS)
+        figure = draw(_bases_first(table), f"{judged(plan).capitalize()} {TITLE}", AXIS)
         printed = notice.removesuffix(f"; {CAUTION}")
         shown["picture"] = save(figure, folder / "study", shown["alt"], printed)
         files.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())

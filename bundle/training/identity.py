@@ -1,6 +1,7 @@
 """What a training is a function of, and the finished training of a run."""
 
 import json
+import platform
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ from typing import Any
 import torch
 
 from bundle import files, fingerprint
+from bundle.checks import build
 from bundle.dataset import cifar10
 from bundle.training import code, store
 from lib import compute
 from lib.data import Dataset
 from lib.errors import UserError
 from lib.model import ResNet, configuration
-from lib.settings import Train, build
+from lib.settings import Train
 
 CLASSES = 10  # of either dataset
 
@@ -75,7 +77,7 @@ def identity_of(
         "parameters": parameters_of(settings),
         "data": {"name": dataset.name, "checksum": dataset.checksum, **taught},
         "code": fingerprint.of_loop(),
-        "compute": compute.identity(device, precision, settings),
+        "compute": machine_of(device, precision, settings),
     }
 
 
@@ -118,3 +120,22 @@ def dataset_of(summary: dict[str, Any]) -> Dataset:
         what = f"the {wanted['name']} files here are not those the training used"
         raise UserError(f"{what}: run 03_train again")
     return dataset
+
+
+def machine_of(device: torch.device, precision: str, settings) -> dict[str, str | int | bool]:
+    """Return what, beside code, values and data, decides the bits (of Train settings)."""
+    import torchvision
+
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": device.type,
+        "device_name": kind,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "precision": precision,
+        "threads": settings.threads,
+        "compiled": compute.compiles(settings, device),
+        "deterministic": settings.deterministic or device.type == "cpu",
+        "torch": str(torch.__version__),  # a class of its own, which a checkpoint could not hold
+        "torchvision": str(torchvision.__version__),
+        "cuda": torch.version.cuda if device.type == "cuda" else "",
+    }

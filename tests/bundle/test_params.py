@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bundle import checks
 from bundle.__main__ import main
 from bundle.runs import params
-from lib import options, settings
+from lib import settings
 from lib.errors import UserError, exit_on_user_error
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -535,21 +536,21 @@ def test_directory_names_are_safe_in_a_path(write, overrides):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_default_obeys_its_own_rules(section):
     kind = settings.SECTIONS[section]
-    made = settings.build(kind, {}, section)
+    made = checks.build(kind, {}, section)
     assert made == kind()
     for item in settings.fields(kind):
-        assert item.metadata["doc"] and options.check(
-            getattr(made, item.name), item, ""
-        ) == getattr(made, item.name)
+        assert item.metadata["doc"] and checks.check(getattr(made, item.name), item, "") == getattr(
+            made, item.name
+        )
 
 
 def test_every_parameter_is_described_once_and_groups_stay_together():
     for kind in settings.SECTIONS.values():
-        rows = settings.described(kind)
+        rows = checks.described(kind)
         assert [row.name for row in rows] == [item.name for item in settings.fields(kind)]
         assert all(row.meaning and row.values and row.group for row in rows)
         assert all(getattr(kind(), row.name) == row.default for row in rows)
-    rows = {row.name: row for row in settings.described(settings.Train)}
+    rows = {row.name: row for row in checks.described(settings.Train)}
     # fmt: off
     assert list(dict.fromkeys(row.group for row in rows.values())) == [
         "where", "data", "network", "optimiser and schedule", "augmentation", "loss",
@@ -601,7 +602,7 @@ def test_cell_and_injected_values_give_the_same_settings_as_all_values(run):
     loaded = params.load(run, "seed=3 03_train.blur=0.5 04_predict_tta.test_images=100")
     for name, kind in settings.SECTIONS.items():
         seen = {**params.parameter_cell(name), **loaded.injected(name)}
-        assert settings.build(kind, seen, name) == loaded.settings(name)
+        assert checks.build(kind, seen, name) == loaded.settings(name)
         assert loaded.injected(name)["run"] == loaded.name
 
 

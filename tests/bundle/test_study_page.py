@@ -12,7 +12,7 @@ from scipy import stats
 from bundle import paths, words
 from bundle.study import compare, sentences
 from bundle.study import page as study_page
-from lib import plots
+from bundle.study.figure import study as draw
 
 LABELS = np.arange(200) % 10
 # fmt: off
@@ -430,7 +430,7 @@ def test_what_was_written_by_hand_is_escaped(results):
 
 def test_figure_has_a_dot_for_every_seed():
     jobs = [job("a", 1, 0.90), job("a", 2, 0.92), job("b", 1, 0.94, base="a")]
-    axis = plots.study(compare.summary(jobs, nothing), "A title", "accuracy (%)").axes[0]
+    axis = draw(compare.summary(jobs, nothing), "A title", "accuracy (%)").axes[0]
     dots = {
         line.get_label(): list(line.get_xdata())
         for line in axis.lines

@@ -10,6 +10,7 @@ import torch
 import torchvision.transforms.functional as TF
 from sklearn.datasets import load_digits
 
+from bundle import words
 from bundle.dataset import cifar10 as dataset_cifar10
 from bundle.dataset.cifar10 import load as load_here
 from lib import data
@@ -359,8 +360,8 @@ def sized(name, train, holdout, everything, test=100):
     ],
 )
 def test_notice_and_label(dataset, test_images, notice, label):
-    assert data.notice(dataset, test_images) == notice
-    assert data.label(dataset.name, notice) == label
+    assert words.notice(dataset, test_images) == notice
+    assert words.dataset_label(dataset.name, notice) == label
 
 
 # The real CIFAR-10
@@ -389,7 +390,7 @@ def test_cifar10_images_and_split(cifar10):
     np.testing.assert_array_equal(
         used.holdout.pixels.numpy().reshape(-1, 3072), train[used.holdout.index.numpy()]
     )
-    assert data.notice(used, 10_000) == "" and data.label(used.name, "") == "cifar10"
+    assert words.notice(used, 10_000) == "" and words.dataset_label(used.name, "") == "cifar10"
 
 
 @pytest.mark.cifar10
@@ -429,4 +430,4 @@ def test_cifar10_options(cifar10):
     assert len(part.train) == 8001 and np.ptp(counts(part.train.labels)) == 1
     assert torch.equal(part.holdout.index, everything.holdout.index)
     assert not set(part.train.index.tolist()) & set(part.holdout.index.tolist())
-    assert data.notice(part) == "a subset of CIFAR-10: 8,001 of 50,000 training images"
+    assert words.notice(part) == "a subset of CIFAR-10: 8,001 of 50,000 training images"
