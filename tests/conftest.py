@@ -28,7 +28,7 @@ PARTS = (
 )
 # fmt: on
 # A test that uses one of these fixtures runs commands or notebooks in processes of their own.
-SLOW = {"smoke", "bundle", "done", "original", "cifar10_root"}
+SLOW = {"smoke", "bundle", "done", "cifar10_root"}
 # The files that take longest begin, so that the two processes end at about the same time.
 LONGEST = ("test_run.py", "test_study.py", "test_release.py", "test_extend.py", "test_golden.py")
 

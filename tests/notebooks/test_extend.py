@@ -6,7 +6,6 @@ import re
 import pytest
 
 from bundle.paths import ROOT
-from tests.conftest import Bundle
 
 
 def examples() -> list[str]:
@@ -37,8 +36,9 @@ def weights(bundle, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory) -> str:
-    return weights(Bundle(tmp_path_factory.mktemp("original") / "bundle"))
+def original(smoke) -> str:
+    state = json.loads((smoke.results() / "training" / "state.json").read_text())
+    return state["weights_sha256"]
 
 
 @pytest.mark.parametrize(
