@@ -161,7 +161,17 @@ class Notebook:
 
         return pd.DataFrame(store.read_history(self.needed("training/history.jsonl").parent))
 
+    def choose(self, together: pd.DataFrame) -> str:
+        """Return the combination of views to use: as named, or the best of the hold-out's table."""
+        from bundle.training.logits import choose
+
+        return choose(together, self.settings.combination)
+
     # In words
+
+    def scores(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """Return the table of `metrics.per_class` for reading."""
+        return words.scores_in_words(scores)
 
     def network(self) -> str:
         """Return the network of the parameters, from stem to classifier, for a sentence."""

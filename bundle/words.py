@@ -145,3 +145,13 @@ def notice(dataset, test_images: int | None = None, holdout_images: int | None =
 def dataset_label(name: str, notice: str) -> str:
     """Return the dataset as metrics.json names it: cifar10, cifar10-subset or digits."""
     return "cifar10-subset" if name == "cifar10" and notice else name
+
+
+def scores_in_words(scores):
+    """Return `per_class`'s table for reading: precision and recall in percent with intervals."""
+    table, text = scores[["images"]].copy(), scores.map("{:.1%}".format)
+    for name in ("precision", "recall"):
+        span = text[name] + " (" + text[f"{name}_low"] + " to " + text[f"{name}_high"] + ")"
+        table[name] = span.where(scores[name].notna(), "–")
+    table["F1"] = text["f1"].where(scores["f1"].notna(), "–")
+    return table

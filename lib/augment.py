@@ -36,8 +36,7 @@ def pad(images: Tensor, padding: int, mode: str = "zero") -> Tensor:
 
 def crop(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     """Cut a (size, size) window at each image's own `top`, `left` (int64, (N,))."""
-    # A view: (N, C, positions, positions, size, size).
-    windows = images.unfold(2, size, 1).unfold(3, size, 1)
+    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, rows, columns, size, size)
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
@@ -100,13 +99,7 @@ def box_mask(images: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: T
 
 
 def random_erasing(
-    images: Tensor,
-    probability: float,
-    scale: Sequence[float],
-    generator: Generator,
-    ratio: Sequence[float] = (0.3, 3.3),
-    value: float = 0.0,
-    attempts: int = 10,
+    images: Tensor, probability: float, scale, generator, ratio=(0.3, 3.3), value=0.0, attempts=10
 ) -> Tensor:
     """Set a random rectangle of each image to `value` with `probability` (Zhong et al., AAAI 2020).
 

@@ -17,8 +17,7 @@ CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )
 # fmt: on
-# The split is the same for every seed of a run, so that seeds can be compared.
-SPLIT_SEED = 20_250_415
+SPLIT_SEED = 20_250_415  # the same split for every seed of a run, so that seeds can be compared
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,6 @@ CIFAR10_STATISTICS = Statistics(
 )
 # With the mean of the images' own standard deviations, to the digits that much code uses.
 CIFAR10_BY_IMAGE = Statistics(CIFAR10_STATISTICS.mean, (0.2023, 0.1994, 0.2010))
-NORMALISATIONS = {
-    "pixel": "the standard deviation of all pixels",
-    "image": "the mean of the images' own standard deviations",
-}
 
 
 @dataclass(frozen=True)

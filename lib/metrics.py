@@ -141,16 +141,6 @@ def per_class(predictions: ArrayLike, labels: ArrayLike, classes: tuple[str, ...
     return pd.DataFrame({**columns, "f1": f1}, index=pd.Index(classes, name="class"))
 
 
-def scores_in_words(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return `per_class`'s table for reading: precision and recall in percent with intervals."""
-    table, text = scores[["images"]].copy(), scores.map("{:.1%}".format)
-    for name in ("precision", "recall"):
-        span = text[name] + " (" + text[f"{name}_low"] + " to " + text[f"{name}_high"] + ")"
-        table[name] = span.where(scores[name].notna(), "–")
-    table["F1"] = text["f1"].where(scores["f1"].notna(), "–")
-    return table
-
-
 def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
     """Return counts (classes, classes), rows the true class, columns the predicted one."""
     return confusion_matrix(labels, predictions, labels=range(classes))

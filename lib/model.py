@@ -47,18 +47,10 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self,
-        blocks: Sequence[int],
-        widths: Sequence[int],
-        strides: Sequence[int],
-        classes: int = 10,
-        block: str = "basic",
-        stem: str = "convolution",
-        pooling: str = "mean",
-        initialisation: str = "default",
-        logit_scale: float = 1.0,
-        **style,
-    ):
+        self, blocks: Sequence[int], widths: Sequence[int], strides: Sequence[int], classes=10,
+        block="basic", stem="convolution", pooling="mean", initialisation="default",
+        logit_scale=1.0, **style
+    ):  # fmt: skip
         super().__init__()
         self.style, self.logit_scale, make = Style(**style), logit_scale, BLOCKS[block]
         self.whitens = stem == "whitening"

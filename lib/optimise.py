@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from lib import compute
 from lib.settings import Train
 
-# Coefficients of the quintic, chosen by Jordan for speed near zero.
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic, by Jordan for speed near zero
 NEWTON_SCHULZ_STEPS = 5
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from lib import compute, metrics
 from lib.augment import gaussian_blur, pad
 from lib.data import Images, Statistics, normalise
-from lib.errors import UserError
 from lib.settings import SHIFTS
 
 BATCH_SIZES = {"cpu": 500, "cuda": 5000}
@@ -164,23 +163,3 @@ def compare(predictions: dict[str, Tensor], labels: Tensor) -> pd.DataFrame:
         rows[name] = (score.accuracy, score.low, score.high, *test)
     columns = ["accuracy", "low", "high", "gained", "lost", "p"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("views")
-
-
-def choose(together: pd.DataFrame, combination: str) -> str:
-    """Return the combination to use: as named, or for "auto" the best in `together`, then simplest.
-
-    Raises UserError for "auto" without hold-out images to choose on.
-    """
-    if combination != "auto":
-        return combination
-    if together.empty:
-        raise UserError(
-            "04_predict_tta.combination = 'auto': there is no hold-out to choose on; name a "
-            "combination"
-        )
-    sizes = together.index.map(lambda name: len(COMBINATIONS[name]))
-    return (
-        together.assign(size=sizes)
-        .sort_values(["accuracy", "size"], ascending=[False, True])
-        .index[0]
-    )

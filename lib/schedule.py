@@ -1,20 +1,13 @@
 """The learning rate as a function of time, and the phases a training consists of."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from lib.settings import Train
 
 
 def learning_rate(
-    schedule: str,
-    time: float,
-    epochs: float,
-    peak: float,
-    warmup: float = 0.0,
-    milestones: Sequence[int] = (),
-    gamma: float = 0.1,
+    schedule: str, time: float, epochs: float, peak: float, warmup=0.0, milestones=(), gamma=0.1
 ) -> float:
     """Return the learning rate at `time` (in epochs, 0 to `epochs`).
 

@@ -58,8 +58,7 @@ def draw(count: int, probability: float, generator: Generator) -> Plan:
 
 
 def _move(values: Tensor, images: Tensor) -> Tensor:
-    # The copy of pageable memory may make the host wait for the GPU, that of pinned memory never
-    # does.
+    # A copy of pageable memory may make the host wait for the GPU, one of pinned memory never.
     values = values.pin_memory() if images.is_cuda else values
     return values.to(images.device, non_blocking=True)
 
@@ -69,8 +68,7 @@ def _identity(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _matrices(plan: Plan, height: int, width: int) -> Tensor:
-    # (n, 2, 3) float32, from the target's to the source's pixels around the image's centre; shears
-    # keep the corner.
+    # (n, 2, 3) float32, from target to source pixels around the centre; shears keep the corner.
     magnitude = plan.magnitude.double()
     parts = (torch.where(plan.operation == operation, magnitude, 0.0) for operation in GEOMETRY)
     shear_x, shear_y, shift_x, shift_y, degrees = parts
@@ -131,8 +129,7 @@ def _solarize(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _autocontrast(images: Tensor, plan: Plan) -> Tensor:
-    # Not torchvision.transforms.v2's, which divides by (high - low) / 255 and so differs from its
-    # first version.
+    # Not torchvision.transforms.v2's, which divides by (high - low) / 255, unlike version 1.
     low, high = (extreme((2, 3), keepdim=True).float() for extreme in (images.amin, images.amax))
     stretched = (images - low) * (255 / (high - low).clamp(min=1))
     return torch.where(low == high, images, stretched.clamp(0, 255).to(torch.uint8))
@@ -144,8 +141,7 @@ def _equalize(images: Tensor, plan: Plan) -> Tensor:
     # its index back.
     pixels = images.flatten(2)
     levels = torch.arange(256, dtype=torch.uint8, device=images.device).repeat(*pixels.shape[:2], 1)
-    # How many pixels are darker than each level.
-    below = torch.searchsorted(pixels.sort(2).values, levels)
+    below = torch.searchsorted(pixels.sort(2).values, levels)  # pixels darker than each level
     step = below.gather(2, pixels.amax(2, keepdim=True).long()) // 255
     table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255).to(torch.uint8)
     return torch.where(step == 0, pixels, table.gather(2, pixels.long())).view_as(images)

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: the project's size today, rounded up; they may only be lowered.
-LIB_FILES, LIB_LINES, ALL_LINES = 20, 3_000, 11_200
+LIB_FILES, LIB_LINES, ALL_LINES = 20, 2_700, 11_200
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
@@ -59,17 +59,13 @@ REPORT_USES = NOTEBOOK_USES | {"bundle.report", "bundle.claims"}
 FILES = {  # longer than FILE_LINES today
 }
 FUNCTIONS = {  # longer than FUNCTION_LINES today
-    "lib/augment.py: random_erasing": 29,
     "lib/augment.py: cutmix": 29,
     "lib/augment.py: train_batch": 35,
     "lib/data.py: load": 30,
     "lib/layers.py: layer_table": 34,
     "lib/layers.py: count_by_hand": 30,
-    "lib/model.py: __init__": 41,
+    "lib/model.py: __init__": 33,
     "lib/optimise.py: make_optimiser": 28,
-    "lib/plots.py: image_grid": 26,
-    "lib/plots.py: study": 26,
-    "lib/schedule.py: learning_rate": 28,
     "lib/step.py: loss_function": 32,
     "lib/step.py: train_epoch": 42,
     "lib/train.py: train": 27,
@@ -78,11 +74,9 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "bundle/dataset/cifar10.py: download": 32,
     "bundle/dataset/download.py: _ask": 28,
     "bundle/dataset/download.py: _progress": 27,
-    "bundle/pages/publish.py: render": 36,
-    "bundle/pages/publish.py: print_pdf": 26,
+    "bundle/pages/publish.py: render": 29,
     "bundle/release/card.py: use": 35,
-    "bundle/release/verify.py: verify": 29,
-    "bundle/report/anchors_plot.py: draw": 27,
+    "bundle/release/verify.py: verify": 28,
     "bundle/study/cluster.py: study_on_cluster": 27,
     "bundle/study/compare.py: summary": 28,
     "bundle/study/jobs.py: do_job": 26,

@@ -3,9 +3,14 @@
 import pandas as pd
 
 from bundle.words import count
-from lib.data import NORMALISATIONS
 from lib.schedule import Phase, phases
 from lib.settings import Network, Train
+
+NORMALISATIONS = {
+    "pixel": "the standard deviation of all pixels",
+    "image": "the mean of the images' own standard deviations",
+}
+
 
 STEMS = {
     "convolution": "a 3×3 convolution",

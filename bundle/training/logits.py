@@ -189,3 +189,23 @@ def save(run: str, settings: PredictTta) -> Path:
     path = store.complete_folder(paths.results(run)) / released.LOGITS
     write(path, training, identity.dataset_of(training.summary), settings)
     return path
+
+
+def choose(together: pd.DataFrame, combination: str) -> str:
+    """Return the combination to use: as named, or for "auto" the best in `together`, then simplest.
+
+    Raises UserError for "auto" without hold-out images to choose on.
+    """
+    if combination != "auto":
+        return combination
+    if together.empty:
+        raise UserError(
+            "04_predict_tta.combination = 'auto': there is no hold-out to choose on; name a "
+            "combination"
+        )
+    sizes = together.index.map(lambda name: len(predict.COMBINATIONS[name]))
+    return (
+        together.assign(size=sizes)
+        .sort_values(["accuracy", "size"], ascending=[False, True])
+        .index[0]
+    )

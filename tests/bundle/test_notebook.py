@@ -7,7 +7,7 @@ import sys
 import nbformat
 import pytest
 
-from bundle import Notebook, paths
+from bundle import Notebook, checks, paths
 from bundle.notebook import _which
 from bundle.training.identity import Training
 from lib import settings, step
@@ -38,7 +38,7 @@ def test_a_notebook_without_a_section_has_a_run():
 
 def test_every_parameter_is_shown_and_what_differs_is_marked():
     html = Notebook("03_train", {"epochs": 3, "blocks": [1, 1, 1, 1]}).parameters().data
-    rows = settings.described(settings.Train)
+    rows = checks.described(settings.Train)
     assert f"All {len(rows)} parameters" in html and "(marked *): blocks, epochs." in html
     assert all(f"<td>{row.name}</td>" in html for row in rows)
     assert "<td>epochs</td><td><b>3&nbsp;*</b></td><td>100</td>" in html

@@ -15,6 +15,7 @@ import torchvision.transforms.functional as TF
 from torch import nn
 
 from bundle.dataset import competition
+from bundle.training.logits import choose
 from lib import predict, settings
 from lib.data import Images, Statistics
 from lib.errors import UserError
@@ -264,19 +265,19 @@ def table_of(**accuracies):
     ],
 )
 def test_choose_the_best_and_the_simpler_where_equal(accuracies, chosen):
-    assert predict.choose(table_of(**accuracies), "auto") == chosen
+    assert choose(table_of(**accuracies), "auto") == chosen
 
 
 def test_choose_what_was_named():
-    assert predict.choose(table_of(original=0.9, flip=0.95), "report") == "report"
-    assert predict.choose(table_of(), "flip") == "flip"
+    assert choose(table_of(original=0.9, flip=0.95), "report") == "report"
+    assert choose(table_of(), "flip") == "flip"
 
 
 def test_choose_without_a_holdout_is_refused():
     with pytest.raises(
         UserError, match=r"04_predict_tta\.combination.*auto.*name a combination"
     ) as caught:
-        predict.choose(table_of(), "auto")
+        choose(table_of(), "auto")
     assert "\n" not in str(caught.value)
 
 

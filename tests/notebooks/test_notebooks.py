@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from bundle import fingerprint
+from bundle import checks, fingerprint
 from bundle.notebook import Notebook
 from bundle.runs import graph
 from lib import settings
@@ -179,7 +179,7 @@ def test_parameters_cell_holds_literals_each_with_a_comment(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_stand_under_the_headers_of_their_groups(name):
-    groups = {row.name: row.group for row in settings.described(settings.SECTIONS[name])}
+    groups = {row.name: row.group for row in checks.described(settings.SECTIONS[name])}
     source = parameters_cell(name).source
     blocks = re.findall(r"^# (.+)\n((?:(?!#).+\n?)+)", source, flags=re.MULTILINE)
     headers = [header for header, _ in blocks]
@@ -314,7 +314,7 @@ def test_the_search_for_imports_finds_them():
 def test_what_the_facade_is_asked_for_is_there(name):
     for cell in code_cells(name):
         for attribute in re.findall(r"\bbook\.(\w+)", cell.source):
-            assert attribute in ("settings", "run", "notice", "folder") or hasattr(
+            assert attribute in ("settings", "run", "notice", "folder", "dataset") or hasattr(
                 Notebook, attribute
             ), f"{cell.id}: {attribute}"
 
