@@ -52,7 +52,7 @@ def run(args: Namespace) -> int:
 
 
 def _show(parameters, reported: bool) -> int:
-    """Render a run's pages and what shows it beside others, and print its main figures."""
+    """Render a run's pages and what compares it with others, and print its main figures."""
     from bundle.pages import index, publish
     from bundle.runs import execute, results
 

@@ -136,7 +136,7 @@ class Optimiser(Run, group="optimiser and schedule"):
     muon_learning_rate: float = option(0.24, "peak learning rate of Muon", 1e-6, 10)
     muon_momentum: float = option(0.6, "of Muon", 0, 0.999)
     shift_rate: float = option(
-        1.0, "factor on the learning rate of shifts (batch norm's, the stem's)", 0.01, 1000)
+        1.0, "factor on the learning rate of the biases of batch norm and stem", 0.01, 1000)
     weight_decay: float = option(5e-4, "L2 penalty", 0, 0.1)
     decay_all: bool = option(True, "false spares batch norm and biases the weight decay")
     schedule: str = option("cosine", "learning rate over the epochs", choices=SCHEDULES)
