@@ -48,7 +48,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def insert_cell(path: Path, place: int, source: str) -> None:
     """Put a code cell into a notebook before the cell at `place` (counted from 0) or at the end."""
     content = nbformat.read(path, as_version=4)
-    content.cells.insert(place, nbformat.v4.new_code_cell(source, id="added"))
+    content.cells.insert(place, nbformat.v4.new_code_cell(source, id=f"added-{len(content.cells)}"))
     nbformat.write(content, path)
 
 
