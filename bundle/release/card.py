@@ -93,7 +93,7 @@ def data(metrics: Metrics) -> str:
 
 def network(metrics: Metrics) -> str:
     """Return the network from stem to classifier, its shape and cost."""
-    told = recipe.in_words(build(Train, metrics["settings"], "metrics.json"))
+    told = sentences.network(metrics)
     shape = metrics["network"]
     blocks, widths = (" + ".join(map(str, shape[key])) for key in ("blocks", "widths"))
     return (

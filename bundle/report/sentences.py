@@ -48,6 +48,11 @@ def scores(test: dict[str, Any], chosen: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "low", "high"])
 
 
+def network(metrics: dict[str, Any]) -> str:
+    """Return the network from stem to classifier, as a part of a sentence."""
+    return recipe.in_words(build(Train, metrics["settings"], "metrics.json"))
+
+
 def method(metrics: dict[str, Any]) -> str:
     """Return how the network was trained and judged, as a paragraph."""
     data, tta, held = metrics["data"], metrics["tta"], metrics["holdout"]["images"]

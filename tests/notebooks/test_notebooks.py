@@ -1,6 +1,7 @@
 """The structure that every notebook keeps, read from the files without executing anything."""
 
 import ast
+import importlib
 import re
 import sys
 import tokenize
@@ -453,3 +454,15 @@ def test_an_edit_of_what_a_notebook_uses_marks_it(
     """Also of what it uses by way of the facade."""
     edited = after_edit(monkeypatch, nodes, module, old, new)
     assert [name for name in NAMES if edited[name] != code[name]] == marked
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_imported_exists(name):
+    """A notebook that imports a name which moved would only fail when it runs."""
+    for cell in code_cells(name):
+        for node in ast.walk(ast.parse("".join(cell["source"]))):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
