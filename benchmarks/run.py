@@ -18,7 +18,7 @@ from bundle.dataset import cifar10
 from bundle.files import write_json
 from bundle.training.provenance import provenance
 from lib import compute
-from lib.data import Dataset, load
+from lib.data import Dataset
 from lib.errors import UserError, exit_on_user_error
 
 FOLDER = paths.RESULTS / "bench"
@@ -29,7 +29,7 @@ def dataset_here() -> tuple[Dataset, Path]:
     root = cifar10.locate()
     if root is None:
         raise UserError("make bench needs the real CIFAR-10: make data")
-    return load("cifar10"), root
+    return cifar10.load("cifar10"), root
 
 
 def measure(quick: bool) -> dict[str, Any]:

@@ -64,12 +64,12 @@ class Bundle:
 
     def copy(self, folder: Path) -> "Bundle":
         """Return a copy of this bundle and of its results."""
-        return Bundle(folder, self.folder, (*PARTS, "results", "said.txt"))
+        return Bundle(folder, self.folder, (*PARTS, "results"))
 
     @property
     def said(self) -> str:
         """What the run printed that made this bundle's results."""
-        return (self.folder / "said.txt").read_text()
+        return (self.folder / "results" / "said.txt").read_text()
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", *arguments]
@@ -116,11 +116,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     folder = shared / "smoke-run"
     with FileLock(shared / "smoke-run.lock"):
-        if not (folder / "said.txt").is_file():
+        if not (folder / "results" / "said.txt").is_file():
             shutil.rmtree(folder, ignore_errors=True)
             done = Bundle(folder).run("bundle", "run", "smoke")
             assert done.returncode == 0, done.stdout + done.stderr
-            (folder / "said.txt").write_text(done.stdout)
+            (folder / "results" / "said.txt").write_text(done.stdout)
     return Bundle(folder, parts=())
 
 

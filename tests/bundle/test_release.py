@@ -473,7 +473,7 @@ def clone(released, tmp_path_factory) -> Bundle:
     )
     done = made.run("bundle", "run", "smoke")
     assert done.returncode == 0, done.stdout + done.stderr
-    (made.folder / "said.txt").write_text(done.stdout)
+    (made.folder / "results" / "said.txt").write_text(done.stdout)
     return made
 
 

@@ -76,7 +76,7 @@ def done(tmp_path_factory):
     made = prepare(Bundle(tmp_path_factory.mktemp("study") / "bundle"))
     ended = run(made, "-j2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    (made.folder / "said.txt").write_text(ended.stdout)
+    (made.folder / "results" / "said.txt").write_text(ended.stdout)
     return made
 
 
