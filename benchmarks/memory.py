@@ -38,8 +38,7 @@ def train_and_look(steps: int, quick: bool) -> dict[str, int]:
 
     from benchmarks.ours import Ours
     from benchmarks.plan import settings
-    from bundle.training import session
-    from lib import data, step
+    from lib import data, step, train
 
     found = {"imported": peak_bytes()}
     dataset = cifar10.load("cifar10")
@@ -48,7 +47,7 @@ def train_and_look(steps: int, quick: bool) -> dict[str, int]:
     for batch in islice(ours.batches(), steps):
         step.train_step(ours.model, ours.loss_of, ours.optimiser, batch, ours.phase.recipe)
     holdout = data.subset(dataset.holdout, 100 if quick else 0).to(ours.device)
-    session.evaluate(ours.model, holdout, ours.statistics, ours.precision)
+    train.evaluate(ours.model, holdout, ours.statistics, ours.precision)
     found["peak"] = peak_bytes()
     if ours.device.type == "cuda":
         found["gpu"] = torch.cuda.max_memory_allocated()
