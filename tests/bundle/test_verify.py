@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 
+from bundle import fingerprint
 from bundle.__main__ import main
 from bundle.release import verify
+from bundle.training import code
 from lib.errors import UserError
 
 
@@ -41,6 +43,8 @@ def test_the_same_machine_gives_the_same_bits(kept, capsys):
     assert f"recorded {digest}, now {digest}: the same" in said
     assert said.strip().endswith("smoke: verified, bit for bit")
     assert kept.read_bytes() == before and not (kept.parent / "verify").exists()
+    noted = json.loads((kept.parent / "training" / code.VERIFIED).read_text())
+    assert noted["code"] == fingerprint.of_value(fingerprint.of_loop()) and "commit" in noted
 
 
 def test_other_weights_are_told_by_the_exit_code(kept, capsys):
