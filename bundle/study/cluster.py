@@ -214,7 +214,7 @@ def study_on_cluster(plan: Plan, profile: str, check: bool = False) -> int:
             check_profile(plan, profile, told, jobs)
             code = submit(plan, profile, told, jobs)
     name = plan.name.removesuffix("-tiny")
-    collect = [sys.executable, "-m", study_jobs.__name__, "collect", name]
+    collect = [sys.executable, "-m", "bundle", "study", "collect", name]
     collect += ["--tiny"] if plan.tiny else []
     collected = subprocess.run(collect, cwd=paths.ROOT, check=False).returncode
     left = to_do(plan)
