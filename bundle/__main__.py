@@ -83,7 +83,7 @@ def train(args: Namespace) -> int:
 
     parameters = _parameters(args)
     settings = parameters.settings("03_train")
-    name, _ = cifar10.resolve(settings.dataset)
+    name, _ = cifar10.resolve(settings.dataset, verify=False)  # load verifies
     dataset = cifar10.load(name, settings.train_images, settings.holdout)
     folder = paths.results(parameters.name)
     done = session.train(settings, dataset, folder, progress.print_epoch, args.retrain)

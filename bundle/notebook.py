@@ -196,11 +196,9 @@ class Notebook:
 
     def cost(self, train: dict[str, Any], machine: dict[str, Any]) -> str:
         """Return what a training cost, for a sentence: `train`, `environment` of the metrics."""
-        from bundle.words import clock, energy
-
-        used = f" and {energy(train['joules'])}, by the device's own counter"
+        used = f" and {words.energy(train['joules'])}, by the device's own counter"
         return (
-            f"{clock(train['seconds'])}, {train['images_per_second']:,.0f} images per second "
+            f"{words.clock(train['seconds'])}, {train['images_per_second']:,.0f} images per second "
             f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
             f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
         )
@@ -312,13 +310,12 @@ def _which(training, trained: int) -> str:
     """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
     from bundle.report.sentences import origin
     from bundle.training import outcome
-    from bundle.words import count
 
     elsewhere = origin(outcome.of_training(training), training.summary["compute"])
     if elsewhere:  # Markdown is not read within a block of HTML
         told = elsewhere.replace("**", "")
         return f'<div class="alarm">{told} RETRAIN=1 trains here.</div>'
-    before, epochs = len(training.history) - trained, count(len(training.history), "epoch")
+    before, epochs = len(training.history) - trained, words.count(len(training.history), "epoch")
     if not before:
         return f"**Trained here**: {epochs}."
     if trained:

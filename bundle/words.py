@@ -138,8 +138,7 @@ def notice(dataset, test_images: int | None = None, holdout_images: int | None =
         parts.append(f"{holdout_images:,} of {len(dataset.holdout):,} hold-out")
     if test_images is not None and test_images < len(dataset.test):
         parts.append(f"{test_images:,} of {len(dataset.test):,} test")
-    listed = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)
-    return f"a subset of CIFAR-10: {listed} images" if parts else ""
+    return f"a subset of CIFAR-10: {listed(parts)} images" if parts else ""
 
 
 def dataset_label(name: str, notice: str) -> str:
@@ -152,6 +151,6 @@ def scores_in_words(scores):
     table, text = scores[["images"]].copy(), scores.map("{:.1%}".format)
     for name in ("precision", "recall"):
         span = text[name] + " (" + text[f"{name}_low"] + " to " + text[f"{name}_high"] + ")"
-        table[name] = span.where(scores[name].notna(), "–")
-    table["F1"] = text["f1"].where(scores["f1"].notna(), "–")
+        table[name] = span.where(scores[name].notna(), NONE)
+    table["F1"] = text["f1"].where(scores["f1"].notna(), NONE)
     return table

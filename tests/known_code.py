@@ -5,6 +5,7 @@
 bits in golden.json. Digests come from git.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def digests_at(commit: str) -> dict[str, Any]:
     modules = {f"lib.{name}" for name in OLD} - set(fingerprint.DECIDES_NO_BITS)
     sources = {name: source_at(commit, f"lib.{name}") for name in OLD}
     hashes = {
-        f"lib/{name}.py": fingerprint.hashlib.sha256(source.encode()).hexdigest()
+        f"lib/{name}.py": hashlib.sha256(source.encode()).hexdigest()
         for name, source in sources.items()
     }
     found = fingerprint.reached(

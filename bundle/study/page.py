@@ -2,7 +2,6 @@
 
 import base64
 import io
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bundle import files, paths, words
+from bundle import figures, files, paths, words
 from bundle.pages.index import BUNDLE, template
 from bundle.runs import results
 from bundle.study import compare
@@ -25,7 +24,6 @@ from lib.metrics import p_value
 FILTERS = ("percent", "interval", "points", "decimals", "images", "p_value", "listed", "count")
 FILTERS += ("machine", "clock")  # of bundle.words, for the template
 Job = Mapping[str, Any]
-NOTICE_WIDTH = 110  # characters of a line above the figure
 MANY_RUNS = 3  # with more, the views are shown for the bases only
 TITLE = "accuracy of each run"
 AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
@@ -96,12 +94,7 @@ def _bases_first(table: pd.DataFrame) -> pd.DataFrame:
 
 def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
     """Write `path`.svg and .pdf with the notice; return a data URI with the text as outlines."""
-    if notice:
-        text = textwrap.fill(notice, NOTICE_WIDTH)
-        figure.suptitle(text, fontsize=8, color=plots.RED, x=0.995, ha="right")
-    with mpl.rc_context(plots.STYLE):
-        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
+    figures.save(figure, path, alt, notice)
     buffer = io.BytesIO()
     with mpl.rc_context({**plots.STYLE, "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
