@@ -64,8 +64,13 @@ def drop_dependents(name: str, folder: Path) -> None:
 
 
 def reference() -> dict[str, Any]:
-    """Return the reference experiment's reported figures (docs/reference.json)."""
-    return json.loads((paths.ROOT / "docs" / "reference.json").read_text(encoding="utf-8"))
+    """Return the reference's reported figures (docs/reference.json), what it printed as "log"."""
+    docs = paths.ROOT / "docs"
+    figures, log = (
+        json.loads((docs / name).read_text(encoding="utf-8"))
+        for name in ("reference.json", "reference_log.json")
+    )
+    return {**figures, "log": log}
 
 
 DATASETS = {
