@@ -728,7 +728,8 @@ def test_one_variant_of_a_chart_is_shown_by_the_width_of_the_screen(results, tmp
     page = tmp_path / "frames.html"
     page.write_text(
         "".join(f'<iframe width={width} srcdoc="{text}"></iframe>' for width in (400, 1280))
-        + "<p></p><script>onload = () => { document.querySelector('p').textContent = Array.from(frames)"
+        + "<p></p><script>onload = () => { document.querySelector('p').textContent ="
+        "Array.from(frames)"
         ".map((page) => [...page.document.querySelectorAll('svg.chart')].map((svg) =>"
         "page.getComputedStyle(svg).display).join()).join(' '); };</script>"
     )
