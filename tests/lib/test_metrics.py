@@ -239,7 +239,7 @@ def test_rank_pairs_of_the_references_claim():
     reported = metrics.confused_pairs(MATRIX, CLASSES)
     digits = metrics.confused_pairs(np.diag(range(10)), tuple("0123456789"))
     ranks = metrics.rank_pairs(
-        REFERENCE["hardest_pairs_claimed"], {"reference": reported, "digits": digits}
+        REFERENCE["similar_pairs_named"], {"reference": reported, "digits": digits}
     )
     assert ranks["pair"].tolist() == ["cat/dog", "deer/horse"]
     assert ranks["reference: confusions"].tolist() == [113, 13]
