@@ -18,8 +18,6 @@ from bundle.checks import build, described
 from bundle.runs import results
 from lib.settings import SECTIONS, Run
 
-FEW = 20  # parameters that are shown unfolded
-
 
 class Notebook:
     """One notebook of a run: ``book = Notebook("03_train", globals())``.
@@ -69,8 +67,7 @@ class Notebook:
             for group in dict.fromkeys(row.group for row in rows)
         )
         return HTML(
-            f"<details{' open' * (len(rows) <= FEW)}>"
-            f"<summary>All {len(rows)} parameters by group{differ}.</summary>"
+            f"<details><summary>All {len(rows)} parameters by group{differ}.</summary>"
             "<table><thead><tr><th>name</th><th>value</th><th>default</th>"
             f'<th style="min-width: 14rem">meaning</th></tr></thead>{bodies}</table></details>'
         )
