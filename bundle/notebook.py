@@ -5,7 +5,7 @@ Heavy rooms are imported where a method needs them: ``from bundle import Noteboo
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -219,6 +219,17 @@ class Notebook:
             f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
             f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
         )
+
+    def reference_curves(self, settings: Mapping[str, Any] | None = None) -> pd.DataFrame | None:
+        """Return the reference's training as it was printed, one row an epoch.
+
+        With `settings`, a training's parameters by name: None unless it is of the same network and
+        recipe, so that the two may be compared.
+        """
+        from bundle.report import printed
+
+        comparable = settings is None or printed.is_its_recipe(settings)
+        return printed.curves() if comparable else None
 
     # What it leaves
 
