@@ -197,13 +197,15 @@ class Notebook:
         return recipe.in_words(self.settings)
 
     def recipe(self) -> pd.DataFrame:
-        """Return the training recipe of the parameters, one column a phase."""
+        """Return the training recipe of the parameters, what is used of it, one column a phase."""
         from bundle.report import recipe
         from lib.schedule import phases
 
-        return pd.DataFrame(
-            {f"phase {phase.number}": recipe.describe(phase) for phase in phases(self.settings)}
-        )
+        stages = phases(self.settings)
+        names = [f"phase {stage.number}" for stage in stages] if len(stages) > 1 else ["value"]
+        described = (recipe.describe(stage) for stage in stages)
+        table = pd.DataFrame(dict(zip(names, described, strict=True)))
+        return table[(table != "none").any(axis=1)]
 
     def epochs(self, history: pd.DataFrame) -> pd.DataFrame:
         """Return a training's epochs with the columns worth reading, named in words."""

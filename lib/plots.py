@@ -75,7 +75,7 @@ def image_grid(
     lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
     above = round(lines * 0.15 * side / size)
     canvas, scale = _canvas(rows, gap, above), size / side
-    margin = 0.085 * max(map(len, row_titles), default=0)
+    margin = 0.1 * max(map(len, row_titles), default=0) + 0.05
     drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
     axis.imshow(canvas, interpolation="nearest").set_gid(PHOTOGRAPHS)
     axis.set_axis_off()
