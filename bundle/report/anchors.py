@@ -106,6 +106,16 @@ class Result:
         """The headline's accuracy."""
         return self.scores[0].accuracy
 
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """The headline's accuracies, one a seed of ours."""
+        return self.scores[0].accuracies
+
+    @property
+    def deviation(self) -> float | None:
+        """The headline's standard deviation over the seeds, None for a single one."""
+        return self.scores[0].deviation
+
 
 def is_full(metrics: dict[str, Any]) -> bool:
     """Whether a run may be compared with others: all of CIFAR-10, by the rules, test set unseen."""
