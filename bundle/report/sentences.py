@@ -234,12 +234,13 @@ def made(metrics: dict[str, Any]) -> str:
     )
 
 
-def folded(summary: str, table):
-    """Return a table (a Styler) for display in a fold of the page; in print it is left out."""
+def folded(summary: str, table, note: str = ""):
+    """Return a table (a Styler), a note in Markdown above it, in a fold; print leaves it out."""
+    import mistune
     from IPython.display import HTML
 
-    fold = f'<details class="fold"><summary>{summary}</summary>{table.to_html()}</details>'
-    return HTML(fold)
+    inside = f"<summary>{summary}</summary>{mistune.html(note)}{table.to_html()}"
+    return HTML(f'<details class="fold">{inside}</details>')
 
 
 def _recorded(metrics: dict[str, Any]) -> str:
