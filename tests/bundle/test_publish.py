@@ -393,7 +393,7 @@ def test_a_second_h1_is_demoted_and_a_missing_one_made(results):
 def test_code_is_folded_and_only_injected_parameters_are_shown(run):
     page = soup(run / "01_explore_data.html")
     folds = [fold.summary.get_text() for fold in page.find_all("details", class_="code")]
-    calls = ["Code: print", "Code: noise", "Code", "Code: show"]
+    calls = ["Code", "Code: noise", "Code", "Code: show"]
     assert folds == ["Parameters of this run", *calls]
     assert not any(cell.has_attr("open") for cell in page.find_all("details", class_="code"))
     # Shown by the script that makes it work.
@@ -412,7 +412,9 @@ def test_code_is_folded_and_only_injected_parameters_are_shown(run):
         ("import math\n\nfrom lib import data", "imports"),
         ("figure = plots.class_balance(counts)\nbook.figure(figure)", "class balance"),
         ("frame", ""),
-        ("print(len(x))", "print"),
+        ("print(len(x))", ""),
+        ("book.table(pd.DataFrame(layer_table(net)))", "layer table"),
+        ("book.table(pd.DataFrame(a))", "table"),
         ("%matplotlib inline", ""),
     ],
 )
