@@ -17,6 +17,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration with its unit, as exact as one remembers it: "45 s", "21 min", "1.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def points(value: float) -> str:
     """Return a difference in points with its sign, none if it rounds to 0, an en dash for NaN."""
     if value != value:

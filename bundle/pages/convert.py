@@ -5,6 +5,7 @@ import, and a build in which every page is up to date needs none of it.
 """
 
 import ast
+import builtins
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ TEMPLATE = Path(__file__).resolve().parent / "template"
 IMAGES = ["image/png", "image/jpeg", "image/svg+xml"]
 SHOWN_FIRST = [*IMAGES, "text/html", "text/markdown", "text/latex", "text/plain"]
 PARAMETERS = {"parameters", "injected-parameters"}
+SHOWING = {"HTML", "Markdown", "display", "print", *dir(builtins)}
 SHOWS_PARAMETERS = "book.parameters()"
 SILENT_IMAGE = re.compile(r"""!\[\s*\]\(|<img(?![^>]*\balt=(?:"\s*[^"\s]|'\s*[^'\s]))""")
 
@@ -124,10 +126,13 @@ def what(source: str) -> str:
     if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
         return "imports"
     calls = [node.func for node in nodes if isinstance(node, ast.Call)]
-    dotted = [call for call in calls if isinstance(call, ast.Attribute)]
-    own = [call.attr for call in dotted if isinstance(call.value, ast.Name)]
-    names = own or [call.id for call in calls if isinstance(call, ast.Name)]
-    return names[0].replace("_", " ").strip() if names else ""
+    own, shows = [], []  # what computes, and what only arranges or shows
+    for call in calls:
+        if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name):
+            (shows if call.value.id in ("book", "pd", "np") else own).append(call.attr)
+        elif isinstance(call, ast.Name) and call.id not in SHOWING:
+            own.append(call.id)
+    return next(iter(own + shows), "").replace("_", " ")
 
 
 @pass_context

@@ -10,11 +10,12 @@ import pandas as pd
 def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFrame:
     """Return a table whose cells are text, formatted by column, its column names words.
 
-    `forms` gives format strings, or functions, by column; other numbers have four significant
-    digits or, if whole, thousands separated; a missing value is an en dash.
+    `forms` gives format strings, or functions, by column. Whole numbers have thousands separated,
+    other numbers four significant digits, in a column as many decimals as its finest has. A
+    missing value is an en dash.
     """
 
-    def written(value: Any, form: str | Callable | None) -> str:
+    def written(value: Any, form: str | Callable) -> str:
         if value is None or (isinstance(value, float) and value != value):
             return "–"
         if form:
@@ -22,11 +23,22 @@ def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFra
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return f"{value:,}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    columns = {
-        name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns
-    }
+    columns = {}
+    for name in frame.columns:
+        form = forms.get(name) or _decimals(frame[name])
+        columns[name] = [written(value, form) for value in frame[name]]
     text = pd.DataFrame(columns, index=frame.index).rename(columns=_spaced)
     return text if isinstance(frame.index, pd.RangeIndex) else text.rename(index=_spaced)
+
+
+def _decimals(column: pd.Series) -> str:
+    """Return the format of a column of numbers of like size, "" of any other."""
+    values = [value for value in column if isinstance(value, float) and value == value]
+    sizes = [abs(value) for value in values if value]
+    written = [f"{value:.4g}" for value in values]
+    if not sizes or max(sizes) >= 1000 * min(sizes) or any("e" in text for text in written):
+        return ""
+    return f"{{:.{max(len(text.partition('.')[2]) for text in written)}f}}"
 
 
 def _spaced(name: Any) -> str:

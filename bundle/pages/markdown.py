@@ -10,7 +10,8 @@ from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 
 NUMBER = re.compile(
-    r"[-+−±]?\s*\d[\d.,\u202f\u2009 ]*(e[-+]?\d+)?\s*(%|[a-zA-Zµ/²]{1,8})?"  # with a short unit
+    r"[-+−±<>≈]?\s*\d[\d.,\u202f\u2009 ]*(e[-+]?\d+)?\s*(%|[a-zA-Zµ/²]{1,8})?"  # with a short unit
+    r"(\s*±\s*[\d.,]+\s*%?)?"
     r"|[-+−]?\.\d+|[-–—]|nan|NaN|"
 )
 SHORT = 24  # characters of a table's cell that stay on one line

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bundle import Notebook, checks, figures, paths, words
+from bundle.pages import frames
 from bundle.report.sentences import whose
 from bundle.training.identity import Training
 from bundle.words import DIGITS_NOTICE
@@ -160,6 +161,20 @@ def test_a_table_has_its_caption():
     table = book.table(pd.DataFrame({"a_b": [0.5]}), "small", "One number").to_html()
     assert "<caption>One number</caption>" in table and "a b" in table
     assert r"\caption{One number}" in (book.folder / "tables" / "small.tex").read_text()
+
+
+def test_numbers_of_a_column_have_the_same_decimals():
+    frame = pd.DataFrame(
+        {"std": [0.247, 0.2435], "size": [1e-7, 2.5], "n": [1000, 2], "x": ["a", float("nan")]}
+    )
+    text = frames.as_text(frame, {})
+    assert text.to_dict("list") == {
+        "std": ["0.2470", "0.2435"],
+        "size": ["1e-07", "2.5"],
+        "n": ["1,000", "2"],
+        "x": ["a", "–"],
+    }
+    assert frames.as_text(frame, {"std": "{:.1f}"})["std"].tolist() == ["0.2", "0.2"]
 
 
 @pytest.mark.parametrize(

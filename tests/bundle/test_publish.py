@@ -393,7 +393,7 @@ def test_a_second_h1_is_demoted_and_a_missing_one_made(results):
 def test_code_is_folded_and_only_injected_parameters_are_shown(run):
     page = soup(run / "01_explore_data.html")
     folds = [fold.summary.get_text() for fold in page.find_all("details", class_="code")]
-    calls = ["Code: print", "Code: noise", "Code", "Code: show"]
+    calls = ["Code", "Code: noise", "Code", "Code: show"]
     assert folds == ["Parameters of this run", *calls]
     assert not any(cell.has_attr("open") for cell in page.find_all("details", class_="code"))
     # Shown by the script that makes it work.
@@ -412,7 +412,9 @@ def test_code_is_folded_and_only_injected_parameters_are_shown(run):
         ("import math\n\nfrom lib import data", "imports"),
         ("figure = plots.class_balance(counts)\nbook.figure(figure)", "class balance"),
         ("frame", ""),
-        ("print(len(x))", "print"),
+        ("print(len(x))", ""),
+        ("book.table(pd.DataFrame(layer_table(net)))", "layer table"),
+        ("book.table(pd.DataFrame(a))", "table"),
         ("%matplotlib inline", ""),
     ],
 )
@@ -531,11 +533,17 @@ def metrics(results, run, text=None, **values):
     (results / run / "metrics.json").write_text(text or json.dumps(values))
 
 
+def index_rows(page):
+    """Return the rows of the runs, each the texts of its cells."""
+    rows = page.select("tbody tr:not(.group)")
+    return [[cell.get_text(" ").strip() for cell in row.find_all(["th", "td"])] for row in rows]
+
+
 def test_index_is_sorted_and_survives_what_is_missing(results):
     test = {"accuracy": 0.9512, "low": 0.9467, "high": 0.9553, "tta_accuracy": 0.9555}
-    metrics(
-        results, "cpu", dataset="cifar10", parameters=4754218, test=test, train={"seconds": 3725}
-    )
+    machine = {"device": "cpu", "threads": 2, "precision": "bf16"}
+    about = {"parameters": 4754218, "test": test, "train": {"seconds": 3725}}
+    metrics(results, "cpu", dataset="cifar10", environment=machine, **about)
     metrics(results, "best", dataset="cifar10", test={"accuracy": 0.9693})
     metrics(results, "begun", dataset="cifar10", test=None, train=3, parameters="many")
     metrics(results, "smoke", dataset="digits", test={"accuracy": 0.99}, notice=NOTICE)
@@ -543,16 +551,47 @@ def test_index_is_sorted_and_survives_what_is_missing(results):
     metrics(results, "broken", text="{")
     (results / "empty").mkdir()
     page = soup(index.write_index())
-    rows = [
-        [cell.get_text(" ") for cell in row.find_all(["th", "td"])]
-        for row in page.select("tbody tr:not(.group)")
-    ]
+    rows = index_rows(page)
     assert [row[0].split()[0] for row in rows] == ["best", "cpu", "begun", "smoke", "<odd>"]
-    assert rows[1][1:] == ["95.12%", "94.67 to 95.53%", "95.55%", "4,754,218", "1:02:05", "–"]
-    assert rows[2][1:] == ["–"] * 6
-    assert NOTICE in rows[3][0]
+    training = "62 min CPU, 2 threads, bf16"
+    assert rows[1][1:] == ["95.12% 94.67 to 95.53%", "", "95.55%", training, "–"]
+    assert rows[2][1:] == ["– –", "", "–", "–", "–"]
+    assert rows[3][0] == "smoke not CIFAR-10"
+    assert "4.75 million parameters" in page.select(".recipe")[0].get_text()
     assert "cannot be read: broken." in page.get_text() and "empty" not in page.get_text()
     assert len(page.find_all("h1")) == 1
+
+
+def test_index_puts_the_seeds_of_a_recipe_together(results):
+    settings = {"blocks": [4, 4, 4, 3], "block": "basic", "optimiser": "sgd", "cutmix": 0.5}
+    values = {"cpu": (42, 0.93), "cpu-seed3": (3, 0.95), "wide": (42, 0.94)}
+    for run, (seed, accuracy) in values.items():
+        own = settings | {"seed": seed} | ({"blocks": [1]} if run == "wide" else {})
+        test, train = {"accuracy": accuracy}, {"epochs": 10}
+        metrics(results, run, dataset="cifar10", seed=seed, settings=own, test=test, train=train)
+    page = soup(index.write_index())
+    assert [row[0] for row in index_rows(page)] == ["cpu-seed3", "cpu", "wide"]
+    assert [line.get_text().strip() for line in page.select(".recipe")] == [
+        "4-4-4-3 basic blocks; SGD, 10 epochs, CutMix; mean of 2 seeds 94.00%, standard deviation "
+        "1.41 points",
+        "1 basic blocks; SGD, 10 epochs, CutMix",
+    ]
+
+
+def test_index_draws_accuracies_on_an_axis_with_the_reference(results):
+    test = {"accuracy": 0.93, "low": 0.92, "high": 0.94}
+    metrics(results, "cpu", dataset="cifar10", test=test)
+    metrics(results, "smoke", dataset="digits", test=test)
+    page = soup(index.write_index())
+    ticks = [line.get_text(" ").split() for line in page.select(".dataset .ticks")]
+    assert ticks == [["92", "93", "94", "95"], ["92", "92.5", "93", "93.5", "94"]]
+    cifar, digits = page.select("svg.strip")
+    assert cifar.circle["cx"] == "33.33%" and digits.circle["cx"] == "50.00%"
+    interval = cifar.find("line", class_="interval")
+    assert (interval["x1"], interval["x2"]) == ("0.00%", "66.67%")
+    assert cifar.find("line", class_="reference")["x1"] == "88.33%"  # 94.65%
+    assert digits.find("line", class_="reference") is None
+    assert cifar["aria-label"] == "93.00%, interval 92.00 to 94.00%; the reference 94.65%"
 
 
 def test_index_links_to_report_and_pages(run):
@@ -564,14 +603,15 @@ def test_index_links_to_report_and_pages(run):
 
 def test_index_links_to_claims_and_studies(run):
     results = run.parent
-    for page in ("claims.html", "studies/small/study.html"):
+    for page in ("claims.html", "studies/small/study.html", "studies/old/study.html"):
         (results / page).parent.mkdir(parents=True, exist_ok=True)
         (results / page).write_text("<p>x")
+    plan = {"plan": {"title": "What it needs"}}
+    (results / "studies/small/study.json").write_text(json.dumps(plan))
     links = {link["href"]: link.get_text() for link in soup(index.write_index()).find_all("a")}
-    assert (
-        links["claims.html"] == "Fact check of the reference report"
-        and links["studies/small/study.html"] == "Study: small"
-    )
+    assert links["claims.html"] == "Fact check of the reference report"
+    assert links["studies/small/study.html"] == "Study: What it needs"
+    assert links["studies/old/study.html"] == "Study: old"
 
 
 def test_index_shows_a_released_run_where_it_was_not_done_here(results):
