@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from bundle import words
 from lib import plots
 
+COLOUR = re.compile(r"(?<=[ :])#[0-9a-f]{6}(?=[;\"])")
 DIGITS = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is finer than any screen
 LINE = 13.7  # characters of a notice for an inch of a figure
 MARK = "rehearsal: part of CIFAR-10"
@@ -51,7 +52,7 @@ OKLAB = np.array(
 )
 LOOK = (  # Matplotlib's own defaults, which it writes into a style sheet
     "max-width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt; "
-    "fill: var(--fig-000000, #000000); background: var(--fig-ground, #fff)"
+    "fill: {}; background: var(--fig-ground, #fff)"
 )
 
 
@@ -119,20 +120,23 @@ def svg(figure: Figure, alt: str, name: str, shown: str = "") -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
         drawn = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)
     body = _to_stand_in_a_page(drawn[2], re.sub(r"[^a-z0-9]+", "-", f"{name}-{shown}-".lower()))
+    fixed = "<image" in body  # pixels keep their colours, so everything else does
+    body = body if fixed else COLOUR.sub(lambda match: _variable(match[0]), body)
     width = round(figure.get_size_inches()[0] * 100)
+    look = LOOK.format("#000000" if fixed else _variable("#000000"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'class="{f"chart {shown}".strip()}" viewBox="{drawn[1]}" role="img" '
-        f'aria-label="{escape(alt)}" style="width: {width}px; {LOOK}">'
-        f"<style>{_dark_style(body)}</style>{body}</svg>"
+        f'class="{" ".join(filter(None, ("chart", shown, fixed and "fixed")))}" '
+        f'viewBox="{drawn[1]}" role="img" '
+        f'aria-label="{escape(alt)}" style="width: {width}px; {look}">'
+        f"{'' if fixed else _dark_style(body)}{body}</svg>"
     )
 
 
 def _to_stand_in_a_page(body: str, prefix: str) -> str:
-    """Return what Matplotlib draws in an SVG with ids of its own, variable colours, few digits."""
+    """Return what Matplotlib draws in an SVG with ids of its own and few digits."""
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", body)
-    body = re.sub(r"(?<=[ :])#[0-9a-f]{6}(?=[;\"])", lambda match: _variable(match[0]), body)
     body = re.sub(r' (d|x|y)="[^"]*"', lambda match: DIGITS.sub(r"\1", match[0]), body)
     return re.sub(r"\s+", " ", body).replace("> <", "><")
 
@@ -145,7 +149,8 @@ def _dark_style(body: str) -> str:
     """Return the values of a chart's colours in the dark mode of a page, not of JupyterLab."""
     used = sorted({"000000", *re.findall(r"var\(--fig-([0-9a-f]{6})", body)})
     values = "; ".join(f"--fig-{colour}: {dark(f'#{colour}')}" for colour in used)
-    return f"@media screen and (prefers-color-scheme: dark) {{ main .chart {{ {values} }} }}"
+    dark_page = "@media screen and (prefers-color-scheme: dark)"
+    return f"<style>{dark_page} {{ main .chart {{ {values} }} }}</style>"
 
 
 def dark(colour: str) -> str:

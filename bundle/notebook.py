@@ -136,7 +136,7 @@ class Notebook:
 
         folder, retrain = paths.results(self.run), paths.retrain_asked()
         training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
-        return training, Markdown(sentences.whose(training, len(trained)))
+        return training, Markdown(sentences.which(training, len(trained)))
 
     def load_training(self):
         """Return the run's finished training; its model is None where only logits are here."""

@@ -132,7 +132,8 @@ def what(source: str) -> str:
             (shows if call.value.id in ("book", "pd", "np") else own).append(call.attr)
         elif isinstance(call, ast.Name) and call.id not in SHOWING:
             own.append(call.id)
-    return next(iter(own + shows), "").replace("_", " ")
+    telling = own + [name for name in shows if name not in ("table", "figure", "DataFrame")]
+    return next(iter(telling + shows), "").replace("_", " ")
 
 
 @pass_context

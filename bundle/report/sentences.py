@@ -163,7 +163,7 @@ def origin(train: dict[str, Any], environment: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def whose(training, trained: int) -> str:
+def which(training, trained: int) -> str:
     """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
     from bundle.training import outcome
 

@@ -337,6 +337,14 @@ def test_colours_of_a_chart_are_variables_with_a_value_for_the_dark_mode(results
     assert "fill: #ffffff" not in str(svg) and "var(--fig-ground, #fff)" in svg["style"]
 
 
+def test_a_chart_with_pixels_keeps_its_colours():
+    figure, axis = plots.figure(4, 2)
+    axis.imshow([[0, 1]])
+    text = figures.svg(figure, "Two", "two")
+    assert "<style" not in text and "var(--fig-0" not in text and "fill: #000000;" in text
+    assert BeautifulSoup(text, "html.parser").svg["class"] == ["chart", "fixed"]
+
+
 def luminance(colour):
     """Return the relative luminance of "#rrggbb" (WCAG 2.2)."""
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
@@ -415,6 +423,7 @@ def test_code_is_folded_and_only_injected_parameters_are_shown(run):
         ("print(len(x))", ""),
         ("book.table(pd.DataFrame(layer_table(net)))", "layer table"),
         ("book.table(pd.DataFrame(a))", "table"),
+        ("book.table(book.recipe())", "recipe"),
         ("%matplotlib inline", ""),
     ],
 )
@@ -709,6 +718,22 @@ def test_no_horizontal_overflow_on_a_phone(results, tmp_path):
             "page.scrollWidth - page.clientWidth)(frames[0].document.documentElement); };</script>"
         )
         assert browse(tmp_path, frame).p.get_text() == "0"
+
+
+@pytest.mark.chromium
+@needs_chromium
+def test_one_variant_of_a_chart_is_shown_by_the_width_of_the_screen(results, tmp_path):
+    rendered(results, [code("b", chart()), code("c", chart(False))])
+    text = html.escape((results / "quick" / "03_train.html").read_text(encoding="utf-8"))
+    page = tmp_path / "frames.html"
+    page.write_text(
+        "".join(f'<iframe width={width} srcdoc="{text}"></iframe>' for width in (400, 1280))
+        + "<p></p><script>onload = () => { document.querySelector('p').textContent ="
+        "Array.from(frames)"
+        ".map((page) => [...page.document.querySelectorAll('svg.chart')].map((svg) =>"
+        "page.getComputedStyle(svg).display).join()).join(' '); };</script>"
+    )
+    assert browse(tmp_path, page).p.get_text() == "none,block,block block,none,block"
 
 
 @pytest.mark.chromium
