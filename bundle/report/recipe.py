@@ -66,10 +66,7 @@ def ingredients(recipe: Train) -> dict[str, str]:
     """Return what is done to images, labels and gradients, in words; "" for what is not done."""
     low, high = recipe.blur_sigma
     blur = f"(kernel {recipe.blur_kernel}, sigma {low:g} to {high:g})"
-    adaptive = "adaptive " * recipe.sam_adaptive
-    sharpness = f"{adaptive}sharpness-aware minimisation (Foret et al., 2021) of radius {{:g}}"
-    learned = f"learned with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
-    learned += " (Hinton et al., 2015)"
+    erased = "a part erased with probability {:g} (Zhong et al., 2020)"
     return {
         "crop": f"at random after {recipe.crop_padding} pixels of padding by "
         f"{PADDINGS[recipe.crop_mode]}",
@@ -78,15 +75,22 @@ def ingredients(recipe: Train) -> dict[str, str]:
         else f"flipped with probability {recipe.horizontal_flip:g}",
         "vertical flip": _if(recipe.vertical_flip, "turned upside down with probability {:g}"),
         "Gaussian blur": _if(recipe.blur, f"blurred with probability {{:g}} {blur}"),
-        "random erasing": _if(
-            recipe.erasing, "a part erased with probability {:g} (Zhong et al., 2020)"
-        ),
+        "random erasing": _if(recipe.erasing, erased),
         "CutMix": _mixed(recipe.cutmix, recipe.cutmix_alpha),
         "mixup": _mixed(recipe.mixup, recipe.mixup_alpha),
         "TrivialAugment": _if(recipe.trivial_augment, "on {:.0%} of the images"),
-        "label smoothing": _if(
-            recipe.label_smoothing, "labels smoothed by {:g} (Szegedy et al., 2016)"
-        ),
+        **_of_the_loss(recipe),
+    }
+
+
+def _of_the_loss(recipe: Train) -> dict[str, str]:
+    sharpness = f"{'adaptive ' * recipe.sam_adaptive}sharpness-aware minimisation "
+    sharpness += "(Foret et al., 2021) of radius {:g}"
+    learned = f"learned with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
+    learned += " (Hinton et al., 2015)"
+    smoothed = "labels smoothed by {:g} (Szegedy et al., 2016)"
+    return {
+        "label smoothing": _if(recipe.label_smoothing, smoothed),
         "sharpness-aware": _if(recipe.sam, sharpness),
         "teacher": _if(recipe.teacher, f"a teacher's predictions ({{}}) {learned}"),
     }
