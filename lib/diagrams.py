@@ -152,7 +152,7 @@ def _chain(axis: Axes, rows: Sequence[tuple[str, str, str]], counts: pd.Series) 
         _box(axis, (place + 0.08, 1.28), (0.84, 0.68), PALE)
         axis.text(place + 0.5, 1.79, part, fontweight="bold", fontsize=9.5, **_CENTRE)
         axis.text(place + 0.5, 1.5, text.replace(", ", ",\n", 1), fontsize=8.5, **_CENTRE)
-        axis.text(place + 0.5, 1.17, shape, fontsize=8.5, color=GREY, **_CENTRE)
+        axis.text(place + 0.5, 1.13, shape, fontsize=8.5, color=GREY, **_CENTRE)
         _arrow(axis, (place - 0.1, 1.62), (place + 0.08, 1.62))
         bar = tallest * counts[part]
         axis.add_patch(Rectangle((place + 0.2, 0), 0.6, bar, fc=BLUE, ec="none", gid="share"))
