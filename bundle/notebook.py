@@ -5,7 +5,7 @@ Heavy rooms are imported where a method needs them: ``from bundle import Noteboo
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -123,6 +123,7 @@ class Notebook:
         """
         from IPython.display import Markdown
 
+        from bundle.report import sentences
         from bundle.training import progress, released
         from lib.schedule import total_epochs
 
@@ -135,7 +136,7 @@ class Notebook:
 
         folder, retrain = paths.results(self.run), paths.retrain_asked()
         training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
-        return training, Markdown(_which(training, len(trained)))
+        return training, Markdown(sentences.which(training, len(trained)))
 
     def load_training(self):
         """Return the run's finished training; its model is None where only logits are here."""
@@ -144,6 +145,15 @@ class Notebook:
         self.needed("training/weights.pt")
         return released.load(paths.results(self.run))
 
+    def predictions(self):
+        """Return the single view's predictions with their images, None where there are none."""
+        from bundle.training import predictions
+
+        file = paths.results(self.run) / "predictions.npz"
+        return (
+            predictions.read(file, self.data(*predictions.images(file))) if file.is_file() else None
+        )
+
     def predictor(self, training, dataset):
         """Return what gives the logits: the training's network, or the logits kept of it."""
         from bundle.training import logits
@@ -151,8 +161,13 @@ class Notebook:
         return logits.source(training, dataset, self.settings)
 
     def load_metrics(self) -> dict[str, Any]:
-        """Return the metrics that the notebooks before this one recorded; it sets `notice`."""
+        """Return the metrics that the notebooks before this one recorded; it sets `notice`.
+
+        UserError: notebook 05_confusion, the last before the report, has not run.
+        """
         metrics = results.read_metrics(self.run)
+        if "confusion" not in metrics:
+            self.needed("metrics/05_confusion.json")
         self.notice = metrics["notice"]
         return metrics
 
@@ -174,20 +189,16 @@ class Notebook:
         """Return the table of `metrics.per_class` for reading."""
         return words.scores_in_words(scores)
 
-    def network(self) -> str:
-        """Return the network of the parameters, from stem to classifier, for a sentence."""
-        from bundle.report import recipe
-
-        return recipe.in_words(self.settings)
-
     def recipe(self) -> pd.DataFrame:
-        """Return the training recipe of the parameters, one column a phase."""
+        """Return the training recipe of the parameters, what is used of it, one column a phase."""
         from bundle.report import recipe
         from lib.schedule import phases
 
-        return pd.DataFrame(
-            {f"phase {phase.number}": recipe.describe(phase) for phase in phases(self.settings)}
-        )
+        stages = phases(self.settings)
+        names = [f"phase {stage.number}" for stage in stages] if len(stages) > 1 else ["value"]
+        described = (recipe.describe(stage) for stage in stages)
+        table = pd.DataFrame(dict(zip(names, described, strict=True)))
+        return table[(table != "none").any(axis=1)]
 
     def epochs(self, history: pd.DataFrame) -> pd.DataFrame:
         """Return a training's epochs with the columns worth reading, named in words."""
@@ -203,6 +214,17 @@ class Notebook:
             f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
             f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
         )
+
+    def reference_curves(self, settings: Mapping[str, Any] | None = None) -> pd.DataFrame | None:
+        """Return the reference's training as it was printed, one row an epoch.
+
+        With `settings`, a training's parameters by name: None unless it is of the same network and
+        recipe, so that the two may be compared.
+        """
+        from bundle.report import printed
+
+        comparable = settings is None or printed.is_its_recipe(settings)
+        return printed.curves() if comparable else None
 
     # What it leaves
 
@@ -300,20 +322,3 @@ def _parameter(row, value: Any) -> str:
     marked = f"<b>{shown}&nbsp;*</b>" if value != row.default else shown
     cells = (row.name, marked, default, f"{escape(row.meaning)} <i>({escape(row.values)})</i>")
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _which(training, trained: int) -> str:
-    """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
-    from bundle.report.sentences import origin
-    from bundle.training import outcome
-
-    elsewhere = origin(outcome.of_training(training), training.summary["compute"])
-    if elsewhere:  # Markdown is not read within a block of HTML
-        told = elsewhere.replace("**", "")
-        return f'<div class="alarm">{told} RETRAIN=1 trains here.</div>'
-    before, epochs = len(training.history) - trained, words.count(len(training.history), "epoch")
-    if not before:
-        return f"**Trained here**: {epochs}."
-    if trained:
-        return f"**Gone on with** after epoch {before} of {epochs}; the state was on disk."
-    return f"**Loaded**: {epochs}, trained before on the same parameters and data."

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from bundle import Notebook, checks, figures, paths, words
-from bundle.notebook import _which
 from bundle.pages import frames
+from bundle.report.sentences import which
 from bundle.training.identity import Training
 from bundle.words import DIGITS_NOTICE
 from lib import plots, settings, step
@@ -184,7 +184,7 @@ def test_numbers_of_a_column_have_the_same_decimals():
 def test_how_a_training_came_about(monkeypatch, trained, words):
     summary = {"compute": {"device": "cpu"}}
     monkeypatch.setattr("bundle.training.outcome.of_training", lambda training: {})
-    assert words in _which(Training(None, [{}] * 3, summary), trained)
+    assert words in which(Training(None, [{}] * 3, summary), trained)
 
 
 def test_a_parameter_that_the_cell_does_not_name_is_injected_without_a_warning(tmp_path):
