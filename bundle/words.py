@@ -16,12 +16,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def points(value: float) -> str:
+def points(value: float, digits: int = 2) -> str:
     """Return a difference in points with its sign, none if it rounds to 0, an en dash for NaN."""
     if value != value:
         return NONE
-    text = f"{value:+.2f}"
-    return text.replace("-", "−") if float(text) else "0.00"
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
 def percent(value: float | None) -> str:

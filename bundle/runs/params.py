@@ -135,6 +135,19 @@ def purpose(run: str) -> str:
     return header[1].rstrip(".") if header else ""
 
 
+def change(run: str, base: str = "") -> str:
+    """Return in words what a run changes of its base; its name in words where no file says it.
+
+    `purpose` without the base's name: "SGD in place of Muon, at the rate of airbench94".
+    """
+    try:
+        told = purpose(run)
+    except UserError:  # a record may outlive the file
+        told = ""
+    told = re.sub(rf"^{re.escape(base)}\b(?!')[,\s]*", "", told) if base else told
+    return told.removeprefix("with ") or run.replace("_", " ")
+
+
 def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the file's tree with its bases merged under it, deepest first."""
     if run in chain:
