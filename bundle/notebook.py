@@ -10,7 +10,6 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bundle import files, paths, words
@@ -43,12 +42,16 @@ class Notebook:
     # What it starts from
 
     def heading(self):
-        """Return, for display, what this page shows: the run, and loudly what its data is not."""
+        """Return, for display in Jupyter, the run and what its data is not.
+
+        A page leaves it out: its head says both.
+        """
         from IPython.display import Markdown
 
+        kind = "alarm" if words.alarm(self.notice) else "rehearsal"
         notice = f"{self.notice[:1].upper()}{self.notice[1:]}."
-        warning = f'\n\n<div class="alarm">{notice}</div>' if self.notice else ""
-        return Markdown(f"Run **{self.run}**{warning}")
+        box = f'\n\n<div class="{kind}">{notice}</div>' if self.notice else ""
+        return Markdown(f"Run **{self.run}**{box}", metadata={"notebook_only": True})
 
     def parameters(self):
         """Return, for display, every parameter by group: its value, default and meaning."""
@@ -219,14 +222,24 @@ class Notebook:
             "environment": {**summary["environment"], **summary["compute"]},
         }
 
-    def figure(self, figure, name: str, alt: str) -> None:
-        """Show a figure (matplotlib) with alternative text; save PDF and SVG under figures/."""
+    def figure(self, figure, name: str, alt: str, caption: str = "", narrow=None) -> None:
+        """Show a figure (matplotlib) and save it as PDF and SVG under figures/.
+
+        Args:
+            figure: a chart is shown as SVG that follows a page's dark mode; images of the dataset
+                (with the mark `lib.plots.PHOTOGRAPHS`) as PNG.
+            name: of its files, and unlike any other on the page.
+            alt: what a reader who cannot see it must know, with the numbers.
+            caption: the finding, in a sentence for everybody; "" takes `alt`.
+            narrow: the same content some 3.8 inches wide, for screens up to 600 pixels.
+        """
         from bundle import figures  # late: Matplotlib is slow to load
 
         folder = self.folder / "figures"
         folder.mkdir(exist_ok=True)
+        figures.alarm((figure, narrow), self.notice)
+        figures.show(figure, name, alt, caption, narrow)
         figures.save(figure, folder / name, alt, self.notice)
-        figures.show(figure, alt)
 
     def table(
         self,
@@ -235,18 +248,20 @@ class Notebook:
         caption: str,
         forms: dict[str, str | Callable] | None = None,
     ):
-        """Save a table as LaTeX (booktabs) under tables/ and return it for display.
+        """Save a table as LaTeX (booktabs) under tables/ and return it for display with `caption`.
 
-        `forms` gives format strings, or functions, by column; other numbers have four significant
-        digits or, if whole, thousands separated. A plain numbered index is left out.
+        A page numbers it, so `caption` begins with what the table shows. `forms` gives format
+        strings, or functions, by column. A plain numbered index is left out.
         """
+        from bundle.pages import frames
+
         folder = self.folder / "tables"
         folder.mkdir(exist_ok=True)
-        text = as_text(frame, forms or {})
+        text = frames.as_text(frame, forms or {})
         note = f" ({self.notice})" if self.notice else ""
-        source = _latex(text, caption=caption + note, label=f"tab:{name}")
+        source = frames.latex(text, caption=caption + note, label=f"tab:{name}")
         files.write_atomically(folder / f"{name}.tex", source.encode())
-        return _without_numbers(text.style, text)
+        return frames.for_display(text, caption)
 
     def metrics(self, values: dict[str, Any]) -> None:
         """Write the notebook's metrics, with where it ran; by hand also the merged metrics.json."""
@@ -259,40 +274,6 @@ class Notebook:
         if self.folder == paths.results(self.run):
             results.drop_dependents(self.name, self.folder)
             results.merge(self.folder)
-
-
-def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFrame:
-    """Return a table whose cells are text, formatted by column, its column names words."""
-
-    def written(value: Any, form: str | Callable | None) -> str:
-        if value is None or (isinstance(value, float) and value != value):
-            return "–"
-        if form:
-            return form(value) if callable(form) else form.format(value)
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return f"{value:,}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    columns = {
-        name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns
-    }
-    text = pd.DataFrame(columns, index=frame.index).rename(columns=_spaced)
-    return text if isinstance(frame.index, pd.RangeIndex) else text.rename(index=_spaced)
-
-
-def _spaced(name: Any) -> str:
-    return str(name).replace("_", " ")
-
-
-def _latex(text: pd.DataFrame, **options: str) -> str:
-    style = text.style.format(escape="latex").format_index(escape="latex", axis=1)
-    if not isinstance(text.index, pd.RangeIndex):
-        style = style.format_index(escape="latex")
-    style = _without_numbers(style, text)
-    return style.to_latex(hrules=True, position_float="centering", **options)
-
-
-def _without_numbers(style, frame: pd.DataFrame):
-    return style.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else style
 
 
 def _parameter(row, value: Any) -> str:

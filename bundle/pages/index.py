@@ -11,7 +11,14 @@ from bundle.words import number, percent
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
-ACRONYMS = {"tta": "TTA"}
+LABELS = {
+    "01_explore_data": "Data",
+    "02_build_model": "Network",
+    "03_train": "Training",
+    "04_predict_tta": "Prediction",
+    "05_confusion": "Mistakes",
+    "06_report": "Report (code)",
+}
 RELEASED = "released/"  # of the folders of results/ that hold released runs
 
 
@@ -25,10 +32,9 @@ def template(name: str, filters: Mapping[str, Callable] | None = None):
 
 
 def label(notebook: str) -> str:
-    """Return the name of a notebook's page: ``04_predict_tta`` is "4 Predict TTA"."""
-    digits, *words = notebook.split("_")
-    words[0] = words[0].capitalize()
-    return " ".join([str(int(digits)), *(ACRONYMS.get(word, word) for word in words)])
+    """Return the name of a notebook's page: ``05_confusion`` is "Mistakes", ``07_new`` is "New"."""
+    name = notebook.partition("_")[2].replace("_", " ")
+    return LABELS.get(notebook) or name.capitalize()
 
 
 def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Outline:
 
     title: str = ""
     description: str = ""
+    figures: int = 0  # numbered so far
+    tables: int = 0
     # Level, anchor, HTML of the text.
     headings: list[tuple[int, str, str]] = field(default_factory=list)
 
@@ -119,14 +121,25 @@ def _function(match: re.Match[str]) -> str:
     return f'<mo lspace="0.167em" rspace="{space}">{match[2]}</mo>{match[3] or ""}'
 
 
-def tables(html: str) -> str:
-    """Mark the numeric columns of all tables in `html`, and the scope of their headers."""
+def tables(html: str, outline: Outline | None = None) -> str:
+    """Mark the numeric columns of all tables in `html`, and the scope of their headers.
+
+    A caption is numbered, as the tables that `outline` has seen go on.
+    """
+    if "<table" not in html:
+        return html
     soup = BeautifulSoup(html, "html.parser")
     for style in soup.find_all("style", scoped=True):
         style.decompose()  # pandas' own alignment of every column to the right
     for table in soup.find_all("table"):
         _join_names(table)
         _align(table)
+        if outline and table.caption and table.caption.get_text().strip():
+            outline.tables += 1
+            number = soup.new_tag("b")
+            number.string = f"Table {outline.tables}."
+            table.caption.insert(0, number, " ")
+            table["id"] = f"table-{outline.tables}"
     return str(soup)
 
 

@@ -11,8 +11,9 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from bundle import paths
+from bundle import figures, paths
 from bundle.pages import index, publish
+from lib import plots
 from lib.errors import UserError
 
 PIXEL = (
@@ -195,7 +196,7 @@ def test_head_and_outline(run):
     page = soup(run / "01_explore_data.html")
     assert page.html["lang"] == "en"
     assert [h1.get_text() for h1 in page.find_all("h1")] == ["How good is it?"]
-    assert page.title.get_text().startswith(f"[{NOTICE}] How good is it? · quick")
+    assert page.title.get_text() == "quick (not CIFAR-10) · Data"
     assert page.find("meta", attrs={"name": "description"})["content"].startswith("Accuracy")
     assert page.find(class_="notice").get_text() == NOTICE
     headings = [
@@ -211,6 +212,175 @@ def test_head_and_outline(run):
         == [("Loss", "#loss"), ("Details & such", "#details-such"), ("Loss", "#loss-2")]
     )
     assert "commit 0123456789," in page.footer.get_text()
+
+
+SUBSET = "a subset of CIFAR-10: 8,000 of 50,000 training and 1,000 of 10,000 test images"
+
+
+def told(results, notice, **values):
+    """Return the pages of a run with this notice."""
+    write(results / "quick" / "03_train.ipynb", sample())
+    write(results / "quick" / "06_report.ipynb", sample())
+    about = {"dataset": "cifar10-subset", "notice": notice, **values}
+    (results / "quick" / "metrics.json").write_text(json.dumps(about))
+    return [soup(page) for page in publish.render_run("quick")]
+
+
+def test_a_rehearsal_is_said_once_and_calmly_on_every_page(results):
+    metrics(results, "released/cpu", test={"accuracy": 0.9351}, train={"seconds": 1275.5})
+    pages = told(results, SUBSET, test={"accuracy": 0.485})
+    assert len(pages) == 3
+    for page in pages:
+        (box,) = page.find_all(class_="rehearsal")
+        assert box.get_text() == (
+            "A rehearsal: 16% of the training images, 1,000 of 10,000 test images. For the full "
+            "result: make run-all RUN=cpu (93.5%, 21 minutes)."
+        )
+        assert box.find_previous_sibling("h1") or box.find_previous("h1")
+        assert not page.select(".notice, .alarm") and SUBSET not in page.get_text()
+        assert 'content: "rehearsal"' in str(page.head)
+    titles = [page.title.get_text() for page in pages]
+    assert titles == [f"48.5% · quick (rehearsal) · {label}" for label in LABELS]
+
+
+LABELS = ("Training", "Report (code)", "Report")
+
+
+def test_a_rehearsal_gives_no_result_that_is_not_here(results):
+    (box,) = told(results, SUBSET)[0].find_all(class_="rehearsal")
+    assert box.get_text().endswith("For the full result: make run-all RUN=cpu.")
+
+
+@pytest.mark.parametrize(
+    ("values", "alarm"),
+    [
+        ({"audit": {"best": 1}}, "audit: the test set was followed during training"),
+        (
+            {"train": {"stale": ["step"], "weights_sha256": 1}},
+            "stale: trained by other code than is here now",
+        ),
+    ],
+)
+def test_an_alarm_is_loud_and_said_once(results, values, alarm):
+    for page in told(results, SUBSET, **values):
+        assert page.select_one("header .notice").get_text() == alarm
+        text = re.sub(r"<style.*?</style>", "", str(page), flags=re.S)
+        assert text.count(alarm) == 1 and len(page.select(".rehearsal")) == 1
+        assert alarm in str(page.head)  # in the foot of each printed page
+
+
+def test_a_run_on_all_of_cifar_10_has_no_notice(results):
+    for page in told(results, "", test={"accuracy": 0.9}):
+        assert not page.select(".notice, .rehearsal") and "(" not in page.title.get_text()[:14]
+
+
+def test_what_a_head_says_is_left_to_jupyter(results):
+    data = {"text/markdown": f"Run **quick** {NOTICE}", "text/plain": "x"}
+    about = {"text/markdown": {"notebook_only": True}}
+    heading = code("book.heading()", new_output("display_data", data=data, metadata=about))
+    page = rendered(results, [new_markdown_cell("# T"), heading], notice=NOTICE)
+    assert "Run quick" not in page.main.get_text() and str(page.body).count(NOTICE) == 1
+
+
+def chart(narrow=True):
+    """Return the output of a notebook that shows a chart, and its caption."""
+    shown = []
+    figure, small = (plots.figure(width, 2) for width in (8, 3.8))
+    for drawn, axis in (figure, small):
+        axis.plot([1, 2], [3, 4], color=plots.BLUE)
+        axis.set_title(f"Loss {drawn.get_figwidth():g}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda *a, **b: shown.append((a, b)))
+        figures.show(
+            figure[0], "loss", "Loss falls to 4", "It falls.", small[0] if narrow else None
+        )
+    ((data,), options) = shown[0]
+    return new_output("display_data", data=data, metadata=options["metadata"])
+
+
+def test_charts_are_inline_and_one_variant_is_shown(results):
+    page = rendered(results, [code("a", picture()), code("b", chart()), code("c", chart(False))])
+    assert [figure["id"] for figure in page.find_all("figure")] == [
+        f"figure-{n}" for n in (1, 2, 3)
+    ]
+    captions = [caption.get_text() for caption in page.find_all("figcaption")]
+    assert captions == ["Figure 1. A red dot", "Figure 2. It falls.", "Figure 3. It falls."]
+    assert [caption.get("aria-hidden") for caption in page.find_all("figcaption")] == [
+        "true",
+        *2 * [None],
+    ]
+    wide, narrow, only = page.find_all("svg")
+    assert [svg["class"] for svg in (wide, narrow, only)] == [
+        ["chart", "wide"],
+        ["chart", "narrow"],
+        ["chart"],
+    ]
+    for svg in (wide, narrow, only):
+        assert svg["role"] == "img" and svg["aria-label"] == "Loss falls to 4"
+        assert not svg.get("width") and "max-width: 100%" in svg["style"] and svg["viewbox"]
+        ids = [element["id"] for element in svg.find_all(id=True)]
+        assert ids and len(ids) == len(set(ids))
+        used = re.findall(r'(?:href="#|url\(#)([^")]+)', str(svg))
+        assert used and set(used) <= set(ids)
+    every = [element["id"] for svg in (wide, narrow, only) for element in svg.find_all(id=True)]
+    assert len(every) == len(set(every))
+
+
+def test_colours_of_a_chart_are_variables_with_a_value_for_the_dark_mode(results):
+    svg = rendered(results, [code("b", chart(False))]).svg
+    style = svg.style.extract().get_text()
+    assert style.startswith("@media screen and (prefers-color-scheme: dark) { main .chart {")
+    assert not re.search(r"#[0-9a-f]{6}", re.sub(r"var\(--fig-(\w{6}), #\1\)", "", str(svg)))
+    used = set(re.findall(r"var\(--fig-([0-9a-f]{6})", str(svg)))
+    assert {"000000", "0072b2"} <= used
+    assert used == set(re.findall(r"--fig-([0-9a-f]{6}):", style))
+    assert "fill: #ffffff" not in str(svg) and "var(--fig-ground, #fff)" in svg["style"]
+
+
+def luminance(colour):
+    """Return the relative luminance of "#rrggbb" (WCAG 2.2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    """Return the contrast of two colours, 1 to 21 (WCAG 2.2)."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_of_the_dark_mode_are_legible():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    paper = figures.dark("#ffffff")
+    for colour in (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.GREY, "#000000"):
+        assert contrast(figures.dark(colour.lower()), paper) >= 4.5
+    # Pale fills stay pale on the dark ground: what is written on them in black is legible.
+    for fill in ("#dbe9f6", "#bcd7ee", "#f0f0f0"):
+        assert contrast(figures.dark(fill), figures.dark("#000000")) >= 7
+    assert figures.dark("#dbe9f6") != figures.dark("#f0e9db")
+
+
+def photograph():
+    about = {"alt": "Ten cats", "caption": "", "photographs": True}
+    return new_output("display_data", data={"image/png": PIXEL}, metadata={"image/png": about})
+
+
+def test_images_of_the_dataset_are_left_out_where_asked(results):
+    html = '<div><p data-photographs="">secret</p><table><tr><td>1</td></tr></table></div>'
+    cells = [
+        code("a", chart(False)),
+        code("b", photograph()),
+        code("c", photograph(), picture()),
+        code("d", new_output("display_data", data={"text/html": html})),
+    ]
+    page = rendered(results, cells, photographs=False)
+    assert page.get_text().count("Images of the dataset are left out") == 1
+    assert [c.get_text()[:9] for c in page.find_all("figcaption")] == ["Figure 1.", "Figure 2."]
+    assert "Ten cats" not in str(page) and "secret" not in str(page) and page.td.get_text() == "1"
+    page = rendered(results, cells)
+    assert len(page.find_all("figure")) == 4 and "secret" in str(page)
+    assert "left out" not in page.get_text()
 
 
 def test_a_second_h1_is_demoted_and_a_missing_one_made(results):
@@ -256,14 +426,16 @@ def test_tables_are_aligned_and_their_headers_have_a_scope(run):
 
 
 def test_pages_of_a_run_are_linked(run):
+    (run.parent / "claims.html").write_text("<p>x")
+    index.write_index()
+    publish.render_run("quick")
     page = soup(run / "04_predict_tta.html")
+    above = [(link.get_text(), link["href"]) for link in page.select("header .bundle a")]
+    home = (index.BUNDLE, "../index.html")
+    assert above == [home, ("All runs", "../index.html"), ("Fact check", "../claims.html")]
+    assert all((run / link).is_file() for _, link in above)
     links = page.find("nav", {"aria-label": "Pages of this run"}).find_all("a")
-    assert [link.get_text() for link in links] == [
-        "Report",
-        "1 Explore data",
-        "4 Predict TTA",
-        "6 Report with code",
-    ]
+    assert [link.get_text() for link in links] == ["Report", "Data", "Prediction", "Report (code)"]
     assert all((run / link["href"]).is_file() for link in links)
     assert [link["href"] for link in links if link.get("aria-current")] == ["04_predict_tta.html"]
     assert page.find("a", rel="prev")["href"] == "01_explore_data.html"
