@@ -143,7 +143,7 @@ def notice(dataset, test_images: int | None = None, holdout_images: int | None =
 
 
 # What a planned rehearsal says: no reason for an alarm.
-REHEARSALS = ("a subset of CIFAR-10", "at a fraction", "it decides no claim")
+REHEARSALS = ("a subset of CIFAR-10", "at a fraction", "a short training settles")
 
 
 def alarm(notice: str) -> str:

@@ -1,13 +1,9 @@
 """A study's page: results/studies/PLAN/study.html, its numbers (JSON, LaTeX), figure (SVG, PDF)."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,9 +12,9 @@ from bundle import figures, files, paths, words
 from bundle.pages.index import BUNDLE, template
 from bundle.runs import params, results
 from bundle.study import compare, figure, sentences
-from bundle.study.sentences import CAUTION, judged
+from bundle.study.sentences import judged
 from bundle.words import count, decimals
-from lib import plots, predict
+from lib import predict
 from lib.metrics import p_value
 
 FILTERS = ("percent", "interval", "points", "decimals", "images", "p_value", "listed", "count")
@@ -37,28 +33,38 @@ def write_page(collected: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     table = compare.summary(collected["jobs"], predictions_of, collected["plan"]["runs"])
     files.write_json(folder / "study.json", {**collected, "summary": summarised(table)})
-    return show(collected, table, folder)
+    claims = [("Fact check", "../../claims.html")] * (paths.RESULTS / "claims.html").is_file()
+    return show(collected, table, folder, [("All runs", "../../index.html"), *claims])
 
 
 def write_again(folder: Path) -> Path:
     """Write the page, figures and table of a study from its study.json, which stays as it is.
 
-    A test that took the predictions is shown as recorded, or left out by a record without it.
+    A test that took the predictions is shown as recorded, or left out by a record without it. The
+    page leads to no other: a release holds none.
     """
     record = files.read_json(folder / "study.json")
     table = compare.summary(record["jobs"], lambda job: None, record["plan"]["runs"])
     return show(record, compare.with_record(table, record.get("summary", ())), folder)
 
 
-def show(collected: Mapping[str, Any], table: pd.DataFrame, folder: Path) -> Path:
-    """Write the page of a study, its figures and its LaTeX table into `folder`; return the page."""
+def show(
+    collected: Mapping[str, Any],
+    table: pd.DataFrame,
+    folder: Path,
+    beyond: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write the page of a study, its figures and its LaTeX table into `folder`; return the page.
+
+    `beyond`: (label, link) of the pages over all runs, the first of them the way home.
+    """
     plan, jobs = collected["plan"], collected["jobs"]
-    notice = sentences.notice_of(plan, jobs)
-    shown = {**collected, "bundle": BUNDLE, "judged": judged(plan), "picture": ""}
+    about = {"bundle": BUNDLE, "judged": judged(plan), "picture": "", "beyond": beyond}
+    shown = {**collected, **about}
     shown["alt"] = sentences.described(compare.ranked(table) if jobs else table, judged(plan))
     if jobs:
-        printed = notice.removesuffix(f"; {CAUTION}")
-        shown["picture"] = _save(table, plan, folder / "study", shown["alt"], printed)
+        notice = sentences.notice_of(plan, jobs)
+        shown["picture"] = _save(table, plan, folder / "study", shown["alt"], notice)
         files.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
     else:  # those of an earlier state would speak of jobs that are no more
         for suffix in (".svg", ".pdf", ".tex"):
@@ -198,20 +204,10 @@ def _origin(job: Job) -> dict[str, str]:
 
 def _save(table: pd.DataFrame, plan: Mapping[str, Any], path: Path, alt: str, notice: str) -> str:
     """Write the figure as SVG and PDF; return it as HTML, with a variant for narrow pages."""
+    figures.save(_draw(table, plan, False), path, alt, notice)
     wide, narrow = _draw(table, plan, False), _draw(table, plan, True)
-    figures.save(wide, path, alt, notice)
-    return "".join(
-        f'<img class="{kind}" src="{_uri(drawn)}" alt="{escape(alt)}">'
-        for kind, drawn in (("wide-figure", wide), ("narrow-figure", narrow))
-    )
-
-
-def _uri(drawn: Figure) -> str:
-    """Return a figure as a data URI, its text as outlines."""
-    buffer = io.BytesIO()
-    with mpl.rc_context({**plots.STYLE, "svg.fonttype": "path"}):
-        drawn.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    figures.alarm((wide, narrow), notice)  # on the page the box says a rehearsal
+    return figures.html(wide, alt, "study", narrow)
 
 
 def _draw(table: pd.DataFrame, plan: Mapping[str, Any], narrow: bool) -> Figure:
