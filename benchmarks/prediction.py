@@ -21,7 +21,7 @@ def pictures(pixels: Tensor) -> list[Image.Image]:
 
 
 def ours(network, images: Images, statistics: Statistics, precision: str) -> Tensor:
-    """Return the five views' mean softmax, (N, classes) on the CPU, by lib's own code."""
+    """Return the probabilities of the five views' mean, (N, classes) on the CPU, by lib's code."""
     names = predict.COMBINATIONS[VIEWS]
     by_view = predict.view_logits(network, images, names, statistics, precision, 0)
     return predict.combine(by_view, VIEWS)

@@ -146,6 +146,15 @@ class Notebook:
         self.needed("training/weights.pt")
         return released.load(paths.results(self.run))
 
+    def predictions(self):
+        """Return the single view's predictions with their images, None where there are none."""
+        from bundle.training import predictions
+
+        file = paths.results(self.run) / "predictions.npz"
+        return (
+            predictions.read(file, self.data(*predictions.images(file))) if file.is_file() else None
+        )
+
     def predictor(self, training, dataset):
         """Return what gives the logits: the training's network, or the logits kept of it."""
         from bundle.training import logits
@@ -153,8 +162,13 @@ class Notebook:
         return logits.source(training, dataset, self.settings)
 
     def load_metrics(self) -> dict[str, Any]:
-        """Return the metrics that the notebooks before this one recorded; it sets `notice`."""
+        """Return the metrics that the notebooks before this one recorded; it sets `notice`.
+
+        UserError: notebook 05_confusion, the last before the report, has not run.
+        """
         metrics = results.read_metrics(self.run)
+        if "confusion" not in metrics:
+            self.needed("metrics/05_confusion.json")
         self.notice = metrics["notice"]
         return metrics
 

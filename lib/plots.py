@@ -13,12 +13,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
-
-from lib.blocks import WHITENING_CHANNELS
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
 CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
@@ -121,47 +118,6 @@ def pixel_histograms(pixels: Tensor) -> Figure:
 
 
 @styled
-def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int = 32) -> Figure:
-    """Return the network as a row of boxes: `parameters` as from lib.layers.count_by_hand."""
-    counts = parameters.set_index("part")["parameters"]
-    boxes = _boxes(network, classes, size)
-    drawn, axis = figure(1.24 * len(boxes), 2.1)
-    axis.set(xlim=(0, len(boxes)), ylim=(0, 1))
-    axis.set_axis_off()
-    small = {"ha": "center", "va": "center", "fontsize": 7}
-    for place, (part, title, text, colour) in enumerate(boxes):
-        look = {"boxstyle": "round,pad=0,rounding_size=0.05", "fc": colour, "ec": GREY}
-        axis.add_patch(FancyBboxPatch((place + 0.08, 0.22), 0.84, 0.66, **look))
-        axis.text(place + 0.5, 0.78, title, ha="center", va="center", fontweight="bold")
-        axis.text(place + 0.5, 0.48, text, **small)
-        if place:
-            axis.text(place + 0.5, 0.08, f"{counts[part]:,}\nparameters", color=GREY, **small)
-            look = {"arrowstyle": "-|>", "color": GREY}
-            axis.annotate("", (place + 0.08, 0.55), (place - 0.08, 0.55), arrowprops=look)
-    return drawn
-
-
-def _boxes(network: Any, classes: int, side: int) -> list[tuple[str, str, str, str]]:
-    """Return (part that is counted, title, text, colour) of each box, from the input on."""
-    boxes = [("", "input", f"3 × {side} × {side}", "#f0f0f0")]
-    activation = {"relu": "ReLU", "gelu": "GELU"}[network.activation]
-    channels, stem = network.widths[0], "3×3 conv"
-    if network.stem == "whitening":
-        channels, side, stem = WHITENING_CHANNELS, side - 1, "2×2 whitening"
-    elif network.block != "preactivation":
-        stem = f"3×3 conv, BN, {activation}"
-    boxes.append(("stem", "stem", f"{stem}\n{channels} × {side} × {side}", "#dbe9f6"))
-    stages = zip(network.blocks, network.widths, network.strides, strict=True)
-    for number, (count, width, stride) in enumerate(stages, 1):
-        side //= stride
-        kind = f"{network.block} block{'s' * (count != 1)}".replace("preactivation", "preact.")
-        text = f"{count} {kind}\nstride {stride}\n{width} × {side} × {side}"
-        boxes.append((f"stage {number}", f"stage {number}", text, "#bcd7ee"))
-    text = f"{network.pooling} over {side}×{side}\nlinear {network.widths[-1]} → {classes}"
-    return [*boxes, ("classifier", "head", text, "#dbe9f6")]
-
-
-@styled
 def learning_rates(
     curves: dict[str, tuple[Sequence[float], Sequence[float]]],
     printed: dict[int, float] | None = None,
@@ -228,26 +184,4 @@ def intervals(
         axis.text(reported * 100, len(table) - 0.3, f"reported {reported:.2%} ", **look)
     axis.set_yticks(places, table.index)
     axis.set(title=title, xlabel=label, ylim=(-0.6, len(table) - 0.2))
-    return drawn
-
-
-@styled
-def confusion_matrix(
-    matrix: NDArray, classes: Sequence[str], title: str, form: str = "counts"
-) -> Figure:
-    """Return a heat map; `form`: counts, rows (% of the true class) or errors (diagonal blank)."""
-    values = matrix.astype(float)
-    if form == "rows":
-        values = 100 * values / values.sum(1, keepdims=True).clip(1)
-    hidden = np.eye(len(classes), dtype=bool) if form == "errors" else None
-    drawn, axis = figure(7, 6)
-    unit = {"counts": "images", "rows": "% of the true class", "errors": "images"}[form]
-    digits = ".1f" if form == "rows" else ".0f"
-    look = {"cmap": "cividis", "square": True, "xticklabels": classes, "yticklabels": classes}
-    look |= {"annot": True, "fmt": digits, "annot_kws": {"fontsize": 8}}
-    sns.heatmap(values, mask=hidden, cbar_kws={"label": unit}, ax=axis, **look)
-    axis.grid(False)
-    axis.set(title=title, xlabel="predicted class", ylabel="true class")
-    axis.tick_params(axis="x", rotation=45 if max(map(len, classes)) > 3 else 0)
-    axis.tick_params(axis="y", rotation=0)
     return drawn

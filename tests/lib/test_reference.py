@@ -6,6 +6,7 @@ import re
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
@@ -17,6 +18,11 @@ FLOAT32_BYTES = 4
 @pytest.fixture(scope="module")
 def reference():
     return json.loads((DOCS / "reference.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def log():
+    return json.loads((DOCS / "reference_log.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +96,97 @@ def test_confused_pairs(reference, first, second, expected):
     assert confusions(reference, first, second) == expected
 
 
-def test_only_the_first_claimed_pair_is_among_the_hardest(reference):
-    pairs = {pair: confusions(reference, *pair) for pair in combinations(reference["classes"], 2)}
-    first, second = (tuple(pair) for pair in reference["hardest_pairs_claimed"])
-    assert (first, second) == (("cat", "dog"), ("deer", "horse"))
-    assert max(pairs, key=pairs.get) == first
-    assert sum(count > pairs[second] for count in pairs.values()) == 12
+def all_pairs(matrix):
+    """Images of either class taken for the other, for each pair of class numbers."""
+    return {(i, j): matrix[i][j] + matrix[j][i] for i, j in combinations(range(10), 2)}
 
 
-def test_learning_rates_follow_the_cosine(reference):
+def test_of_the_pairs_named_one_is_the_first_and_one_an_average_pair(reference, log, page):
+    pairs, classes = all_pairs(reference["confusion_matrix"]), reference["classes"]
+    assert reference["similar_pairs_named"] == [["cat", "dog"], ["deer", "horse"]]
+    cat_dog, deer_horse = [
+        tuple(map(classes.index, two)) for two in (("cat", "dog"), ("deer", "horse"))
+    ]
+    assert max(pairs, key=pairs.get) == cat_dog and pairs[deer_horse] == 13
+    assert sum(count > 13 for count in pairs.values()) == 12
+    assert (round(np.mean(list(pairs.values())), 1), np.median(list(pairs.values()))) == (11.9, 6)
+    first = all_pairs(log["phase1_confusion_matrix"])
+    assert (first[deer_horse], sum(count > 23 for count in first.values())) == (23, 8)
+    assert "the mean is 11.9, the median 6" in page
+
+
+def test_learning_rates_follow_the_cosine(reference, log):
     rates = reference["learning_rates_phase2"]
     assert list(rates) == [*map(str, range(1, 11)), "46", "92", "93"]
     epochs = reference["phase2"]["epochs"]
-    for epoch, rate in rates.items():
-        assert rate == round(0.005 * (1 + math.cos(math.pi * int(epoch) / epochs)), 6), epoch
+    printed = {row["epoch"]: row["learning_rate"] for row in log["phase2"]}
+    assert list(printed) == list(range(1, epochs + 1))
+    for epoch, rate in printed.items():
+        assert rate == round(0.005 * (1 + math.cos(math.pi * epoch / epochs)), 6), epoch
+    assert rates == {epoch: printed[int(epoch)] for epoch in rates}
+
+
+def test_the_log_holds_what_is_reported_of_both_phases(reference, log):
+    for phase in ("phase1", "phase2"):
+        stated, rows = reference[phase], log[phase]
+        scores = [row["test_accuracy"] for row in rows]
+        assert [row["epoch"] for row in rows] == list(range(1, stated["epochs"] + 1))
+        assert (max(scores), scores.index(max(scores)) + 1) == (
+            stated["best"],
+            stated["best_epoch"],
+        )
+        assert (scores[-1], rows[-1]["train_loss"]) == (stated["last"], stated["train_loss"])
+    last = log["phase1"][-1]
+    keys = ("train_accuracy", "test_loss")
+    assert [last[key] for key in keys] == [reference["phase1"][key] for key in keys]
+    first = [row["test_accuracy"] for row in log["phase2"][:10]]
+    assert first == reference["phase2_first_epochs"]
+    (first, last), accuracy = reference["phase2"]["plateau"].values()
+    plateau = [row["test_accuracy"] for row in log["phase2"] if first <= row["epoch"] <= last]
+    assert [min(plateau), max(plateau)] == accuracy
+
+
+def test_matrix_after_phase_1_has_its_last_accuracy(reference, log):
+    matrix = log["phase1_confusion_matrix"]
+    assert [sum(row) for row in matrix] == [1000] * 10
+    assert sum(matrix[i][i] for i in range(10)) / 10_000 == reference["phase1"]["last"]
+
+
+def test_page_states_how_steady_the_curves_are(log, page):
+    table = cells(page)
+    windows = {("phase1", 11, 50): "0.1", ("phase1", 51, 75): "0.01", ("phase1", 76, 100): "0.001"}
+    windows |= {("phase2", 1, 50): "0.01, falling as a cosine", ("phase2", 51, 100): "falling to 0"}
+    for (phase, first, last), rate in windows.items():
+        scores = [row["test_accuracy"] for row in log[phase][first - 1 : last]]
+        steady = 100 * np.abs(np.diff(scores)).mean()
+        assert [phase[-1], f"{first}-{last}", rate, f"{steady:.2f}"] in table
+
+
+def test_halving_the_first_filters_alone(page):
+    halved = sum(row[1] for row in layer_rows([2, 2, 2, 2], [32, 64, 128, 256], [1, 2, 2, 2]))
+    assert halved == 2_797_610 and f"{halved:,}" in page
+    assert round(100 * (1 - halved / 11_173_962), 1) == 75.0
+
+
+def test_figures_3_and_4_print_93_rates(reference):
+    ends = [reference["captions"][key] for key in ("called_start", "called_end")]
+    assert sum(last - first + 1 for first, last in ends) == reference["rates_in_report"] == 93
+
+
+def test_pairs_under_shift(reference, page):
+    table = cells(page)
+    for pair in reference["shifted_pairs"]:
+        drop = 100 * (pair["test"] - pair["shifted"])
+        row = next(row for row in table if row[:2] == [pair["team"], pair["network"]])
+        assert row[2] == stated(pair["parameters"]) and row[5] == f"{drop:.1f}"
+        assert [float(cell) for cell in row[3:5]] == pytest.approx(
+            [100 * pair["test"], 100 * pair["shifted"]]
+        )
+    own = reference["shifted_pairs"][0]
+    assert (own["test"], own["shifted"]) == (
+        reference["test_accuracy"],
+        reference["kaggle_accuracy"],
+    )
 
 
 def test_parameter_counts_follow_from_the_architecture(reference, rows):
@@ -136,12 +219,15 @@ def test_reported_reduction_fits_the_formula_best(reference):
     )
 
 
-def test_layer_table(reference, rows):
-    for (name, parameters, *_), stated in zip(rows, reference["layer_table_head"], strict=False):
-        assert name == stated["layer"]
-        assert stated["parameters"] in (parameters, None)
-    name, parameters, *_ = rows[-1]
-    assert reference["last_layer"] == {"name": f"{name}-{len(rows)}", "parameters": parameters}
+def test_layer_table(reference, log, rows):
+    printed = [(row["layer"], row["parameters"]) for row in log["layer_table"]]
+    pool = {"AvgPool": "AdaptiveAvgPool2d"}
+    made = [(f"{pool.get(row[0], row[0])}-{n}", row[1]) for n, row in enumerate(rows, 1)]
+    assert made == printed and len(printed) == 85
+    for row, stated in zip(log["layer_table"], reference["layer_table_head"], strict=False):
+        assert stated == {"layer": row["layer"].split("-")[0], "parameters": row["parameters"]}
+    assert len(reference["layer_table_head"]) == 9
+    assert reference["last_layer"] == {"name": printed[-1][0], "parameters": printed[-1][1]}
 
 
 def test_memory_estimate(reference, rows):
