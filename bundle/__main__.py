@@ -121,6 +121,18 @@ def release(args: Namespace) -> int:
     return 0
 
 
+def render(args: Namespace) -> int:
+    """Render released reports and studies anew by the present code, from their records."""
+    from bundle.release import render as again
+    from bundle.study import released
+
+    names = args.names or again.released_runs() + released.names()
+    for name in names:
+        make = released.render if name.startswith(released.STUDIES) else again.render
+        print(paths.shown(make(name)), flush=True)
+    return 0
+
+
 def logits(args: Namespace) -> int:
     """Write the logits of a run's finished training beside its weights."""
     from bundle.training import logits as saved
@@ -240,6 +252,8 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(release)
     added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
     added.add_argument("--logits", action="store_true", help="with the logits of every view")
+    added = command(render)
+    added.add_argument("names", nargs="*", help="such as cpu, studies/small; all without")
     of_run(logits)
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
