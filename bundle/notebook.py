@@ -10,6 +10,7 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bundle import files, paths, words
@@ -254,6 +255,23 @@ class Notebook:
         figures.alarm((figure, narrow), self.notice)
         figures.show(figure, name, alt, caption, narrow)
         figures.save(figure, folder / name, alt, self.notice)
+
+    def mistakes(self, pixels, labels, probabilities, classes, caption: str = ""):
+        """Return, for display, the confusion matrix; a cell opens its images, the surest first.
+
+        Args:
+            pixels: images (N, 3, H, W), uint8.
+            labels: their classes (N,).
+            probabilities: of each class (N, C), in [0, 1].
+            classes: C names.
+            caption: what the matrix shows; "" says how many mistakes there are and which most.
+        """
+        from IPython.display import HTML
+
+        from bundle.pages import mistakes
+
+        arrays = (np.asarray(array) for array in (pixels, labels, probabilities))
+        return HTML(mistakes.html(*arrays, classes, caption))
 
     def table(
         self,

@@ -20,7 +20,7 @@ from lib.plots import BLUE, GREY, RED, figure, styled
 
 DARK, LIGHT = "#010101", "#fefefe"  # on a cell, in any mode of a page
 PALE = "#e8eff6"  # the diagonal, a box
-MISTAKES = LinearSegmentedColormap.from_list("mistakes", ("#fdeee4", "#f2a36b", "#b3400a"))
+MISTAKES = LinearSegmentedColormap.from_list("mistakes", ("#fdf1e8", "#f7b98d", "#ea6a24"))
 ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU"}
 
 

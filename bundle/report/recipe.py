@@ -158,7 +158,7 @@ def in_short(settings: Train) -> str:
     done = ingredients(settings)
     named = ["Muon" if settings.optimiser == "muon" else "stochastic gradient descent"]
     named += [name for name in (*MIXES, *RARER, *EXTRAS) if done[name]]
-    return listed([*named, "random crops and mirror images"])
+    return listed([*named, "random crops", "mirror images"])
 
 
 def _images(recipe: Train, done: dict[str, str]) -> list[str]:

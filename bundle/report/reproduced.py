@@ -30,9 +30,14 @@ def table(metrics: Metrics, reference: dict[str, Any]) -> pd.DataFrame:
     theirs = reference["memory_mb"]["total"]
     rows = [
         ("parameters, in its table", f"{printed:,}", f"{count:,}", printed == count),
-        ("in its text", f"{written / 1e6:.2f} million", f"{count:,}", round(count, -4) == written),
-        ("by its formula", f"{formula:,}", f"{count:,}", formula == count),
-        ("memory, MiB", f"{theirs:.2f}", f"{here:.2f}", round(here, 2) == theirs),
+        (
+            "parameters, in its text",
+            f"{written / 1e6:.2f} million",
+            f"{count:,}",
+            round(count, -4) == written,
+        ),
+        ("parameters, by its formula", f"{formula:,}", f"{count:,}", formula == count),
+        ("memory of an image, MiB", f"{theirs:.2f}", f"{here:.2f}", round(here, 2) == theirs),
     ]
     if reproduces(metrics):
         rows += _results(metrics, reference)

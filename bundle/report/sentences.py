@@ -13,15 +13,46 @@ from lib.model import PARAMETER_LIMIT
 from lib.settings import Train
 
 
+def settings_of(metrics: dict[str, Any]) -> Train:
+    """Return the parameters of a record; one newer than the record has its default."""
+    return build(Train, metrics["settings"], "metrics.json")
+
+
 def network(metrics: dict[str, Any]) -> str:
     """Return the network from stem to classifier, as a part of a sentence."""
-    return recipe.in_words(build(Train, metrics["settings"], "metrics.json"))
+    return recipe.in_words(settings_of(metrics))
+
+
+def parts(by_part: pd.DataFrame) -> str:
+    """Return the share of the parameters of each part; `by_part` as from lib.count_by_hand."""
+    counts = by_part.set_index("part")["parameters"]
+    shares = counts.drop("total") / counts["total"]
+    return words.listed(f"{part} {share:.0%}" for part, share in shares.items())
+
+
+def largest_part(by_part: pd.DataFrame) -> str:
+    """Return which part of a network holds most of its parameters, as a clause."""
+    counts = by_part.set_index("part")["parameters"]
+    most = counts.drop("total").idxmax()
+    return f"{most.capitalize()} alone holds {counts[most] / counts['total']:.0%} of the parameters"
+
+
+def curves(history: pd.DataFrame) -> str:
+    """Return in a sentence how far the curves of a training go."""
+    first, last = history.iloc[0], history.iloc[-1]
+    said = (
+        f"In {words.count(len(history), 'epoch')} the training loss falls from "
+        f"{first['train_loss']:.2f} to {last['train_loss']:.2f}"
+    )
+    kept = history["holdout_accuracy"].dropna() if "holdout_accuracy" in history else []
+    said += f", and the hold-out accuracy ends at {rate(kept.iloc[-1])}" if len(kept) else ""
+    return f"{said}."
 
 
 def method(metrics: dict[str, Any]) -> str:
     """Return what was trained on and how the test set was used, in two sentences."""
     data, held = metrics["data"], metrics["data"]["holdout"]
-    settings = build(Train, metrics["settings"], "metrics.json")
+    settings = settings_of(metrics)
     kept = f"{held:,} are held out for choices" if held else "none is held out"
     looked = "The test set was used once, after every choice was made"
     if settings.audit:
@@ -35,7 +66,7 @@ def recipe_table(metrics: dict[str, Any]) -> pd.DataFrame:
 
     Last come whose weights are used and which views of a test image are averaged.
     """
-    settings = build(Train, metrics["settings"], "metrics.json")
+    settings = settings_of(metrics)
     rows = recipe.in_rows(settings)
     rows["weights"] = "the last epoch's"
     if settings.ema:
@@ -53,7 +84,7 @@ def recipe_table(metrics: dict[str, Any]) -> pd.DataFrame:
 
 def network_table(metrics: dict[str, Any]) -> pd.DataFrame:
     """Return the network in four rows of text: parts, blocks, parameters, arithmetic."""
-    shape, settings = metrics["network"], build(Train, metrics["settings"], "metrics.json")
+    shape, settings = metrics["network"], settings_of(metrics)
     blocks, widths = (" + ".join(map(str, shape[key])) for key in ("blocks", "widths"))
     rows = {
         "stem": recipe.STEMS[settings.stem],

@@ -1,15 +1,18 @@
 """What a run's single view predicts, with the test images: from predictions.npz and the dataset."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
 from lib.data import Dataset
 from lib.metrics import confused_pairs, confusion, mistaken
+from lib.plots import image_grid
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,25 @@ class Predictions:
         true, said = self.labels[place], self.classified[place]
         share = self.probabilities[place]
         return f"{self.classes[true]} {share[true]:.0%}\n→ {self.classes[said]} {share[said]:.0%}"
+
+    def drawn(self, groups: Sequence[Sequence[int]], named: bool = False) -> tuple[Figure, Figure]:
+        """Return the images of groups of positions, a row each, and the same for a narrow page.
+
+        Titles are those of `title`; `named`: the class alone.
+        """
+        titled = [
+            [self.classes[self.labels[i]] if named else self.title(i) for i in g] for g in groups
+        ]
+        images = [self.pixels[list(group)] for group in groups]
+        wide = max(map(len, groups))
+        figure = image_grid(images, titles=titled, size=8 / max(wide, 6))
+        half = (wide + 1) // 2
+        parts = [(row, slice(at, at + half)) for row in range(len(groups)) for at in (0, half)]
+        parts = [(row, part) for row, part in parts if len(groups[row][part])]
+        rows = [images[row][part] for row, part in parts]
+        return figure, image_grid(
+            rows, titles=[titled[row][part] for row, part in parts], size=3.7 / max(half, 3)
+        )
 
 
 def images(file: Path) -> tuple[int, int]:
