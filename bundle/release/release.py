@@ -176,10 +176,14 @@ def fill(
         write_atomically(stage / "training" / code.VERIFIED, verified.read_bytes())
     if "logits" in what:
         keep_logits(parameters, training, dataset, stage / "training")
-    source = paths.results(measured)
+    show(paths.results(measured), stage)
+    write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
+
+
+def show(source: Path, stage: Path) -> None:
+    """Put a run's metrics, figures and report, as page and as PDF, into `stage`."""
     write_atomically(stage / "metrics.json", (source / "metrics.json").read_bytes())
     pages.figures(source / "figures", stage / "figures")
     pages.report(source, stage)
     if problem := pages.pdf(stage):
         print(f"report.pdf: left out, {problem}", flush=True)
-    write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
