@@ -57,7 +57,7 @@ def _show(parameters, reported: bool) -> int:
     from bundle.runs import execute, results
 
     publish.render_run(parameters.name)
-    if reported or not (paths.RESULTS / "study.html").is_file():
+    if reported or not (paths.RESULTS / "claims.html").is_file():
         from bundle.claims import page  # late: where all is up to date none of it is needed
 
         page.write_page()
@@ -173,7 +173,7 @@ def cluster(args: Namespace) -> int:
 
 
 def claims(_args: Namespace) -> int:
-    """Judge the reference report's claims by what is here, on a page of its own."""
+    """Judge the reference report's claims by what is here: results/claims.html."""
     from bundle.claims import page
 
     print(paths.shown(page.write_page()))

@@ -191,12 +191,6 @@ class Notebook:
         """Return the table of `metrics.per_class` for reading."""
         return words.scores_in_words(scores)
 
-    def network(self) -> str:
-        """Return the network of the parameters, from stem to classifier, for a sentence."""
-        from bundle.report import recipe
-
-        return recipe.in_words(self.settings)
-
     def recipe(self) -> pd.DataFrame:
         """Return the training recipe of the parameters, one column a phase."""
         from bundle.report import recipe

@@ -67,8 +67,8 @@ def _order(entry: tuple[str, dict[str, Any]]) -> tuple[int, float, str]:
 
 def _beyond() -> list[tuple[str, str]]:
     """Return (label, address) of the pages that are no run's: the claims and the studies."""
-    claims = [("The report's claims", "study.html")]
-    pages = claims if (paths.RESULTS / "study.html").is_file() else []
+    claims = [("Fact check of the reference report", "claims.html")]
+    pages = claims if (paths.RESULTS / "claims.html").is_file() else []
     for folder, suffix in ((f"{RELEASED}studies", " (released)"), ("studies", "")):
         for page in sorted(paths.RESULTS.glob(f"{folder}/*/study.html")):
             address = page.relative_to(paths.RESULTS).as_posix()

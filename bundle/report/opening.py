@@ -167,8 +167,8 @@ def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
         )
     return (
         f"In a single view that is {abs(100 * gap.size):.2f} points {side} the {reported:.2%} of "
-        f"the reference report (95% interval {low:.2f} to {high:.2f}; its predictions are not public, so the two "
-        "cannot be paired)."
+        f"the reference report (95% interval {low:.2f} to {high:.2f}; its predictions are not "
+        "public, so the two cannot be paired)."
     )
 
 

@@ -503,12 +503,12 @@ def test_index_links_to_report_and_pages(run):
 
 def test_index_links_to_claims_and_studies(run):
     results = run.parent
-    for page in ("study.html", "studies/small/study.html"):
+    for page in ("claims.html", "studies/small/study.html"):
         (results / page).parent.mkdir(parents=True, exist_ok=True)
         (results / page).write_text("<p>x")
     links = {link["href"]: link.get_text() for link in soup(index.write_index()).find_all("a")}
     assert (
-        links["study.html"] == "The report's claims"
+        links["claims.html"] == "Fact check of the reference report"
         and links["studies/small/study.html"] == "Study: small"
     )
 
