@@ -86,10 +86,10 @@ def summary(metrics: Metrics) -> str:
 def data(metrics: Metrics) -> str:
     """Return what was trained on, held out and tested on."""
     seen = metrics["data"]
+    held = f"{seen['holdout']:,} held out for choices" if seen["holdout"] else "none held out"
     return (
-        f"{DATASETS[metrics['dataset']]}: trained on {seen['train']:,} images, {seen['holdout']:,} "
-        f"held out for choices, judged on {metrics['test']['images']:,} of {seen['test']:,} test "
-        f"images. SHA-256 of the data `{metrics['data_checksum']}`. Classes: "
+        f"{DATASETS[metrics['dataset']]}: trained on {seen['train']:,} images, {held}, judged "
+        f"on {metrics['test']['images']:,} of {seen['test']:,} test images. SHA-256 of the data `{metrics['data_checksum']}`. Classes: "
         f"{', '.join(metrics['confusion']['classes'])}."
     )
 
@@ -107,10 +107,11 @@ def network(metrics: Metrics) -> str:
 
 
 def procedure(metrics: Metrics) -> str:
-    """Return the recipe as a table, a column a phase."""
+    """Return the recipe as a table, a column a phase; what no phase does is left out."""
     stages = phases(build(Train, metrics["settings"], "metrics.json"))
     columns = [recipe.describe(stage) for stage in stages]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    rows = [row for row in rows if set(row[1:]) != {"none"}]
     return words.markdown([["", *(f"phase {stage.number}" for stage in stages)], *rows])
 
 
@@ -119,7 +120,7 @@ def results(metrics: Metrics) -> str:
     test, views = metrics["test"], metrics["tta"]
     rows = {"single view": words.accuracy(test)}
     if averages_views(metrics):
-        rows[f"mean over views: {views['combination']}"] = words.accuracy(test, "tta_")
+        rows[f"averaged over {recipe.views(views['views'])}"] = words.accuracy(test, "tta_")
     if aside := metrics.get("beside"):
         rows[f"single view, normalised by '{aside['normalisation']}'"] = words.accuracy(aside)
     known = seeds.seeds_of(metrics)
@@ -197,12 +198,15 @@ print([classes[number] for number in logits.argmax(1)])
 
 def limits(metrics: Metrics) -> str:
     """Return what the network is not for."""
+    found = metrics.get("calibration")
+    sure = "how well its probabilities are calibrated was not measured"
+    if found:
+        sure = f"the expected calibration error of its probabilities is {found['ece']:.1%}"
     return (
         f"It knows the {len(metrics['confusion']['classes'])} classes above, in images of 32x32 "
         "pixels, and answers with one of them whatever it is shown. It was trained and judged on "
         "this dataset only. How it does under a shift (other cameras, corruptions, other crops) "
-        "was not measured here; its probabilities are not calibrated. It is a study object, not "
-        "for deployment."
+        f"was not measured here; {sure}. It is a study object, not for deployment."
     )
 
 
