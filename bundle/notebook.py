@@ -5,7 +5,7 @@ Heavy rooms are imported where a method needs them: ``from bundle import Noteboo
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -17,8 +17,6 @@ from bundle import files, paths, words
 from bundle.checks import build, described
 from bundle.runs import results
 from lib.settings import SECTIONS, Run
-
-FEW = 20  # parameters that are shown unfolded
 
 
 class Notebook:
@@ -69,8 +67,7 @@ class Notebook:
             for group in dict.fromkeys(row.group for row in rows)
         )
         return HTML(
-            f"<details{' open' * (len(rows) <= FEW)}>"
-            f"<summary>All {len(rows)} parameters by group{differ}.</summary>"
+            f"<details><summary>All {len(rows)} parameters by group{differ}.</summary>"
             "<table><thead><tr><th>name</th><th>value</th><th>default</th>"
             f'<th style="min-width: 14rem">meaning</th></tr></thead>{bodies}</table></details>'
         )
@@ -192,13 +189,15 @@ class Notebook:
         return words.scores_in_words(scores)
 
     def recipe(self) -> pd.DataFrame:
-        """Return the training recipe of the parameters, one column a phase."""
+        """Return the training recipe of the parameters, what is used of it, one column a phase."""
         from bundle.report import recipe
         from lib.schedule import phases
 
-        return pd.DataFrame(
-            {f"phase {phase.number}": recipe.describe(phase) for phase in phases(self.settings)}
-        )
+        stages = phases(self.settings)
+        names = [f"phase {stage.number}" for stage in stages] if len(stages) > 1 else ["value"]
+        described = (recipe.describe(stage) for stage in stages)
+        table = pd.DataFrame(dict(zip(names, described, strict=True)))
+        return table[(table != "none").any(axis=1)]
 
     def epochs(self, history: pd.DataFrame) -> pd.DataFrame:
         """Return a training's epochs with the columns worth reading, named in words."""
@@ -214,6 +213,17 @@ class Notebook:
             f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
             f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
         )
+
+    def reference_curves(self, settings: Mapping[str, Any] | None = None) -> pd.DataFrame | None:
+        """Return the reference's training as it was printed, one row an epoch.
+
+        With `settings`, a training's parameters by name: None unless it is of the same network and
+        recipe, so that the two may be compared.
+        """
+        from bundle.report import printed
+
+        comparable = settings is None or printed.is_its_recipe(settings)
+        return printed.curves() if comparable else None
 
     # What it leaves
 

@@ -4,6 +4,7 @@ Imported by `pages.publish` only when a page has to be written: nbconvert takes 
 import, and a build in which every page is up to date needs none of it.
 """
 
+import ast
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from traitlets.config import Config
 
 from bundle import words
 from bundle.pages import index, photographs
-from bundle.pages.markdown import Outline, Renderer, tables
+from bundle.pages.markdown import Outline, Renderer, cited, linked, tables
 from bundle.paths import shown
 from lib.errors import UserError
 
@@ -30,6 +31,8 @@ TEMPLATE = Path(__file__).resolve().parent / "template"
 # fetched.
 IMAGES = ["image/png", "image/jpeg", "image/svg+xml"]
 SHOWN_FIRST = [*IMAGES, "text/html", "text/markdown", "text/latex", "text/plain"]
+PARAMETERS = {"parameters", "injected-parameters"}
+SHOWS_PARAMETERS = "book.parameters()"
 SILENT_IMAGE = re.compile(r"""!\[\s*\]\(|<img(?![^>]*\balt=(?:"\s*[^"\s]|'\s*[^'\s]))""")
 
 
@@ -97,7 +100,7 @@ class PageExporter(HTMLExporter):
         outline, attachments = resources["page"].outline, cell.get("attachments", {})
         renderer = Renderer(outline, attachments=attachments, path=resources["folder"])
         try:
-            return MarkdownWithMath(renderer=renderer).render(source)
+            return cited(MarkdownWithMath(renderer=renderer).render(source))
         except ValueError as error:
             where = resources["where"](cell)
             raise UserError(f"{where}: {error}; write it in simpler LaTeX") from error
@@ -107,6 +110,24 @@ class PageExporter(HTMLExporter):
         yield from super().default_filters()
         yield "tables", numbered
         yield "figure", figure
+        yield "what", what
+
+
+def what(source: str) -> str:
+    """Return what a cell's code does, for its fold: its first comment or the function it calls."""
+    if comment := re.match(r"#\s*(.+)", source.strip()):
+        return comment[1].rstrip(".:")
+    try:
+        nodes = [*ast.walk(ast.parse(source))]
+    except SyntaxError:  # a magic of IPython
+        return ""
+    if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
+        return "imports"
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+    dotted = [call for call in calls if isinstance(call, ast.Attribute)]
+    own = [call.attr for call in dotted if isinstance(call.value, ast.Name)]
+    names = own or [call.id for call in calls if isinstance(call, ast.Name)]
+    return names[0].replace("_", " ").strip() if names else ""
 
 
 @pass_context
@@ -172,6 +193,20 @@ def _chosen(cells: list[NotebookNode], code: bool) -> list[NotebookNode]:
         if not replaced and not hidden & set(_tags(cell)):
             kept.append(_for_a_page(cell))
     return kept
+
+
+def _mark_set_up(cells: list[NotebookNode]) -> None:
+    """Mark what stands above the first section and only prepares: a page shows it at its end."""
+    for number, (cell, after) in enumerate(zip(cells, [*cells[1:], None], strict=True)):
+        if cell.cell_type == "markdown" and re.search(r"^##", cell.source, re.MULTILINE):
+            return
+        shows = SHOWS_PARAMETERS in cell.source
+        told = after is not None and SHOWS_PARAMETERS in after.source
+        if cell.cell_type == "code":
+            prepares = shows or not cell.outputs or {*_tags(cell)} & PARAMETERS
+        else:
+            prepares = told or cell.source.startswith("**Reads**")
+        cell.metadata["set_up"] = bool(prepares) and number > 0
 
 
 def _for_a_page(cell: NotebookNode) -> NotebookNode:
@@ -250,6 +285,8 @@ def convert_notebook(executed: Path, page: Page) -> str:
 
     notebook = _read(executed)
     notebook.cells = _chosen(notebook.cells, page.code)
+    if page.code:
+        _mark_set_up(notebook.cells)
     if not page.photographs:
         photographs.leave_out(notebook.cells)
     for cell in notebook.cells:
@@ -257,4 +294,4 @@ def convert_notebook(executed: Path, page: Page) -> str:
     resources = {"page": page, "where": where, "folder": str(executed.parent)}
     html, _ = _exporter(page.code).from_notebook_node(notebook, resources)
     _check_offline(html, shown(executed))
-    return html
+    return linked(html)

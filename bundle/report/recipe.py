@@ -125,7 +125,7 @@ def describe(phase: Phase) -> dict[str, str]:
         "learning rate": rate + biases * (recipe.shift_rate != 1),
         "warm-up": _if(recipe.warmup_epochs, "{:g} epochs") or "none",
         "weight decay": f"{recipe.weight_decay:g} on {decay}",
-        "divided by": NORMALISATIONS[recipe.normalisation],
+        "input divided by": NORMALISATIONS[recipe.normalisation],
         **done,
         "averaged weights": _if(recipe.ema, "decay {:g} a step") or "none",
     }

@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from bundle import figures, paths
-from bundle.pages import index, publish
+from bundle.pages import convert, index, publish
 from lib import plots
 from lib.errors import UserError
 
@@ -392,7 +392,9 @@ def test_a_second_h1_is_demoted_and_a_missing_one_made(results):
 
 def test_code_is_folded_and_only_injected_parameters_are_shown(run):
     page = soup(run / "01_explore_data.html")
-    assert len(page.find_all("details", class_="code")) == 4
+    folds = [fold.summary.get_text() for fold in page.find_all("details", class_="code")]
+    calls = ["Code: print", "Code: noise", "Code", "Code: show"]
+    assert folds == ["Parameters of this run", *calls]
     assert not any(cell.has_attr("open") for cell in page.find_all("details", class_="code"))
     # Shown by the script that makes it work.
     assert page.find("button", class_="unfold").has_attr("hidden")
@@ -401,6 +403,65 @@ def test_code_is_folded_and_only_injected_parameters_are_shown(run):
     assert "epochs = 1\n" not in page.get_text() and "secret_setup" not in page.get_text()
     assert "a warning" in page.find(class_="stderr").get_text()
     assert page.img["alt"] == "A red dot" and page.img["src"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("# Count them by class.\nx = f(1)", "Count them by class"),
+        ("import math\n\nfrom lib import data", "imports"),
+        ("figure = plots.class_balance(counts)\nbook.figure(figure)", "class balance"),
+        ("frame", ""),
+        ("print(len(x))", "print"),
+        ("%matplotlib inline", ""),
+    ],
+)
+def test_a_fold_says_what_its_code_does(source, told):
+    assert convert.what(source) == told
+
+
+def test_set_up_stands_folded_at_the_end(results):
+    about = "**Reads** `a.npz`. **Writes** `b.json`."
+    cells = [
+        new_markdown_cell(f"# Title\n\nWhat is asked.\n\n{about}"),
+        code("import math"),
+        code("epochs = 1", tags=["parameters"]),
+        code("book = 1\nbook.heading()"),
+        new_markdown_cell("Every parameter:"),
+        code("book.parameters()", new_output("stream", name="stdout", text="all of them")),
+        code("book.show()", new_output("stream", name="stdout", text="the headline")),
+        new_markdown_cell("## First\n\n**Reads** are counted."),
+        code("later()"),
+    ]
+    page = rendered(results, cells)
+    about = page.select_one("main > details.about")
+    assert not about.has_attr("open") and about.find_next_sibling() is None
+    told = about.extract().get_text()
+    for moved in ("a.npz", "import math", "epochs = 1", "Every parameter", "all of them"):
+        assert moved in told and moved not in page.get_text()
+    assert "files, parameters and set-up" in told
+    for kept in ("What is asked.", "the headline", "are counted", "later()"):
+        assert kept in page.main.get_text() and kept not in told
+
+
+def test_citations_lead_to_numbered_references(results):
+    text = """# T
+
+Known [1], and [1, 2]; in [0, 1], `x[1]`, [3], [a link](#x) and $x[1]$.
+
+## References
+
+- First, with *title*
+- Second
+"""
+    page = rendered(results, [new_markdown_cell(text)])
+    (entries,) = page.find_all("ol", class_="references")
+    assert [entry["id"] for entry in entries.find_all("li")] == ["ref-1", "ref-2"]
+    links = [(link.get_text(), link["href"]) for link in page.find_all("a", class_="cite")]
+    assert links == [("1", "#ref-1"), ("1", "#ref-1"), ("2", "#ref-2")]
+    assert "Known [1], and [1, 2]; in [0, 1], x[1], [3]," in page.main.get_text()
+    page = rendered(results, [new_markdown_cell("# T\n\nA list [1].\n\n- an item")])
+    assert not page.select(".cite, .references") and "list [1]." in page.main.get_text()
 
 
 def test_report_has_no_code(run):
