@@ -78,8 +78,8 @@ def forest(table: pd.DataFrame, labels: list[str], title: str, narrow: bool = Fa
     places = (edges[:-1] + edges[1:]) / 2 + (0.13 if narrow else 0)
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
         _difference(axis, place, row)
-    around = (places - 0.15, places + 0.15) if narrow else (-0.1, edges[-1] + 0.1)
-    axis.vlines(0, *around, color="black", linewidth=1)  # where no label stands
+    ends = (places - 0.15, places + 0.15) if narrow else ([-0.1], [edges[-1] + 0.1])
+    axis.vlines([0.0] * len(ends[0]), *ends, color="black", linewidth=1)  # where no label stands
     axis.set(xlabel="difference, points (95% interval)", ylim=(edges[-1] + 0.1, -0.1))
     axis.grid(False, axis="y")
     axis.margins(x=0.16)
