@@ -89,7 +89,8 @@ def data(metrics: Metrics) -> str:
     held = f"{seen['holdout']:,} held out for choices" if seen["holdout"] else "none held out"
     return (
         f"{DATASETS[metrics['dataset']]}: trained on {seen['train']:,} images, {held}, judged "
-        f"on {metrics['test']['images']:,} of {seen['test']:,} test images. SHA-256 of the data `{metrics['data_checksum']}`. Classes: "
+        f"on {metrics['test']['images']:,} of {seen['test']:,} test images. "
+        f"SHA-256 of the data `{metrics['data_checksum']}`. Classes: "
         f"{', '.join(metrics['confusion']['classes'])}."
     )
 
