@@ -123,6 +123,7 @@ class Notebook:
         """
         from IPython.display import Markdown
 
+        from bundle.report import sentences
         from bundle.training import progress, released
         from lib.schedule import total_epochs
 
@@ -135,7 +136,7 @@ class Notebook:
 
         folder, retrain = paths.results(self.run), paths.retrain_asked()
         training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
-        return training, Markdown(_which(training, len(trained)))
+        return training, Markdown(sentences.whose(training, len(trained)))
 
     def load_training(self):
         """Return the run's finished training; its model is None where only logits are here."""
@@ -321,20 +322,3 @@ def _parameter(row, value: Any) -> str:
     marked = f"<b>{shown}&nbsp;*</b>" if value != row.default else shown
     cells = (row.name, marked, default, f"{escape(row.meaning)} <i>({escape(row.values)})</i>")
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _which(training, trained: int) -> str:
-    """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
-    from bundle.report.sentences import origin
-    from bundle.training import outcome
-
-    elsewhere = origin(outcome.of_training(training), training.summary["compute"])
-    if elsewhere:  # Markdown is not read within a block of HTML
-        told = elsewhere.replace("**", "")
-        return f'<div class="alarm">{told} RETRAIN=1 trains here.</div>'
-    before, epochs = len(training.history) - trained, words.count(len(training.history), "epoch")
-    if not before:
-        return f"**Trained here**: {epochs}."
-    if trained:
-        return f"**Gone on with** after epoch {before} of {epochs}; the state was on disk."
-    return f"**Loaded**: {epochs}, trained before on the same parameters and data."

@@ -114,7 +114,7 @@ def architecture(
     network: settings of lib.settings.Network. parameters: as from lib.layers.count_by_hand. size:
     pixels of an image's side. `narrow` is for the width of a phone.
     """
-    shape = (3.8, 5.3) if narrow else (8.4, 4.0)
+    shape = (3.8, 5.3) if narrow else (8.4, 3.5)
     drawn, (axis, below) = figure(*shape, 2, 1, height_ratios=(1.45, 1) if narrow else (1.3, 1))
     counts = parameters.set_index("part")["parameters"]
     rows = stations(network, classes, size)

@@ -48,8 +48,8 @@ def byline(metrics: Metrics, author: str, course: str) -> str:
     """Return author and course, or on the screen how to set them, run and day, as HTML."""
     day = metrics["train"]["finished"][:10]
     named = " · ".join(escape(text) for text in (author, course) if text)
-    unset = f'<span class="unset">{escape(PLACEHOLDER)}</span>'
-    return f'<p class="byline">{named or unset} · run {metrics["run"]}, {day}</p>'
+    shown = f"{named} · " if named else f'<span class="unset">{escape(PLACEHOLDER)} · </span>'
+    return f'<p class="byline">{shown}run {metrics["run"]}, {day}</p>'
 
 
 def headline(metrics: Metrics) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from bundle import words
 from bundle.checks import build
 from bundle.report import recipe
-from bundle.report.opening import rate
+from bundle.report.opening import machine, rate
 from bundle.runs.results import STALE, averages_views
 from lib.model import PARAMETER_LIMIT
 from lib.settings import Train
@@ -163,6 +163,22 @@ def origin(train: dict[str, Any], environment: dict[str, Any]) -> str:
     ).rstrip()
 
 
+def whose(training, trained: int) -> str:
+    """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
+    from bundle.training import outcome
+
+    elsewhere = origin(outcome.of_training(training), training.summary["compute"])
+    if elsewhere:  # Markdown is not read within a block of HTML
+        told = elsewhere.replace("**", "")
+        return f'<div class="alarm">{told} RETRAIN=1 trains here.</div>'
+    before, epochs = len(training.history) - trained, words.count(len(training.history), "epoch")
+    if not before:
+        return f"**Trained here**: {epochs}."
+    if trained:
+        return f"**Gone on with** after epoch {before} of {epochs}; the state was on disk."
+    return f"**Loaded**: {epochs}, trained before on the same parameters and data."
+
+
 def rounding(train: dict[str, Any]) -> str:
     """Return a sentence on what rounding released weights changed, "" where none were rounded."""
     change = (train.get("released") or {}).get("rounding")
@@ -197,6 +213,33 @@ def provenance(metrics: dict[str, Any]) -> pd.DataFrame:
         "numbers recorded at commit": _recorded(metrics),
     }
     return pd.Series(rows, name="value").rename_axis("what").to_frame()
+
+
+def pairs_table(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return the five most confused pairs of classes as text: pair, images, share of mistakes."""
+    rows = [
+        (f"{pair['first']} and {pair['second']}", f"{pair['confusions']:,}", f"{pair['share']:.0%}")
+        for pair in metrics["confusion"]["pairs"][:5]
+    ]
+    return pd.DataFrame(rows, columns=["pair", "images", "of all mistakes"])
+
+
+def made(metrics: dict[str, Any]) -> str:
+    """Return in a sentence when and where the run was trained, and by which code."""
+    environment, day = metrics["environment"], metrics["train"]["finished"][:10]
+    trained, recorded = environment["commit"][:12], _recorded(metrics)
+    return (
+        f"Run {metrics['run']}, seed {metrics['seed']}: trained at commit {trained} on "
+        f"{machine(environment)}, {day}; its numbers were recorded at commit {recorded}."
+    )
+
+
+def folded(summary: str, table):
+    """Return a table (a Styler) for display in a fold of the page; in print it is left out."""
+    from IPython.display import HTML
+
+    fold = f'<details class="fold"><summary>{summary}</summary>{table.to_html()}</details>'
+    return HTML(fold)
 
 
 def _recorded(metrics: dict[str, Any]) -> str:

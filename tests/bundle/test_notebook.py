@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bundle import Notebook, checks, figures, paths, words
-from bundle.notebook import _which
+from bundle.report.sentences import whose
 from bundle.training.identity import Training
 from bundle.words import DIGITS_NOTICE
 from lib import plots, settings, step
@@ -169,7 +169,7 @@ def test_a_table_has_its_caption():
 def test_how_a_training_came_about(monkeypatch, trained, words):
     summary = {"compute": {"device": "cpu"}}
     monkeypatch.setattr("bundle.training.outcome.of_training", lambda training: {})
-    assert words in _which(Training(None, [{}] * 3, summary), trained)
+    assert words in whose(Training(None, [{}] * 3, summary), trained)
 
 
 def test_a_parameter_that_the_cell_does_not_name_is_injected_without_a_warning(tmp_path):

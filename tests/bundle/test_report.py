@@ -174,9 +174,13 @@ def test_an_unset_author_is_marked_and_a_set_one_is_escaped(record):
 
 
 def ours(*accuracies, name="other"):
+    """One result of ours for each accuracy, or for each tuple of the accuracies of its seeds."""
+    scores = [each if isinstance(each, tuple) else (each,) for each in accuracies]
     return [
-        anchors.Result(f"{name}{n or ''}", 1, 1.0, 1.0, (accuracy,), 1, 1.0, ())
-        for n, accuracy in enumerate(accuracies)
+        anchors.Result(
+            f"{name}{n or ''}", 1, 1.0, (anchors.Score("single", seeds),), len(seeds), 1.0, ()
+        )
+        for n, seeds in enumerate(scores)
     ]
 
 
@@ -290,8 +294,7 @@ def test_what_was_learned_has_a_sentence_for_what_is_recorded(record):
 
 def test_the_limitations_name_seeds_origin_and_what_is_not_covered(record):
     assert "One seed (42)" in learned.limitations(record, [])
-    several = dataclasses.replace(ours(0.93)[0], name="cpu", accuracies=(0.93, 0.95), runs=2)
-    said = learned.limitations(record, [several])
+    said = learned.limitations(record, ours((0.93, 0.95), name="cpu"))
     assert "2 seeds of this recipe reach 93.00% and 95.00%: mean 94.00%" in said
     assert "blurred, noisy or shifted" in said
     small = learned.limitations(record | {"notice": "a subset of CIFAR-10"}, [])
@@ -409,8 +412,8 @@ def test_a_record_alone_gives_a_report_without_photographs(page):
     wanted |= {"Compared with other work", "Limitations", "Provenance", "References"}
     assert wanted <= {*headings}
     assert "93.57%" in text and "4,754,218" in text and "expected calibration" not in text
-    figures = {path.stem for path in (page.parent / "figures").glob("*.svg")}
-    assert figures == {"report_network", "report_curves", "report_confusion", "report_anchors"}
+    drawn = {path.stem for path in (page.parent / "figures").glob("*.svg")}
+    assert drawn == {"report_network", "report_curves", "report_confusion", "report_anchors"}
 
 
 @pytest.mark.slow
