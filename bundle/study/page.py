@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bundle import figures, files, paths, words
-from bundle.pages.index import BUNDLE, template
+from bundle import figures, files, fingerprint, paths, words
+from bundle.pages.index import BUNDLE, TEMPLATE, template
 from bundle.runs import params, results
 from bundle.study import compare, figure, sentences
 from bundle.study.sentences import judged
@@ -60,7 +60,7 @@ def show(
     """
     plan, jobs = collected["plan"], collected["jobs"]
     about = {"bundle": BUNDLE, "judged": judged(plan), "picture": "", "beyond": beyond}
-    shown = {**collected, **about}
+    shown = {**collected, **about, "fingerprint": rendered_by(plan)}
     shown["alt"] = sentences.described(compare.ranked(table) if jobs else table, judged(plan))
     if jobs:
         notice = sentences.notice_of(plan, jobs)
@@ -73,6 +73,21 @@ def show(
     html = page.render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())
     return folder / "study.html"
+
+
+def rendered_by(plan: Mapping[str, Any]) -> str:
+    """Return the digest of what a page's words and figure come from; its style is none of it.
+
+    The code of this room and what it calls, the template, and what the runs' files say of them.
+    """
+    code = fingerprint.reached(
+        [("bundle.study.page", "show")],
+        lambda module: module.startswith(("bundle.study.", "bundle.words", "bundle.figures")),
+        through=lambda module: module.startswith("bundle."),
+    )
+    told = [params.change(run) for run in plan["runs"]]
+    template_digest = fingerprint.of_file(TEMPLATE / "study_page.html.j2")
+    return fingerprint.of_value([code, template_digest, told])[:16]
 
 
 def predictions_of(job: Job) -> dict[str, np.ndarray] | None:

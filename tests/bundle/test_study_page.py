@@ -10,10 +10,11 @@ from bs4 import BeautifulSoup
 from scipy import stats
 
 from bundle import paths, words
-from bundle.study import compare, sentences
+from bundle.study import compare, released, sentences
 from bundle.study import page as study_page
 from bundle.study.figure import forest
 from bundle.study.figure import study as draw
+from lib.errors import UserError
 
 LABELS = np.arange(200) % 10
 # fmt: off
@@ -550,3 +551,33 @@ def test_a_forest_has_a_row_for_every_difference_in_order(narrow):
     shown = [text.get_text() for text in (*axis.texts, *axis.get_yticklabels())]
     assert {"Change c", "Change b", "+5.0", "−1.0"} <= set(shown)
     assert drawn.get_size_inches()[0] == (3.8 if narrow else 8)
+
+
+def test_a_released_study_is_rendered_whole_or_stays(results, monkeypatch):
+    study_page.write_page({"plan": plan("ab"), "jobs": [job("a")], "missing": ["b@42"]})
+    (results / "released").mkdir()
+    (results / "studies").rename(results / "released" / "studies")
+    folder = results / "released/studies/p"
+    assert released.names() == ["studies/p"]
+    (folder / "study.html").write_text("older")
+    monkeypatch.setattr(study_page, "latex", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        released.render("studies/p")
+    assert (folder / "study.html").read_text() == "older"
+    monkeypatch.undo()
+    monkeypatch.setattr(paths, "RESULTS", results)
+    assert released.render("studies/p") == folder and soup(folder / "study.html").h1
+    assert [path.name for path in results.iterdir()] == ["released"]
+    with pytest.raises(UserError, match=r"studies/q: no released study there"):
+        released.render("studies/q")
+
+
+@pytest.mark.slow
+def test_released_studies_are_shown_by_the_present_code():
+    """`python -m bundle render` writes their pages anew, in a minute."""
+    assert released.names()
+    for name in released.names():
+        folder = paths.RESULTS / "released" / name
+        wanted = study_page.rendered_by(json.loads((folder / "study.json").read_text())["plan"])
+        text = (folder / "study.html").read_text(encoding="utf-8")
+        assert f'name="fingerprint" content="{wanted}"' in text, name
