@@ -87,7 +87,7 @@ verify: setup ## train a finished run again from nothing; compare weights and te
 release: setup ## keep a finished run in results/released/ (WEIGHTS=1, LOGITS=1: with these)
 	@$(BUNDLE) release $(WHICH) $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
 
-release-render: setup ## render what is released anew, from its records (a minute)
+release-render: setup ## render what is released anew, from its records (two minutes)
 	@$(BUNDLE) render
 
 clean: ## remove what runs left under results/, but nothing that is committed

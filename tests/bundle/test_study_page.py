@@ -574,7 +574,7 @@ def test_a_released_study_is_rendered_whole_or_stays(results, monkeypatch):
 
 @pytest.mark.slow
 def test_released_studies_are_shown_by_the_present_code():
-    """`python -m bundle render` writes their pages anew, in a minute."""
+    """`python -m bundle render` writes their pages anew, in two minutes."""
     assert released.names()
     for name in released.names():
         folder = paths.RESULTS / "released" / name
