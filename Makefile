@@ -125,7 +125,7 @@ $(CLUSTER_READY): requirements-cluster.txt
 	@$(CLUSTER)/bin/python $(INSTALL) --require-hashes -r requirements-cluster.txt
 	@rm -f $(CLUSTER)/.installed-*; touch $@
 
-claims: setup ## judge the reference report's claims by what is here: results/claims.html
+claims: setup ## judge the reference report's claims by what is here, on a page of its own
 	@$(BUNDLE) claims
 
 bench: setup ## measure speed and memory beside the reference's (CIFAR-10; 10 minutes)
