@@ -53,7 +53,7 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster data run-all status verify release study study-jobs study-cluster \
+.PHONY: help setup setup-cluster data run-all status verify release release-render study study-jobs study-cluster \
 	release-study claims bench bench-readme readme html pdf lab check test test-cluster lint strip \
 	lock clean
 
@@ -87,6 +87,9 @@ verify: setup ## train a finished run again from nothing; compare weights and te
 release: setup ## keep a finished run in results/released/ (WEIGHTS=1, LOGITS=1: with these)
 	@$(BUNDLE) release $(WHICH) $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
 
+release-render: setup ## render what is released anew, from its records (two minutes)
+	@$(BUNDLE) render
+
 clean: ## remove what runs left under results/, but nothing that is committed
 	@git clean -fdX results
 
@@ -102,11 +105,12 @@ study-jobs: $(addprefix study-job/,$(JOBS))
 study-job/%:
 	@$(BUNDLE) study job "$$PLAN" $* $(if $(TINY),--tiny) $(if $(WAIT),--wait $(WAIT))
 
-release-study: ## keep the page of a plan under results/released/, which is committed
+release-study: setup ## keep the page of a plan under results/released/, which is committed
 	@test -f "results/studies/$$PLAN/study.html" || { echo \
 		"error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
 	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN"
 	@cp -r "results/studies/$$PLAN" results/released/studies/
+	@$(BUNDLE) render "studies/$$PLAN"
 
 study-cluster: setup ## do it on a cluster (PROFILE=slurm, kubernetes, local or your own)
 	@$(BUNDLE) cluster $(STUDY) --profile "$$PROFILE" --check

@@ -129,7 +129,7 @@ def _change(row: dict) -> str:
     """Return what an ablation changes, in the words of its parameter file."""
     if not row["base"]:
         return f"**`{row['run']}`**"
-    return f"`{row['run']}`: {params.purpose(row['run']).removeprefix(row['base'] + ' ')}"
+    return f"`{row['run']}`: {params.change(row['run'], row['base'])}"
 
 
 def _against(row: dict) -> str:

@@ -24,12 +24,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def points(value: float) -> str:
+def points(value: float, digits: int = 2) -> str:
     """Return a difference in points with its sign, none if it rounds to 0, an en dash for NaN."""
     if value != value:
         return NONE
-    text = f"{value:+.2f}"
-    return text.replace("-", "−") if float(text) else "0.00"
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
 def percent(value: float | None) -> str:
@@ -150,7 +150,7 @@ def notice(dataset, test_images: int | None = None, holdout_images: int | None =
 
 
 # What a planned rehearsal says: no reason for an alarm.
-REHEARSALS = ("a subset of CIFAR-10", "at a fraction", "it decides no claim")
+REHEARSALS = ("a subset of CIFAR-10", "at a fraction", "a short training settles")
 
 
 def alarm(notice: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bundle import paths
 from bundle.files import Failed, locked, write_json
-from bundle.runs import results, status
+from bundle.runs import graph, results, status
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters
@@ -63,6 +63,13 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
             if node.name == until:
                 break
     return ran
+
+
+def run_one(name: str, parameters: RunParameters) -> None:
+    """Run one notebook of a run that holds what it reads; Failed, one line, where it fails."""
+    folder = paths.results(parameters.name)
+    with locked(folder, parameters.name):
+        _run_node(graph.read(name), parameters, folder, False)
 
 
 def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool) -> None:
