@@ -131,6 +131,14 @@ def describe(phase: Phase) -> dict[str, str]:
     }
 
 
+def table(settings: Train) -> pd.DataFrame:
+    """Return the recipe, what is used of it, one column a phase."""
+    stages = phases(settings)
+    names = [f"phase {stage.number}" for stage in stages] if len(stages) > 1 else ["value"]
+    described = pd.DataFrame(dict(zip(names, map(describe, stages), strict=True)))
+    return described[(described != "none").any(axis=1)]
+
+
 def in_rows(settings: Train) -> dict[str, str]:
     """Return the recipe for a table of two columns, a row for each thing that is done."""
     first, *later = phases(settings)
