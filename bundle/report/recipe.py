@@ -66,30 +66,32 @@ def ingredients(recipe: Train) -> dict[str, str]:
     """Return what is done to images, labels and gradients, in words; "" for what is not done."""
     low, high = recipe.blur_sigma
     blur = f"(kernel {recipe.blur_kernel}, sigma {low:g} to {high:g})"
-    adaptive = "adaptive " * recipe.sam_adaptive
-    sharpness = f"{adaptive}sharpness-aware minimisation (Foret et al., 2021) of radius {{:g}}"
-    learned = f"learned with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
-    learned += " (Hinton et al., 2015)"
+    sharpness = "adaptive " * recipe.sam_adaptive
+    sharpness += "sharpness-aware minimisation (Foret et al., 2021) of radius {:g}"
+    taught = f"with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
+    erased = "a part erased with probability {:g} (Zhong et al., 2020)"
+    smoothed = "labels smoothed by {:g} (Szegedy et al., 2016)"
+    learned = f"a teacher's predictions ({{}}) learned {taught} (Hinton et al., 2015)"
+    padding = f"{recipe.crop_padding} pixels of padding by {PADDINGS[recipe.crop_mode]}"
     return {
-        "crop": f"at random after {recipe.crop_padding} pixels of padding by "
-        f"{PADDINGS[recipe.crop_mode]}",
-        "mirroring": "mirrored every other epoch"
-        if recipe.flip_mode == "alternating"
-        else f"flipped with probability {recipe.horizontal_flip:g}",
+        "crop": f"at random after {padding}",
+        "mirroring": _mirrored(recipe),
         "vertical flip": _if(recipe.vertical_flip, "turned upside down with probability {:g}"),
         "Gaussian blur": _if(recipe.blur, f"blurred with probability {{:g}} {blur}"),
-        "random erasing": _if(
-            recipe.erasing, "a part erased with probability {:g} (Zhong et al., 2020)"
-        ),
+        "random erasing": _if(recipe.erasing, erased),
         "CutMix": _mixed(recipe.cutmix, recipe.cutmix_alpha),
         "mixup": _mixed(recipe.mixup, recipe.mixup_alpha),
         "TrivialAugment": _if(recipe.trivial_augment, "on {:.0%} of the images"),
-        "label smoothing": _if(
-            recipe.label_smoothing, "labels smoothed by {:g} (Szegedy et al., 2016)"
-        ),
+        "label smoothing": _if(recipe.label_smoothing, smoothed),
         "sharpness-aware": _if(recipe.sam, sharpness),
-        "teacher": _if(recipe.teacher, f"a teacher's predictions ({{}}) {learned}"),
+        "teacher": _if(recipe.teacher, learned),
     }
+
+
+def _mirrored(recipe: Train) -> str:
+    alternates = recipe.flip_mode == "alternating"
+    chance = f"flipped with probability {recipe.horizontal_flip:g}"
+    return "mirrored every other epoch" if alternates else chance
 
 
 def _if(value: float | str, words: str) -> str:
