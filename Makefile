@@ -7,6 +7,9 @@ SET ?=
 SEED ?=
 RETRAIN ?=
 UNTIL ?=
+# The head of the report.
+AUTHOR ?=
+COURSE ?=
 # A release: what it keeps beside the figures.
 WEIGHTS ?=
 LOGITS ?=
@@ -17,7 +20,7 @@ TINY ?=
 PROFILE ?= local
 WAIT ?=
 # The runs in README's table of results, in this order.
-RUNS ?= quick
+RUNS ?= cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,12 +45,13 @@ CLUSTER := .venv-cluster
 CLUSTER_LOCK := $(shell cksum requirements-cluster.txt 2>/dev/null | cut -d' ' -f1)
 CLUSTER_READY := $(CLUSTER)/.installed-$(CLUSTER_LOCK)
 # What every command about a run takes, and `study` about a plan.
-WHICH = "$$RUN" --set "$$SET" --seed "$$SEED"
+WHICH = "$$RUN" --set "$$SET" --seed "$$SEED" --author "$$AUTHOR" --course "$$COURSE"
 STUDY = "$$PLAN" $(if $(TINY),--tiny)
-export RUN SET SEED UNTIL PLAN PROFILE
+export RUN SET SEED AUTHOR COURSE UNTIL PLAN PROFILE
 # The command that an error or an interrupted run names to go on with.
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if \
-	$(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
+	$(SEED), SEED=$(SEED))$(if $(AUTHOR), AUTHOR="$(AUTHOR)")$(if \
+	$(COURSE), COURSE="$(COURSE)")$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 INSTALL = -m pip install --quiet --disable-pip-version-check
 # Two tests at a time; the tests of a file stay together, for they share what is made once.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -58,15 +62,16 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	lock clean
 
 help:
+	@echo 'make run-all    # some 5 minutes; ends with results/quick/report.html'
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-##@ Run: [RUN=quick] [SET="03_train.epochs=2 seed=7"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]
+##@ Start: [RUN=quick] [SEED=3] [SET="03_train.epochs=2"] [RETRAIN=1]
 
-run-all: setup ## run the notebooks of a run, render its pages, end with the figures
+run-all: setup ## notebooks, pages, report (AUTHOR="A. Name" COURSE=...)
 	@$(BUNDLE) run $(WHICH) --until "$$UNTIL" $(if $(RETRAIN),--retrain)
 
-status: setup ## say for each notebook whether it is up to date, and if not, what changed
+status: setup ## what a run reached; which notebooks are up to date
 	@$(BUNDLE) status $(WHICH)
 
 data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
@@ -75,27 +80,26 @@ data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
 lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks
 
-html: setup ## render the pages of a run again, and the index over all runs
+##@ Results: [RUN=quick]
+
+html: setup ## render the pages of a run and the index again
 	@$(BUNDLE) pages "$$RUN"
 
-pdf: setup ## print the report of a run to PDF (needs a Chromium or Chrome)
+pdf: setup ## print the report to PDF (needs Chromium or Chrome)
 	@$(BUNDLE) pages "$$RUN" --pdf
 
-verify: setup ## train a finished run again from nothing; compare weights and test accuracy
+verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)
 
-release: setup ## keep a finished run in results/released/ (WEIGHTS=1, LOGITS=1: with these)
+release: setup ## keep a run in results/released/ ([WEIGHTS=1] [LOGITS=1])
 	@$(BUNDLE) release $(WHICH) $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
 
-release-render: setup ## render what is released anew, from its records (two minutes)
+release-render: setup ## render what is released anew, from its records
 	@$(BUNDLE) render
 
-clean: ## remove what runs left under results/, but nothing that is committed
-	@git clean -fdX results
+##@ Studies: [PLAN=small] [TINY=1]; make -j2 trains two at a time
 
-##@ Study: [PLAN=small] [TINY=1], two trainings at a time with make -j2
-
-study: setup ## train a plan's runs and seeds, show them together (TINY=1: try it in minutes)
+study: setup ## train a plan's runs and seeds, compare them
 	@jobs=$$($(BUNDLE) study jobs $(STUDY)) || exit $$?; \
 	$(MAKE) --no-print-directory --keep-going study-jobs JOBS="$$jobs"; code=$$?; \
 	$(BUNDLE) study collect $(STUDY) && exit $$code
@@ -105,19 +109,19 @@ study-jobs: $(addprefix study-job/,$(JOBS))
 study-job/%:
 	@$(BUNDLE) study job "$$PLAN" $* $(if $(TINY),--tiny) $(if $(WAIT),--wait $(WAIT))
 
-release-study: setup ## keep the page of a plan under results/released/, which is committed
+release-study: setup ## keep the page of a plan in results/released/
 	@test -f "results/studies/$$PLAN/study.html" || { echo \
 		"error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
 	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN"
 	@cp -r "results/studies/$$PLAN" results/released/studies/
 	@$(BUNDLE) render "studies/$$PLAN"
 
-study-cluster: setup ## do it on a cluster (PROFILE=slurm, kubernetes, local or your own)
+study-cluster: setup ## on a cluster (PROFILE=slurm, kubernetes, local)
 	@$(BUNDLE) cluster $(STUDY) --profile "$$PROFILE" --check
 	@$(MAKE) --no-print-directory setup-cluster
 	@$(BUNDLE) cluster $(STUDY) --profile "$$PROFILE"
 
-setup-cluster: $(CLUSTER_READY) ## make .venv-cluster with its engine (done when needed)
+setup-cluster: $(CLUSTER_READY) ## its engine (done when needed)
 
 $(CLUSTER_READY): requirements-cluster.txt
 	@test -x $(CLUSTER)/bin/python || $(PYTHON) -m venv $(CLUSTER)
@@ -125,13 +129,13 @@ $(CLUSTER_READY): requirements-cluster.txt
 	@$(CLUSTER)/bin/python $(INSTALL) --require-hashes -r requirements-cluster.txt
 	@rm -f $(CLUSTER)/.installed-*; touch $@
 
-claims: setup ## judge the reference report's claims by what is here, on a page of its own
+claims: setup ## judge the reference report's claims: results/claims.html
 	@$(BUNDLE) claims
 
-bench: setup ## measure speed and memory beside the reference's (CIFAR-10; 10 minutes)
+bench: setup ## measure speed and memory (10 minutes)
 	@$(BIN)/python -m benchmarks.run
 
-##@ Develop: check before a commit
+##@ Maintenance: check before a commit
 
 check: lint ## lint, house rule and fast tests (two minutes)
 	@$(PYTEST) -m "not slow"
@@ -139,23 +143,23 @@ check: lint ## lint, house rule and fast tests (two minutes)
 test: setup ## run all tests (ten minutes on two free cores)
 	@$(PYTEST)
 
-test-cluster: setup setup-cluster ## try a study on a real Slurm here (Debian, as root; installs it)
+test-cluster: setup setup-cluster ## a study on a real Slurm (Debian, as root)
 	@$(BIN)/python -m pytest tests/cluster/slurm.py
 
 lint: setup ## check code and notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-strip: setup ## take the outputs out of notebooks/ after working in JupyterLab
+strip: setup ## take the outputs out of notebooks/
 	@$(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
 
-readme: setup ## write the generated tables of README.md (of the runs named in RUNS) and docs/
+readme: setup ## write the generated parts of README.md and docs/
 	@$(BUNDLE) readme $(RUNS)
 
-bench-readme: setup ## keep the measurements in benchmarks/results/; write docs/speed.md's table
+bench-readme: setup ## keep what bench measured, in docs/speed.md
 	@$(BIN)/python -m benchmarks.readme
 
-setup: $(READY) ## make .venv and install the locked packages (the others do it when needed)
+setup: $(READY) ## install the locked packages (done when needed)
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; install one, or:" \
@@ -163,11 +167,14 @@ $(READY): requirements.txt pyproject.toml
 	@test ! -d $(VENV) || $(BIN)/python -c '$(SUPPORTED)' || rm -rf $(VENV)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a" \
 		"virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
-	@echo "installing the locked packages into $(VENV) (some 5 GB, minutes; once)"
+	@echo "installing the locked packages into $(VENV): some 5 GB, 2 to 5 minutes, once; wait ..."
 	@$(BIN)/python $(INSTALL) --require-hashes -r requirements.txt
 	@$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-*; touch $@
 
-lock: setup ## compile the two requirements.txt anew from their .in (needs uv)
+lock: setup ## compile requirements.txt from .in anew (needs uv)
 	@for name in requirements requirements-cluster; do uv pip compile --universal \
 		--python-version 3.11 --generate-hashes --no-header $$name.in -o $$name.txt || exit; done
+
+clean: ## remove what runs left in results/, nothing committed
+	@git clean -fdX results

@@ -6,7 +6,9 @@ one line; 130 and 143: interrupted.
 
 import argparse
 import functools
+import json
 import os
+import shlex
 import signal
 import sys
 from argparse import Namespace
@@ -22,12 +24,24 @@ def _parameters(args: Namespace, resolved: bool = False):
     """Return the checked parameters of the run that is named, `resolved`: with its dataset."""
     from bundle.runs import params
 
-    loaded = params.load(args.run, args.set, args.seed)
+    loaded = params.load(args.run, _overrides(args), args.seed)
     return params.with_dataset(loaded) if resolved else loaded
 
 
+def _overrides(args: Namespace) -> str:
+    """Return the text of SET with author and course of the report, whatever signs they hold."""
+    parts = [args.set]
+    for key in ("author", "course"):
+        value = getattr(args, key)
+        if not value.isprintable():
+            raise UserError(f"{key.upper()}={value!r}: must be one line of text")
+        if value:
+            parts.append(shlex.quote(f"06_report.{key}={json.dumps(value, ensure_ascii=False)}"))
+    return " ".join(parts)
+
+
 def run(args: Namespace) -> int:
-    """Run the notebooks of a run, render its pages, end with the figures."""
+    """Run the notebooks of a run, render its pages, end with the result."""
     from bundle.runs import execute, params
 
     known = params.notebooks()
@@ -54,7 +68,7 @@ def run(args: Namespace) -> int:
 def _show(parameters, reported: bool) -> int:
     """Render a run's pages and what compares it with others, and print its main figures."""
     from bundle.pages import index, publish
-    from bundle.runs import execute, results
+    from bundle.runs import results, terminal
 
     publish.render_run(parameters.name)
     if reported or not (paths.RESULTS / "claims.html").is_file():
@@ -63,16 +77,15 @@ def _show(parameters, reported: bool) -> int:
         page.write_page()
     index.write_index()
     if "report" in results.read_metrics(parameters.name):
-        print(execute.summary(parameters))
+        print(terminal.summary(parameters))
     return 0
 
 
 def status(args: Namespace) -> int:
-    """Say for each notebook of a run whether it is up to date, and if not, what changed."""
-    from bundle.runs import params
-    from bundle.runs import status as state
+    """Say what a run reached and which of its notebooks are up to date, and if not, why."""
+    from bundle.runs import params, terminal
 
-    print(state.report(params.with_dataset(_parameters(args), network=False)))
+    print(terminal.state(params.with_dataset(_parameters(args), network=False)))
     return 0
 
 
@@ -218,6 +231,12 @@ def readme(args: Namespace) -> int:
     return 0
 
 
+def _with_head(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    for key in ("author", "course"):
+        added.add_argument(f"--{key}", default="", help="a line for the head of the report")
+    return added
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     made = argparse.ArgumentParser(prog="python -m bundle", description=__doc__.splitlines()[0])
@@ -234,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("run", help=RUN)
         added.add_argument("--set", default="", help='such as "03_train.epochs=2 batch_size=64"')
         added.add_argument("--seed", default="", help="results go to results/RUN-seedN")
-        return added
+        return _with_head(added)
 
     def of_plan(function) -> argparse.ArgumentParser:
         added = command(function)

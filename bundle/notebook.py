@@ -192,13 +192,8 @@ class Notebook:
     def recipe(self) -> pd.DataFrame:
         """Return the training recipe of the parameters, what is used of it, one column a phase."""
         from bundle.report import recipe
-        from lib.schedule import phases
 
-        stages = phases(self.settings)
-        names = [f"phase {stage.number}" for stage in stages] if len(stages) > 1 else ["value"]
-        described = (recipe.describe(stage) for stage in stages)
-        table = pd.DataFrame(dict(zip(names, described, strict=True)))
-        return table[(table != "none").any(axis=1)]
+        return recipe.table(self.settings)
 
     def epochs(self, history: pd.DataFrame) -> pd.DataFrame:
         """Return a training's epochs with the columns worth reading, named in words."""

@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def rate(value: float) -> str:
+    """Return a learning rate with three digits, "0" for what is left of one at the very end."""
+    return f"{value:.3g}" if value >= 1e-6 else "0"
+
+
 def points(value: float, digits: int = 2) -> str:
     """Return a difference in points with its sign, none if it rounds to 0, an en dash for NaN."""
     if value != value:

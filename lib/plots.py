@@ -153,28 +153,31 @@ def training_curves(
         test: the accuracy at the end, a fraction of 1, marked after the last epoch.
         narrow: for the width of a phone, the panels one above the other.
     """
+    axes, drawn = _panels(narrow)
+    if reference is not None:
+        _curves(axes, reference, "the reference: ", GREY)
+    _curves(axes, history)
+    axes["accuracy"].axhline(100 / CLASSES, label="chance", color=GREY, linestyle=":")
+    if test is not None:
+        last, look = history["epoch"].iloc[-1], {"color": GREEN, "markersize": 9, "zorder": 4}
+        axes["accuracy"].plot(last, 100 * test, "*", label="test, at the end", **look)
+    handles = axes["accuracy"].get_legend_handles_labels()
+    drawn.legend(*handles, loc="outside lower left", ncols=1 if narrow else 3, fontsize=9)
+    return drawn
+
+
+def _panels(narrow: bool) -> tuple[dict[str, Any], Figure]:
+    """Return the empty panels loss, accuracy and rate, the last one a thin strip."""
     wide, tall = [["loss", "accuracy"], ["rate", "rate"]], [["loss"], ["accuracy"], ["rate"]]
     drawn = Figure(figsize=(3.8, 7.2) if narrow else (8, 4.6), layout="constrained")
     ratios = (3, 3, 1.2) if narrow else (3.2, 1)
     axes = drawn.subplot_mosaic(tall if narrow else wide, height_ratios=ratios)
-    if reference is not None:
-        _curves(axes, reference, "the reference: ", GREY)
-    _curves(axes, history)
-    chance = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
-    axes["accuracy"].axhline(100 / CLASSES, label="chance", **chance)
-    if test is not None:
-        last, look = history["epoch"].iloc[-1], {"color": GREEN, "markersize": 9, "zorder": 4}
-        axes["accuracy"].plot(last, 100 * test, "*", label="test, at the end", **look)
     axes["loss"].set(title="Loss (cross entropy, nats)", xlabel="epoch")
     axes["accuracy"].set(title="Accuracy (%)", xlabel="epoch", ylim=(0, 101))
     axes["rate"].set(title="Learning rate", xlabel="epoch")
-    for axis in (axes["loss"], axes["rate"]):
-        axis.set_ylim(bottom=0)
     for axis in axes.values():
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
-    handles = axes["accuracy"].get_legend_handles_labels()
-    drawn.legend(*handles, loc="outside lower left", ncols=1 if narrow else 3, fontsize=9)
-    return drawn
+    return axes, drawn
 
 
 def _curves(axes: dict[str, Any], history: pd.DataFrame, whose: str = "", grey: str = "") -> None:
@@ -189,6 +192,8 @@ def _curves(axes: dict[str, Any], history: pd.DataFrame, whose: str = "", grey: 
                 axes[key].plot(history["epoch"], values, label=whose + name, **look)
     look = {"color": grey or GREEN, "linewidth": 1 if grey else 1.5}
     axes["rate"].plot(history["epoch"], history["learning_rate"], **look)
+    for name in ("loss", "rate"):
+        axes[name].set_ylim(bottom=0)
 
 
 def arrow(true: str, predicted: str, last: str = "") -> str:

@@ -73,7 +73,6 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "bundle/dataset/cifar10.py: resolve": 35,
     "bundle/dataset/cifar10.py: download": 32,
     "bundle/dataset/download.py: _ask": 28,
-    "bundle/dataset/download.py: _progress": 27,
     "bundle/pages/publish.py: render": 29,
     "bundle/release/card.py: use": 35,
     "bundle/release/verify.py: verify": 28,

@@ -9,19 +9,12 @@ from typing import Any
 
 from bundle import paths, words
 from bundle.files import read_json, write_atomically
+from bundle.runs import graph
 from bundle.runs.results import DATASETS, averages_views, notice_of, readable_metrics, reference
 from bundle.words import number, percent
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
-LABELS = {
-    "01_explore_data": "Data",
-    "02_build_model": "Network",
-    "03_train": "Training",
-    "04_predict_tta": "Prediction",
-    "05_confusion": "Mistakes",
-    "06_report": "Report (code)",
-}
 RELEASED = "released/"  # of the folders of results/ that hold released runs
 CLAIMS = "Fact check of the reference report"
 COMPARED = ("cifar10", "cifar10-subset")  # datasets whose accuracies stand beside the reference's
@@ -41,8 +34,7 @@ def template(name: str, filters: Mapping[str, Callable] | None = None):
 
 def label(notebook: str) -> str:
     """Return the name of a notebook's page: ``05_confusion`` is "Mistakes", ``07_new`` is "New"."""
-    name = notebook.partition("_")[2].replace("_", " ")
-    return LABELS.get(notebook) or name.capitalize()
+    return "Report (code)" if notebook == "06_report" else graph.label(notebook)
 
 
 def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -66,34 +66,32 @@ def ingredients(recipe: Train) -> dict[str, str]:
     """Return what is done to images, labels and gradients, in words; "" for what is not done."""
     low, high = recipe.blur_sigma
     blur = f"(kernel {recipe.blur_kernel}, sigma {low:g} to {high:g})"
+    sharpness = "adaptive " * recipe.sam_adaptive
+    sharpness += "sharpness-aware minimisation (Foret et al., 2021) of radius {:g}"
+    taught = f"with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
     erased = "a part erased with probability {:g} (Zhong et al., 2020)"
+    smoothed = "labels smoothed by {:g} (Szegedy et al., 2016)"
+    learned = f"a teacher's predictions ({{}}) learned {taught} (Hinton et al., 2015)"
+    padding = f"{recipe.crop_padding} pixels of padding by {PADDINGS[recipe.crop_mode]}"
     return {
-        "crop": f"at random after {recipe.crop_padding} pixels of padding by "
-        f"{PADDINGS[recipe.crop_mode]}",
-        "mirroring": "mirrored every other epoch"
-        if recipe.flip_mode == "alternating"
-        else f"flipped with probability {recipe.horizontal_flip:g}",
+        "crop": f"at random after {padding}",
+        "mirroring": _mirrored(recipe),
         "vertical flip": _if(recipe.vertical_flip, "turned upside down with probability {:g}"),
         "Gaussian blur": _if(recipe.blur, f"blurred with probability {{:g}} {blur}"),
         "random erasing": _if(recipe.erasing, erased),
         "CutMix": _mixed(recipe.cutmix, recipe.cutmix_alpha),
         "mixup": _mixed(recipe.mixup, recipe.mixup_alpha),
         "TrivialAugment": _if(recipe.trivial_augment, "on {:.0%} of the images"),
-        **_of_the_loss(recipe),
-    }
-
-
-def _of_the_loss(recipe: Train) -> dict[str, str]:
-    sharpness = f"{'adaptive ' * recipe.sam_adaptive}sharpness-aware minimisation "
-    sharpness += "(Foret et al., 2021) of radius {:g}"
-    learned = f"learned with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
-    learned += " (Hinton et al., 2015)"
-    smoothed = "labels smoothed by {:g} (Szegedy et al., 2016)"
-    return {
         "label smoothing": _if(recipe.label_smoothing, smoothed),
         "sharpness-aware": _if(recipe.sam, sharpness),
-        "teacher": _if(recipe.teacher, f"a teacher's predictions ({{}}) {learned}"),
+        "teacher": _if(recipe.teacher, learned),
     }
+
+
+def _mirrored(recipe: Train) -> str:
+    alternates = recipe.flip_mode == "alternating"
+    chance = f"flipped with probability {recipe.horizontal_flip:g}"
+    return "mirrored every other epoch" if alternates else chance
 
 
 def _if(value: float | str, words: str) -> str:
@@ -133,6 +131,14 @@ def describe(phase: Phase) -> dict[str, str]:
         **done,
         "averaged weights": _if(recipe.ema, "decay {:g} a step") or "none",
     }
+
+
+def table(settings: Train) -> pd.DataFrame:
+    """Return the recipe, what is used of it, one column a phase."""
+    stages = phases(settings)
+    names = [f"phase {stage.number}" for stage in stages] if len(stages) > 1 else ["value"]
+    described = pd.DataFrame(dict(zip(names, map(describe, stages), strict=True)))
+    return described[(described != "none").any(axis=1)]
 
 
 def in_rows(settings: Train) -> dict[str, str]:

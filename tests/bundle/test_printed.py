@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from bundle.report import printed
+from bundle.report import printed, recipe
 from bundle.runs import params
 
 RUNS = ("as_run", "audit", "as_written", "no_cutmix", "steps", "cpu", "best", "quick", "wide")
@@ -53,3 +53,13 @@ def test_seed_and_machine_make_no_other_and_a_record_has_lists():
         for key, value in settings("as_run", seed=7, threads=8, device="cuda").items()
     }
     assert printed.is_its_recipe(of_record)
+
+
+def test_the_recipe_s_table_holds_what_is_used():
+    """One phase has one column; what neither phase uses has no row."""
+    alone = recipe.table(params.load("as_written").settings("03_train"))
+    assert list(alone) == ["value"] and "input divided by" in alone.index
+    assert not {"mixup", "teacher", "warm-up"} & set(alone.index) and "none" not in alone.values
+    both = recipe.table(params.load("as_run").settings("03_train"))
+    assert list(both) == ["phase 1", "phase 2"]
+    assert both.loc["vertical flip"].tolist()[0] == "none" and "CutMix" not in both.index
