@@ -9,6 +9,7 @@ from bundle.report.anchors import SEED, Result
 from bundle.report.opening import rate
 from bundle.report.sentences import origin, stale
 from bundle.runs.results import averages_views
+from lib.metrics import wilson
 from lib.settings import Train
 
 Metrics = dict[str, Any]
@@ -83,10 +84,13 @@ def trust(metrics: Metrics) -> str:
     images = sum(row[2] for row in found["bins"])
     sure = sum(row[2] * row[3] for row in found["bins"] if row[2]) / images
     right = sum(row[2] * row[4] for row in found["bins"] if row[2]) / images
-    side = "too sure" if sure > right else "not sure enough"
+    side = "is too sure of itself" if sure > right else "is not sure enough of itself"
+    low, high = wilson(round(right * images), images)[1:3]
+    if low <= sure <= high:
+        side = "is as sure as it is right, on average"
     second = f" The class is among the two most probable for {rate(found['top2'])}."
     return (
-        f"**It is {side} of itself**: its mean confidence is {rate(sure)}, its accuracy "
+        f"**It {side}**: its mean confidence is {rate(sure)}, its accuracy "
         f"{rate(right)}; the expected calibration error is {100 * found['ece']:.1f} points."
         f"{second if 'top2' in found else ''}"
     )

@@ -286,10 +286,20 @@ def test_what_was_learned_has_a_sentence_for_what_is_recorded(record):
     assert "**Cat is hardest**: 87.5% are found" in said
     assert "cat/dog is number 1 of 45" in said and "deer/horse is number 13 of 45" in said
     assert "hardest pairs" not in said and "calibration" not in said
-    bins = [[0.0, 0.5, 0, None, None], [0.5, 1.0, 10, 0.9, 0.8]]
+    bins = [[0.0, 0.5, 0, None, None], [0.5, 1.0, 1000, 0.9, 0.8]]
     told = record | {"calibration": {"ece": 0.1, "top2": 0.984, "bins": bins}}
     trust = learned.learned(told).splitlines()[-1]
     assert "too sure of itself" in trust and "10.0 points" in trust and "98.4%" in trust
+
+
+# The 95% interval of 800 of 1,000 is 77.4% to 82.4%.
+@pytest.mark.parametrize(
+    ("confidence", "said"),
+    [(0.77, "not sure enough"), (0.78, "as sure as it is right"), (0.83, "too sure of itself")],
+)
+def test_a_confidence_within_the_accuracy_s_interval_is_called_right(confidence, said):
+    bins = [[0.0, 0.5, 0, None, None], [0.5, 1.0, 1000, confidence, 0.8]]
+    assert said in learned.trust({"calibration": {"ece": 0.02, "bins": bins}})
 
 
 def test_the_limitations_name_seeds_origin_and_what_is_not_covered(record):
