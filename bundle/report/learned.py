@@ -88,11 +88,12 @@ def trust(metrics: Metrics) -> str:
     low, high = wilson(round(right * images), images)[1:3]
     if low <= sure <= high:
         side = "is as sure as it is right, on average"
-    second = f" The class is among the two most probable for {rate(found['top2'])}."
+    second = found.get("top2")
+    among = f" The class is among the two most probable for {rate(second)}." if second else ""
     return (
         f"**It {side}**: its mean confidence is {rate(sure)}, its accuracy "
         f"{rate(right)}; the expected calibration error is {100 * found['ece']:.1f} points."
-        f"{second if 'top2' in found else ''}"
+        f"{among}"
     )
 
 
