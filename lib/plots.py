@@ -207,21 +207,21 @@ def intervals(
     table: pd.DataFrame,
     title: str,
     label: str = "accuracy (%), 95% Wilson interval",
-    reported: float | None = None,
+    narrow: bool = False,
 ) -> Figure:
-    """Return a point and interval per row: columns accuracy, low, high (fractions), index names."""
-    drawn, axis = figure(8, 0.38 * len(table) + 1.1)
+    """Return a point and interval per row: columns accuracy, low, high (fractions), index names.
+
+    A value has two decimals where the intervals are shorter than a point; `narrow` is for phones.
+    """
+    drawn, axis = figure(3.9 if narrow else 8, 0.38 * len(table) + 1.1)
     places = np.arange(len(table))[::-1]
     middle = table["accuracy"] * 100
     spread = np.clip([middle - table["low"] * 100, table["high"] * 100 - middle], 0, None)
     axis.errorbar(middle, places, xerr=spread, fmt="o", color=BLUE, ecolor=GREY, capsize=3)
-    look = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+    look = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
+    digits = 2 if np.sum(spread, axis=0).max(initial=0) < 1 else 1
     for place, value in zip(places, middle, strict=True):
-        axis.annotate(f"{value:.2f}", (value, place), (0, 6), **look)
-    if reported is not None:
-        axis.axvline(reported * 100, color=RED, linestyle="--", linewidth=1)
-        look = {"color": RED, "ha": "right", "va": "top", "fontsize": 8}
-        axis.text(reported * 100, len(table) - 0.3, f"reported {reported:.2%} ", **look)
+        axis.annotate(f"{value:.{digits}f}", (value, place), (0, 6), **look)
     axis.set_yticks(places, table.index)
     axis.set(title=title, xlabel=label, ylim=(-0.6, len(table) - 0.2))
     return drawn
