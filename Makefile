@@ -19,9 +19,37 @@ WAIT ?=
 # The runs in README's table of results, in this order.
 RUNS ?= quick
 
+# Options of JupyterLab, such as LAB="--allow-root --no-browser --ip=0.0.0.0" in a container.
+LAB ?=
+# The jobs of a study that are to be done, RUN@SEED each: `make study` lists them.
+JOBS ?=
+
+# What a user gives is data. Make would expand a $(shell ...) in it, and a shell what is pasted into
+# a command: so every value is taken as it is written, and commands get it in the environment.
+GIVEN := RUN SET SEED RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN PYTHON
+$(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
+	override $(name) := $$(value $(name)))))
+export RUN SET SEED UNTIL PLAN PROFILE WAIT RUNS LAB
+# Yes or no: 1 or nothing, or in words.
+NO := 0 no false
+$(foreach name,RETRAIN WEIGHTS LOGITS TINY,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
+	$(name) must be 1 or 0)))
+on = $(filter-out $(NO),$($1))
+# The names of jobs become targets, which have their own syntax.
+hash := \#
+$(foreach sign,; : | = % $(hash) $$ & < > ` " ' ( ) { } [ ] * ? ~ ! \ / ^,$(if $(findstring \
+	$(sign),$(JOBS)),$(error JOBS must be names of jobs, RUN@SEED each)))
+# A text as one word of a shell.
+quote = '$(subst ','\'',$1)'
+
 VENV := .venv
+ifeq ($(origin BIN),override)
+OWN_BIN := yes
+else
 BIN := $(VENV)/bin
-BUNDLE = $(BIN)/python -m bundle
+endif
+PY = $(call quote,$(BIN)/python)
+BUNDLE = $(PY) -m bundle
 # The versions that the locked packages support, and the first Python of these here; PYTHON=...
 # overrides.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -32,25 +60,28 @@ LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d
 READY := $(VENV)/.installed-$(LOCK)
 # BIN=/path/to/bin takes the Python there with the packages it has, and installs nothing: a
 # container, a cluster's module.
-ifeq ($(origin BIN),command line)
+ifdef OWN_BIN
 READY :=
-export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
-$(if $(wildcard $(BIN)/python),,$(error BIN=$(BIN): no python there; name the folder that holds it))
+$(if $(shell test -x $(PY) && echo yes),,$(error BIN=$(BIN): no python there; name its folder))
 endif
+# In a copy of this folder the environment still points to the first: the code here comes first.
+export PYTHONPATH := $(CURDIR)$(if $(value PYTHONPATH),:$(value PYTHONPATH))
 # The engine of `make study-cluster`, in an environment of its own.
 CLUSTER := .venv-cluster
 CLUSTER_LOCK := $(shell cksum requirements-cluster.txt 2>/dev/null | cut -d' ' -f1)
 CLUSTER_READY := $(CLUSTER)/.installed-$(CLUSTER_LOCK)
 # What every command about a run takes, and `study` about a plan.
-WHICH = "$$RUN" --set "$$SET" --seed "$$SEED"
-STUDY = "$$PLAN" $(if $(TINY),--tiny)
-export RUN SET SEED UNTIL PLAN PROFILE
+WHICH = --set="$$SET" --seed="$$SEED" -- "$$RUN"
+TRY = $(if $(call on,TINY),--tiny)
 # The command that an error or an interrupted run names to go on with.
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if \
-	$(SEED), SEED=$(SEED))$(if $(RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
+	$(SEED), SEED=$(SEED))$(if $(call on,RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
+# A site's own index stays; where to install to does not.
+PIP = env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_DRY_RUN PIP_USER=0 \
+	PYTHONPATH=
 INSTALL = -m pip install --quiet --disable-pip-version-check
 # Two tests at a time; the tests of a file stay together, for they share what is made once.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-cluster data run-all status verify release study study-jobs study-cluster \
@@ -64,7 +95,7 @@ help:
 ##@ Run: [RUN=quick] [SET="03_train.epochs=2 seed=7"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]
 
 run-all: setup ## run the notebooks of a run, render its pages, end with the figures
-	@$(BUNDLE) run $(WHICH) --until "$$UNTIL" $(if $(RETRAIN),--retrain)
+	@$(BUNDLE) run --until="$$UNTIL" $(if $(call on,RETRAIN),--retrain) $(WHICH)
 
 status: setup ## say for each notebook whether it is up to date, and if not, what changed
 	@$(BUNDLE) status $(WHICH)
@@ -73,19 +104,20 @@ data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
 	@$(BUNDLE) data
 
 lab: setup ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+	@env -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 OMP_DYNAMIC=false \
+		$(PY) -m jupyterlab --notebook-dir=. $$LAB notebooks
 
 html: setup ## render the pages of a run again, and the index over all runs
-	@$(BUNDLE) pages "$$RUN"
+	@$(BUNDLE) pages -- "$$RUN"
 
 pdf: setup ## print the report of a run to PDF (needs a Chromium or Chrome)
-	@$(BUNDLE) pages "$$RUN" --pdf
+	@$(BUNDLE) pages --pdf -- "$$RUN"
 
 verify: setup ## train a finished run again from nothing; compare weights and test accuracy
 	@$(BUNDLE) verify $(WHICH)
 
 release: setup ## keep a finished run in results/released/ (WEIGHTS=1, LOGITS=1: with these)
-	@$(BUNDLE) release $(WHICH) $(if $(WEIGHTS),--weights) $(if $(LOGITS),--logits)
+	@$(BUNDLE) release $(if $(call on,WEIGHTS),--weights) $(if $(call on,LOGITS),--logits) $(WHICH)
 
 clean: ## remove what runs left under results/, but nothing that is committed
 	@git clean -fdX results
@@ -93,39 +125,41 @@ clean: ## remove what runs left under results/, but nothing that is committed
 ##@ Study: [PLAN=small] [TINY=1], two trainings at a time with make -j2
 
 study: setup ## train a plan's runs and seeds, show them together (TINY=1: try it in minutes)
-	@jobs=$$($(BUNDLE) study jobs $(STUDY)) || exit $$?; \
+	@jobs=$$($(BUNDLE) study $(TRY) -- jobs "$$PLAN") || exit $$?; \
 	$(MAKE) --no-print-directory --keep-going study-jobs JOBS="$$jobs"; code=$$?; \
-	$(BUNDLE) study collect $(STUDY) && exit $$code
+	$(BUNDLE) study $(TRY) -- collect "$$PLAN" && exit $$code
 
 study-jobs: $(addprefix study-job/,$(JOBS))
 
+study-job/%: export JOB = $*
 study-job/%:
-	@$(BUNDLE) study job "$$PLAN" $* $(if $(TINY),--tiny) $(if $(WAIT),--wait $(WAIT))
+	@$(BUNDLE) study $(TRY) --wait="$${WAIT:-0}" -- job "$$PLAN" "$$JOB"
 
 release-study: ## keep the page of a plan under results/released/, which is committed
+	@case "$$PLAN" in *[!A-Za-z0-9_.-]*|.*|"") echo "error: PLAN must name a plan" >&2; exit 2;; esac
 	@test -f "results/studies/$$PLAN/study.html" || { echo \
 		"error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
 	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN"
 	@cp -r "results/studies/$$PLAN" results/released/studies/
 
 study-cluster: setup ## do it on a cluster (PROFILE=slurm, kubernetes, local or your own)
-	@$(BUNDLE) cluster $(STUDY) --profile "$$PROFILE" --check
+	@$(BUNDLE) cluster $(TRY) --profile="$$PROFILE" --check -- "$$PLAN"
 	@$(MAKE) --no-print-directory setup-cluster
-	@$(BUNDLE) cluster $(STUDY) --profile "$$PROFILE"
+	@$(BUNDLE) cluster $(TRY) --profile="$$PROFILE" -- "$$PLAN"
 
 setup-cluster: $(CLUSTER_READY) ## make .venv-cluster with its engine (done when needed)
 
 $(CLUSTER_READY): requirements-cluster.txt
-	@test -x $(CLUSTER)/bin/python || $(PYTHON) -m venv $(CLUSTER)
+	@test -x $(CLUSTER)/bin/python || $(call quote,$(PYTHON)) -m venv $(CLUSTER)
 	@echo "installing Snakemake into $(CLUSTER) (some 400 MB, a minute; once)"
-	@$(CLUSTER)/bin/python $(INSTALL) --require-hashes -r requirements-cluster.txt
+	@$(PIP) $(CLUSTER)/bin/python $(INSTALL) --require-hashes -r requirements-cluster.txt
 	@rm -f $(CLUSTER)/.installed-*; touch $@
 
 claims: setup ## judge the reference report's claims by what is here, on a page of its own
 	@$(BUNDLE) claims
 
 bench: setup ## measure speed and memory beside the reference's (CIFAR-10; 10 minutes)
-	@$(BIN)/python -m benchmarks.run
+	@$(PY) -m benchmarks.run
 
 ##@ Develop: check before a commit
 
@@ -136,32 +170,32 @@ test: setup ## run all tests (ten minutes on two free cores)
 	@$(PYTEST)
 
 test-cluster: setup setup-cluster ## try a study on a real Slurm here (Debian, as root; installs it)
-	@$(BIN)/python -m pytest tests/cluster/slurm.py
+	@$(PY) -m pytest tests/cluster/slurm.py
 
 lint: setup ## check code and notebooks
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
 
 strip: setup ## take the outputs out of notebooks/ after working in JupyterLab
-	@$(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
+	@$(PY) -m nbconvert --clear-output --inplace notebooks/*.ipynb
 
 readme: setup ## write the generated tables of README.md (of the runs named in RUNS) and docs/
-	@$(BUNDLE) readme $(RUNS)
+	@$(BUNDLE) readme -- "$$RUNS"
 
 bench-readme: setup ## keep the measurements in benchmarks/results/; write docs/speed.md's table
-	@$(BIN)/python -m benchmarks.readme
+	@$(PY) -m benchmarks.readme
 
 setup: $(READY) ## make .venv and install the locked packages (the others do it when needed)
 
 $(READY): requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; install one, or:" \
-		"make setup PYTHON=/path/to/python3.12" >&2; exit 2; }
-	@test ! -d $(VENV) || $(BIN)/python -c '$(SUPPORTED)' || rm -rf $(VENV)
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a" \
-		"virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
+	@test -n $(call quote,$(PYTHON)) || { echo "error: no Python 3.11 or 3.12 found; install one," \
+		"or: make setup PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@test ! -d $(VENV) || $(PY) -c '$(SUPPORTED)' || rm -rf $(VENV)
+	@test -x $(PY) || $(call quote,$(PYTHON)) -m venv $(VENV) || { echo "error: this Python cannot" \
+		"make a virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
 	@echo "installing the locked packages into $(VENV) (some 5 GB, minutes; once)"
-	@$(BIN)/python $(INSTALL) --require-hashes -r requirements.txt
-	@$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
+	@$(PIP) $(PY) $(INSTALL) --require-hashes -r requirements.txt
+	@$(PIP) $(PY) $(INSTALL) --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-*; touch $@
 
 lock: setup ## compile the two requirements.txt anew from their .in (needs uv)

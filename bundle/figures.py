@@ -20,7 +20,7 @@ def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = Tru
     if notice:
         text = textwrap.fill(notice, NOTICE_WIDTH)
         figure.suptitle(text, fontsize=8, color=plots.RED, x=0.995, ha="right")
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plots.style()):
         if pdf:
             figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
@@ -30,7 +30,7 @@ def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook, with its alternative text."""
     from IPython.display import display
 
-    with mpl.rc_context(plots.STYLE), io.BytesIO() as buffer:
+    with mpl.rc_context(plots.style()), io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", dpi=160)
         picture = {"image/png": buffer.getvalue(), "text/plain": alt}
     width = round(figure.get_size_inches()[0] * 100)

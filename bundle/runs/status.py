@@ -134,7 +134,12 @@ def _shared(node: Node) -> dict[str, str]:
     return {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
 
 
+def files_in(values: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters that name a file: texts whose key ends in _set or _file."""
+    texts = {key: value for key, value in values.items() if isinstance(value, str) and value}
+    return {key: texts[key] for key in texts if key.endswith(("_set", "_file"))}
+
+
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
     """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
-    named = {key: value for key, value in values.items() if key.endswith(("_set", "_file"))}
-    return {key: of_file(Path(value)) for key, value in named.items() if value}
+    return {key: of_file(paths.named(value)) for key, value in files_in(values).items()}

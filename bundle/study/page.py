@@ -96,7 +96,7 @@ def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
     """Write `path`.svg and .pdf with the notice; return a data URI with the text as outlines."""
     figures.save(figure, path, alt, notice)
     buffer = io.BytesIO()
-    with mpl.rc_context({**plots.STYLE, "svg.fonttype": "path"}):
+    with mpl.rc_context({**plots.style(), "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
