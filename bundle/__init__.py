@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bundle import interruption as interruption  # first: it acts when it is imported
 from bundle import surroundings
 
 surroundings.settle()

@@ -199,7 +199,7 @@ def readme(args: Namespace) -> int:
     from bundle import readme as tables
 
     runs = [name for given in args.runs for name in given.split()]
-    for name in runs:
+    for name in runs or [""]:
         paths.check_run_name("RUNS", name)
     tables.write(runs)
     return 0

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from bundle import surroundings
 from bundle.files import Failed
+from bundle.interruption import interruptible
 from lib.errors import UserError, one_line
 
 # What a name that is no file's, or a folder in a file's place, gives: bad input, not a bad disk.
@@ -70,7 +71,7 @@ def alone(main: Callable[[], int]) -> int:
     """Do the command that this process was started for, whatever its user has set."""
     surroundings.plain_streams()
     surroundings.check_code()
-    with surroundings.interruptible():
+    with interruptible():
         try:
             return main()
         except ModuleNotFoundError as error:

@@ -50,8 +50,11 @@ def retrain_asked() -> bool:
 
 def shown(path: Path) -> str:
     """Return `path` relative to the bundle where it lies in it: for messages, not identity."""
-    path = Path(os.path.realpath(path))  # resolve() fails for a link that leads to itself
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    # As it is named, then where it leads; resolve() fails for a link that leads to itself.
+    for known in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):  # noqa: PTH100
+        if known.is_relative_to(ROOT):
+            return str(known.relative_to(ROOT))
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def named(text: str) -> Path:

@@ -6,11 +6,9 @@ Matplotlib and Python start from their defaults; a user need not have a name or 
 
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,57 +25,8 @@ FOREIGN = (
 THREAD_LIMIT, DYNAMIC = "OMP_THREAD_LIMIT", "OMP_DYNAMIC"
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal asked to stop; its number is the argument."""
-
-
-def _leave(number: int, _frame: object = None) -> None:
-    """End at once, with one line: there is nothing to be put in order."""
-    with contextlib.suppress(OSError):
-        os.write(
-            2, f"interrupted ({signal.Signals(number).name}): what was finished is kept\n".encode()
-        )
-    os._exit(128 + number)
-
-
-def _raise(number: int, _frame: object) -> None:
-    raise Interrupted(number)
-
-
-def _handle(handler: object) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # A shell starts what runs in the background with SIGINT ignored; a make that was told
-        # nohup does so with others. That stays.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Have SIGINT and SIGTERM raise Interrupted within the block and leave at once after it."""
-    usual, lost = sys.unraisablehook, []
-
-    def hook(told: object) -> None:
-        """Python drops what is raised where it imports or collects garbage: stop all the same."""
-        if isinstance(told.exc_value, Interrupted) and not lost:
-            lost.append(told.exc_value)
-            signal.raise_signal(told.exc_value.args[0])
-        elif not isinstance(told.exc_value, Interrupted):
-            usual(told)
-
-    sys.unraisablehook = hook
-    _handle(_raise)
-    try:
-        yield
-    finally:
-        _handle(_leave)
-        sys.unraisablehook = usual
-
-
 def settle() -> None:
     """Set for this process, before PyTorch is loaded, what must be there and may be missing."""
-    if sys.argv[:1] == ["-m"]:  # only then: python -m bundle, which is importing this package
-        _handle(_leave)
     import pwd
 
     with contextlib.suppress(KeyError):

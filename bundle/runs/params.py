@@ -263,7 +263,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"SET={text}: {error}; {example}") from error
     for key, equals, value in pairs:
-        if not equals or not value or not key.rpartition(".")[2]:
+        if not equals or not value or "" in key.split("."):
             raise UserError(f"SET={text}: '{key}{equals}{value}' is not key=value; {example}")
     keys = [key for key, _, _ in pairs]
     if twice := next((key for key in keys if keys.count(key) > 1), ""):
