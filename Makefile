@@ -85,7 +85,7 @@ PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-cluster data run-all status verify release study study-jobs study-cluster \
-	release-study claims bench bench-readme readme html pdf lab check test test-cluster lint strip \
+	release-study claims bench bench-readme readme html pdf lab check test test-hostile test-cluster lint strip \
 	lock clean
 
 help:
@@ -164,10 +164,13 @@ bench: setup ## measure speed and memory beside the reference's (CIFAR-10; 10 mi
 ##@ Develop: check before a commit
 
 check: lint ## lint, house rule and fast tests (two minutes)
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "not slow and not hostile"
 
-test: setup ## run all tests (ten minutes on two free cores)
-	@$(PYTEST)
+test: setup ## run all tests but the hostile ones (ten minutes on two free cores)
+	@$(PYTEST) -m "not hostile"
+
+test-hostile: setup ## try malformed input of every kind, from large tables (minutes)
+	@$(PYTEST) -m hostile
 
 test-cluster: setup setup-cluster ## try a study on a real Slurm here (Debian, as root; installs it)
 	@$(PY) -m pytest tests/cluster/slurm.py

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bundle import paths, surroundings
 from bundle.files import Failed, locked, write_json
-from bundle.runs import results, status
+from bundle.runs import adopt, results, status
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters
@@ -52,6 +52,8 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
 
 def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool) -> None:
     stage, started = folder / ".stage" / node.name, time.monotonic()
+    if node.name == adopt.NODE and not retrain:
+        adopt.take(parameters, folder)
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     before = status.fingerprint_of(node, parameters, folder)  # of what the notebook starts from

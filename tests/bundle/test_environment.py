@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,7 +20,8 @@ import pytest
 from bundle import command, files, interruption, paths, surroundings
 from bundle.__main__ import main
 from bundle.dataset.competition import read_shifted_set
-from bundle.runs import params, status
+from bundle.fingerprint import of_file
+from bundle.runs import adopt, params, status
 from lib import plots
 from lib.errors import UserError
 
@@ -254,6 +256,70 @@ def test_copies_of_notebooks_are_no_part_of_a_run(tmp_path, monkeypatch):
     assert params.notebooks() == ["01_a", "02_b"]
 
 
+# A training that another directory of the run holds
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A finished training of smoke as 03_train records it, with made-up files."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    monkeypatch.setattr("bundle.training.code.of_folder", lambda folder: [])
+    folder, given = tmp_path / "smoke", replace(params.load("smoke"), data="digits")
+    (folder / "training").mkdir(parents=True)
+    (folder / "fingerprints").mkdir()
+    for name in ("weights.pt", "state.json", "history.jsonl"):
+        (folder / "training" / name).write_text(f'{{"{name}": 1}}')
+    digests = {f"training/{path.name}": of_file(path) for path in (folder / "training").iterdir()}
+    record = {"before": {"parameters": given.values["03_train"], "data": "digits"}}
+    files.write_json(folder / "fingerprints" / "03_train.json", record | {"outputs": digests})
+    return folder
+
+
+def taken(change: str, seed: int | str = "", data: str = "digits") -> str:
+    other = replace(params.load("smoke", change, seed), data=data)
+    name = adopt.take(other, paths.results(other.name))
+    assert bool(name) == (paths.results(other.name) / "training" / "weights.pt").is_file()
+    assert not list(paths.RESULTS.glob("*/training.taken"))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("change", "of"),
+    [
+        ("05_confusion.pairs=3", "smoke"),
+        ("04_predict_tta.batch_size=100", "smoke"),
+        ("04_predict_tta.combination=flip 05_confusion.mistakes=3", "smoke"),
+        ("03_train.epochs=3", ""),
+        ("seed=3", ""),
+        ("threads=1", ""),
+        ("precision=fp32", ""),
+        ("train_images=50", ""),
+    ],
+)
+def test_a_training_is_taken_over_where_nothing_of_it_differs(trained, change, of):
+    assert taken(change) == of
+
+
+def test_a_training_of_other_data_code_or_bytes_is_not_taken_over(trained, monkeypatch):
+    assert taken("05_confusion.pairs=3", data="cifar10") == ""
+    assert taken("05_confusion.pairs=3", seed=3) == ""
+    with monkeypatch.context() as patch:
+        patch.setattr("bundle.training.code.of_folder", lambda folder: ["train_step"])
+        assert taken("05_confusion.pairs=3") == ""
+    (trained / "training/weights.pt").write_text("others")
+    assert taken("05_confusion.pairs=4") == ""
+    shutil.rmtree(trained / "training")
+    assert taken("05_confusion.pairs=4") == ""
+
+
+def test_an_own_training_stays(trained):
+    other = params.load("smoke", "05_confusion.pairs=3")
+    own = paths.results(other.name) / "training.partial"
+    own.mkdir(parents=True)
+    assert adopt.take(replace(other, data="digits"), own.parent) == ""
+    assert [path.name for path in own.parent.iterdir()] == ["training.partial"]
+
+
 # How a command ends
 
 
@@ -402,6 +468,7 @@ TARGETS = {
 
 
 @pytest.mark.slow
+@pytest.mark.hostile
 @pytest.mark.parametrize("name", TARGETS)
 def test_make_passes_data_never_code(make, name):
     for attack in ATTACKS:
@@ -409,6 +476,14 @@ def test_make_passes_data_never_code(make, name):
         for target in TARGETS[name].split():
             make(target, f"{name}={attack}", *more)
             make(target, *more, **{name: attack})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS[::3])
+def test_make_passes_some_data_never_code(make, attack):
+    for name, target in (("RUN", "run-all"), ("RUNS", "readme"), ("JOBS", "study-jobs")):
+        make(target, f"{name}={attack}")
+        make(target, **{name: attack})
 
 
 @pytest.mark.slow
