@@ -79,6 +79,7 @@ export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if \
 # A site's own index stays; where to install to does not.
 PIP = env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_DRY_RUN PIP_USER=0 \
 	PYTHONPATH=
+GIT = env -u GIT_DIR -u GIT_WORK_TREE -u GIT_INDEX_FILE git
 INSTALL = -m pip install --quiet --disable-pip-version-check
 # Two tests at a time; the tests of a file stay together, for they share what is made once.
 PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -120,7 +121,8 @@ release: setup ## keep a finished run in results/released/ (WEIGHTS=1, LOGITS=1:
 	@$(BUNDLE) release $(if $(call on,WEIGHTS),--weights) $(if $(call on,LOGITS),--logits) $(WHICH)
 
 clean: ## remove what runs left under results/, but nothing that is committed
-	@git clean -fdX results
+	@if $(GIT) rev-parse --is-inside-work-tree >/dev/null 2>&1; then $(GIT) clean -fdX results; else \
+		find results -mindepth 1 -maxdepth 1 ! -name released ! -name README.md -exec rm -rf {} +; fi
 
 ##@ Study: [PLAN=small] [TINY=1], two trainings at a time with make -j2
 

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +23,8 @@ FOREIGN = (
     "PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "PYTHONSTARTUP",
     "PYTHONWARNINGS",
 )  # fmt: skip
+# By which a hook or an editor points git to another repository.
+REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 THREAD_LIMIT, DYNAMIC = "OMP_THREAD_LIMIT", "OMP_DYNAMIC"
 
 
@@ -58,6 +61,11 @@ def check_threads(threads: int) -> None:
         raise UserError(f"{DYNAMIC}={dynamic}: may give fewer than threads = {threads}; {remedy}")
 
 
+def without(names: Collection[str]) -> dict[str, str]:
+    """Return the environment of this process without some of its variables."""
+    return {key: value for key, value in os.environ.items() if key not in names}
+
+
 def child(**more: str) -> dict[str, str]:
     """Return the environment of a process of the bundle: this one's code, nobody's own settings.
 
@@ -65,7 +73,7 @@ def child(**more: str) -> dict[str, str]:
     """
     if os.pathsep in str(paths.ROOT):
         raise UserError(f"{paths.ROOT}: Python cannot import from a folder with ':'; rename it")
-    kept = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    kept = without(FOREIGN)
     others = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part]
     others = [part for part in others if part != str(paths.ROOT)]
     kept["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *others])

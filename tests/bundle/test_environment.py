@@ -22,6 +22,7 @@ from bundle.__main__ import main
 from bundle.dataset.competition import read_shifted_set
 from bundle.fingerprint import of_file
 from bundle.runs import adopt, params, status
+from bundle.training import provenance
 from lib import plots
 from lib.errors import UserError
 
@@ -141,6 +142,23 @@ def test_a_figure_is_the_same_whatever_a_user_s_matplotlibrc_says():
         assert mpl.rcParams["text.usetex"] and drawn() == usual
         assert mpl.rcParams["font.size"] == 30
     assert plots.STYLE.items() <= usual.items() and not usual["text.usetex"]
+
+
+def test_a_kernel_keeps_its_files_where_a_home_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "MPLCONFIGDIR" not in surroundings.kernel("/k")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    settings = surroundings.kernel("/k")
+    assert settings["MPLCONFIGDIR"] == "/k/matplotlib" and settings["IPYTHONDIR"] == "/k/ipython"
+    assert Path(settings["MATPLOTLIBRC"]).is_file()
+
+
+def test_a_commit_is_this_repository_s_whatever_a_hook_has_set(monkeypatch):
+    known = provenance.commit()
+    for name in surroundings.REPOSITORY:
+        monkeypatch.setenv(name, "/elsewhere")
+    assert provenance.commit() == known
 
 
 # Threads
@@ -484,6 +502,17 @@ def test_make_passes_some_data_never_code(make, attack):
     for name, target in (("RUN", "run-all"), ("RUNS", "readme"), ("JOBS", "study-jobs")):
         make(target, f"{name}={attack}")
         make(target, **{name: attack})
+
+
+@pytest.mark.slow
+def test_make_clean_needs_no_git(tmp_path):
+    """As in an unpacked archive: what is released stays."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("released", "smoke", "studies"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    subprocess.run(["make", "clean"], cwd=tmp_path, env=environment, check=True)
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["released"]
 
 
 @pytest.mark.slow
