@@ -34,12 +34,14 @@ def _ready(parameters):
 
 def run(args: Namespace) -> int:
     """Run the notebooks of a run, render its pages, end with the figures."""
-    from bundle.runs import execute, params
+    from bundle.runs import params
 
     known = params.notebooks()
     if args.until and args.until not in known:
         raise UserError(f"UNTIL={args.until}: no such notebook{nearest(args.until, known)}")
     parameters = _ready(_parameters(args))
+    from bundle.runs import execute  # late: it loads PyTorch, and a mistake is told before
+
     again = os.environ.get(execute.COMMAND_VARIABLE) or f"make run-all RUN={args.run}"
     try:
         ran = execute.run_all(params.with_dataset(parameters), args.retrain, args.until)
@@ -69,9 +71,11 @@ def _show(parameters, reported: bool) -> int:
 def status(args: Namespace) -> int:
     """Say for each notebook of a run whether it is up to date, and if not, what changed."""
     from bundle.runs import params
-    from bundle.runs import status as state
 
-    print(state.report(params.with_dataset(_parameters(args), network=False)))
+    parameters = params.with_dataset(_parameters(args), network=False)
+    from bundle.runs import status as state  # late: it loads PyTorch, and a mistake is told before
+
+    print(state.report(parameters))
     return 0
 
 

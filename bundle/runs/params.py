@@ -295,6 +295,12 @@ def _scalar(text: str, where: str) -> Any:
         raise UserError(f"{where}: {text!r} is not a value ({problem(error)})") from error
 
 
+def files_in(values: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters that name a file: texts whose key ends in _set or _file."""
+    texts = {key: value for key, value in values.items() if isinstance(value, str) and value}
+    return {key: texts[key] for key in texts if key.endswith(("_set", "_file"))}
+
+
 def with_dataset(parameters: RunParameters, network: bool = True) -> RunParameters:
     """Return parameters with `dataset: auto` resolved, so that all notebooks see the same data."""
     dataset = parameters.values["03_train"]["dataset"]

@@ -1,8 +1,7 @@
 """What a run needs from outside, looked at before anything starts."""
 
 from bundle import paths, surroundings
-from bundle.runs.params import RunParameters
-from bundle.runs.status import files_in
+from bundle.runs.params import RunParameters, files_in
 from lib.errors import UserError
 
 

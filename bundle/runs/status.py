@@ -8,7 +8,7 @@ from bundle import fingerprint, paths
 from bundle.files import read_json, write_json
 from bundle.fingerprint import differences, of_file
 from bundle.runs.graph import Node, nodes
-from bundle.runs.params import RunParameters
+from bundle.runs.params import RunParameters, files_in
 from bundle.training import released
 
 WHOLE = {"notebook": "the notebook", "packages": "requirements.txt", "data": "the data"}
@@ -132,12 +132,6 @@ def _shared(node: Node) -> dict[str, str]:
         for file in (sorted(paths.ROOT.glob(name)) if "*" in name else [paths.ROOT / name])
     ]
     return {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
-
-
-def files_in(values: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters that name a file: texts whose key ends in _set or _file."""
-    texts = {key: value for key, value in values.items() if isinstance(value, str) and value}
-    return {key: texts[key] for key in texts if key.endswith(("_set", "_file"))}
 
 
 def _files_named(values: dict[str, Any]) -> dict[str, str]:

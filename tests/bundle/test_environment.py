@@ -447,6 +447,33 @@ def test_a_user_without_a_name_and_a_home(home):
     assert done.stdout == f"user{os.getuid()} {home or tempfile.gettempdir()}\n", done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({"PYTHONOPTIMIZE": "2"}, ()),
+        ({"PYTHONWARNINGS": "error"}, ("-W", "error")),
+        ({"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, ("-X", "utf8=0")),
+        ({"HOME": "/proc/none", "TMPDIR": "/var/tmp"}, ()),
+        ({"PYTHONSAFEPATH": "1", "PYTHONDEVMODE": ""}, ()),
+        ({"PATH": "/nowhere", "GIT_DIR": "/nowhere"}, ()),
+        ({"MPLBACKEND": "no such", "JUPYTER_PATH": "/nowhere", "IPYTHONDIR": "/proc/none"}, ()),
+    ],
+    ids=str,
+)
+def test_commands_start_whatever_is_set(tmp_path, variables, options):
+    """What it can do, and a refusal that is not ASCII."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME")}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "BUNDLE_OFFLINE": "1", **variables}
+    for arguments, code in ((("status", "--help"), 0), (("status", "Übung"), 2)):
+        done = subprocess.run(
+            [sys.executable, *options, "-m", "bundle", *arguments], cwd=tmp_path, umask=0o077,
+            env=environment, capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert len(done.stderr.splitlines()) == bool(code), done
+
+
 # Make
 
 
