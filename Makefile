@@ -7,6 +7,9 @@ SET ?=
 SEED ?=
 RETRAIN ?=
 UNTIL ?=
+# The head of the report.
+AUTHOR ?=
+COURSE ?=
 # A release: what it keeps beside the figures.
 WEIGHTS ?=
 LOGITS ?=
@@ -17,7 +20,7 @@ TINY ?=
 PROFILE ?= local
 WAIT ?=
 # The runs in README's table of results, in this order.
-RUNS ?= quick
+RUNS ?= cpu
 
 # Options of JupyterLab, such as LAB="--allow-root --no-browser --ip=0.0.0.0" in a container.
 LAB ?=
@@ -26,10 +29,11 @@ JOBS ?=
 
 # What a user gives is data. Make would expand a $(shell ...) in it, and a shell what is pasted into
 # a command: so every value is taken as it is written, and commands get it in the environment.
-GIVEN := RUN SET SEED RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN PYTHON
+GIVEN := RUN SET SEED RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
+GIVEN += PYTHON AUTHOR COURSE
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
 	override $(name) := $$(value $(name)))))
-export RUN SET SEED UNTIL PLAN PROFILE WAIT RUNS LAB
+export RUN SET SEED AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB
 # Yes or no: 1 or nothing, or in words.
 NO := 0 no false
 $(foreach name,RETRAIN WEIGHTS LOGITS TINY,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
@@ -71,11 +75,12 @@ CLUSTER := .venv-cluster
 CLUSTER_LOCK := $(shell cksum requirements-cluster.txt 2>/dev/null | cut -d' ' -f1)
 CLUSTER_READY := $(CLUSTER)/.installed-$(CLUSTER_LOCK)
 # What every command about a run takes, and `study` about a plan.
-WHICH = --set="$$SET" --seed="$$SEED" -- "$$RUN"
+WHICH = --set="$$SET" --seed="$$SEED" --author="$$AUTHOR" --course="$$COURSE" -- "$$RUN"
 TRY = $(if $(call on,TINY),--tiny)
 # The command that an error or an interrupted run names to go on with.
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if \
-	$(SEED), SEED=$(SEED))$(if $(call on,RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
+	$(SEED), SEED=$(SEED))$(if $(AUTHOR), AUTHOR="$(AUTHOR)")$(if \
+	$(COURSE), COURSE="$(COURSE)")$(if $(call on,RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 # A site's own index stays; where to install to does not.
 PIP = env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_DRY_RUN PIP_USER=0 \
 	PYTHONPATH=
@@ -85,20 +90,21 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster data run-all status verify release study study-jobs study-cluster \
-	release-study claims bench bench-readme readme html pdf lab check test test-hostile test-cluster lint strip \
-	lock clean
+.PHONY: help setup setup-cluster data run-all status verify release release-render study study-jobs \
+	study-cluster release-study claims bench bench-readme readme html pdf lab check test \
+	test-hostile test-cluster lint strip lock clean
 
 help:
+	@echo 'make run-all    # some 5 minutes; ends with results/quick/report.html'
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-##@ Run: [RUN=quick] [SET="03_train.epochs=2 seed=7"] [SEED=3] [RETRAIN=1] [UNTIL=03_train]
+##@ Start: [RUN=quick] [SEED=3] [SET="03_train.epochs=2"] [RETRAIN=1]
 
-run-all: setup ## run the notebooks of a run, render its pages, end with the figures
+run-all: setup ## notebooks, pages, report (AUTHOR="A. Name" COURSE=...)
 	@$(BUNDLE) run --until="$$UNTIL" $(if $(call on,RETRAIN),--retrain) $(WHICH)
 
-status: setup ## say for each notebook whether it is up to date, and if not, what changed
+status: setup ## what a run reached; which notebooks are up to date
 	@$(BUNDLE) status $(WHICH)
 
 data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
@@ -108,25 +114,26 @@ lab: setup ## open the notebooks in JupyterLab
 	@env -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 OMP_DYNAMIC=false \
 		$(PY) -m jupyterlab --notebook-dir=. $$LAB notebooks
 
-html: setup ## render the pages of a run again, and the index over all runs
+##@ Results: [RUN=quick]
+
+html: setup ## render the pages of a run and the index again
 	@$(BUNDLE) pages -- "$$RUN"
 
-pdf: setup ## print the report of a run to PDF (needs a Chromium or Chrome)
+pdf: setup ## print the report to PDF (needs Chromium or Chrome)
 	@$(BUNDLE) pages --pdf -- "$$RUN"
 
-verify: setup ## train a finished run again from nothing; compare weights and test accuracy
+verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)
 
-release: setup ## keep a finished run in results/released/ (WEIGHTS=1, LOGITS=1: with these)
+release: setup ## keep a run in results/released/ ([WEIGHTS=1] [LOGITS=1])
 	@$(BUNDLE) release $(if $(call on,WEIGHTS),--weights) $(if $(call on,LOGITS),--logits) $(WHICH)
 
-clean: ## remove what runs left under results/, but nothing that is committed
-	@if $(GIT) rev-parse --is-inside-work-tree >/dev/null 2>&1; then $(GIT) clean -fdX results; else \
-		find results -mindepth 1 -maxdepth 1 ! -name released ! -name README.md -exec rm -rf {} +; fi
+release-render: setup ## render what is released anew, from its records
+	@$(BUNDLE) render
 
-##@ Study: [PLAN=small] [TINY=1], two trainings at a time with make -j2
+##@ Studies: [PLAN=small] [TINY=1]; make -j2 trains two at a time
 
-study: setup ## train a plan's runs and seeds, show them together (TINY=1: try it in minutes)
+study: setup ## train a plan's runs and seeds, compare them
 	@jobs=$$($(BUNDLE) study $(TRY) -- jobs "$$PLAN") || exit $$?; \
 	$(MAKE) --no-print-directory --keep-going study-jobs JOBS="$$jobs"; code=$$?; \
 	$(BUNDLE) study $(TRY) -- collect "$$PLAN" && exit $$code
@@ -137,19 +144,20 @@ study-job/%: export JOB = $*
 study-job/%:
 	@$(BUNDLE) study $(TRY) --wait="$${WAIT:-0}" -- job "$$PLAN" "$$JOB"
 
-release-study: ## keep the page of a plan under results/released/, which is committed
+release-study: setup ## keep the page of a plan in results/released/
 	@case "$$PLAN" in *[!A-Za-z0-9_.-]*|.*|"") echo "error: PLAN must name a plan" >&2; exit 2;; esac
 	@test -f "results/studies/$$PLAN/study.html" || { echo \
 		"error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
 	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN"
 	@cp -r "results/studies/$$PLAN" results/released/studies/
+	@$(BUNDLE) render "studies/$$PLAN"
 
-study-cluster: setup ## do it on a cluster (PROFILE=slurm, kubernetes, local or your own)
+study-cluster: setup ## on a cluster (PROFILE=slurm, kubernetes, local)
 	@$(BUNDLE) cluster $(TRY) --profile="$$PROFILE" --check -- "$$PLAN"
 	@$(MAKE) --no-print-directory setup-cluster
 	@$(BUNDLE) cluster $(TRY) --profile="$$PROFILE" -- "$$PLAN"
 
-setup-cluster: $(CLUSTER_READY) ## make .venv-cluster with its engine (done when needed)
+setup-cluster: $(CLUSTER_READY) ## its engine (done when needed)
 
 $(CLUSTER_READY): requirements-cluster.txt
 	@test -x $(CLUSTER)/bin/python || $(call quote,$(PYTHON)) -m venv $(CLUSTER)
@@ -157,40 +165,40 @@ $(CLUSTER_READY): requirements-cluster.txt
 	@$(PIP) $(CLUSTER)/bin/python $(INSTALL) --require-hashes -r requirements-cluster.txt
 	@rm -f $(CLUSTER)/.installed-*; touch $@
 
-claims: setup ## judge the reference report's claims by what is here, on a page of its own
+claims: setup ## judge the reference report's claims: results/claims.html
 	@$(BUNDLE) claims
 
-bench: setup ## measure speed and memory beside the reference's (CIFAR-10; 10 minutes)
+bench: setup ## measure speed and memory (10 minutes)
 	@$(PY) -m benchmarks.run
 
-##@ Develop: check before a commit
+##@ Maintenance: check before a commit
 
 check: lint ## lint, house rule and fast tests (two minutes)
 	@$(PYTEST) -m "not slow and not hostile"
 
-test: setup ## run all tests but the hostile ones (ten minutes on two free cores)
+test: setup ## run all tests but the hostile (ten minutes on two cores)
 	@$(PYTEST) -m "not hostile"
 
-test-hostile: setup ## try malformed input of every kind, from large tables (minutes)
+test-hostile: setup ## malformed input of every kind, large tables
 	@$(PYTEST) -m hostile
 
-test-cluster: setup setup-cluster ## try a study on a real Slurm here (Debian, as root; installs it)
+test-cluster: setup setup-cluster ## a study on a real Slurm (Debian, as root)
 	@$(PY) -m pytest tests/cluster/slurm.py
 
 lint: setup ## check code and notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-strip: setup ## take the outputs out of notebooks/ after working in JupyterLab
+strip: setup ## take the outputs out of notebooks/
 	@$(PY) -m nbconvert --clear-output --inplace notebooks/*.ipynb
 
-readme: setup ## write the generated tables of README.md (of the runs named in RUNS) and docs/
+readme: setup ## write the generated parts of README.md and docs/
 	@$(BUNDLE) readme -- "$$RUNS"
 
-bench-readme: setup ## keep the measurements in benchmarks/results/; write docs/speed.md's table
+bench-readme: setup ## keep what bench measured, in docs/speed.md
 	@$(PY) -m benchmarks.readme
 
-setup: $(READY) ## make .venv and install the locked packages (the others do it when needed)
+setup: $(READY) ## install the locked packages (done when needed)
 
 $(READY): requirements.txt pyproject.toml
 	@test -n $(call quote,$(PYTHON)) || { echo "error: no Python 3.11 or 3.12 found; install one," \
@@ -198,11 +206,15 @@ $(READY): requirements.txt pyproject.toml
 	@test ! -d $(VENV) || $(PY) -c '$(SUPPORTED)' || rm -rf $(VENV)
 	@test -x $(PY) || $(call quote,$(PYTHON)) -m venv $(VENV) || { echo "error: this Python cannot" \
 		"make a virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
-	@echo "installing the locked packages into $(VENV) (some 5 GB, minutes; once)"
+	@echo "installing the locked packages into $(VENV): some 5 GB, 2 to 5 minutes, once; wait ..."
 	@$(PIP) $(PY) $(INSTALL) --require-hashes -r requirements.txt
 	@$(PIP) $(PY) $(INSTALL) --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-*; touch $@
 
-lock: setup ## compile the two requirements.txt anew from their .in (needs uv)
+lock: setup ## compile requirements.txt from .in anew (needs uv)
 	@for name in requirements requirements-cluster; do uv pip compile --universal \
 		--python-version 3.11 --generate-hashes --no-header $$name.in -o $$name.txt || exit; done
+
+clean: ## remove what runs left in results/, nothing committed
+	@if $(GIT) rev-parse --is-inside-work-tree >/dev/null 2>&1; then $(GIT) clean -fdX results; else \
+		find results -mindepth 1 -maxdepth 1 ! -name released ! -name README.md -exec rm -rf {} +; fi

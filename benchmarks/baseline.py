@@ -135,8 +135,8 @@ def train_steps(model, optimiser, batches: DataLoader, device: torch.device, rng
 
 
 def blur_all_axes(image: Image.Image) -> np.ndarray:
-    """Blur over height, width and channel, as the reference did: float32 (32, 32, 3) in [0, 1]."""
-    return gaussian_filter(np.asarray(image, dtype=np.float32) / 255, sigma=1.0)
+    """Blur over height, width and channel, as the reference did: uint8 (32, 32, 3)."""
+    return gaussian_filter(np.asarray(image), sigma=1.0)
 
 
 def views(statistics: Statistics) -> list[View]:
@@ -156,10 +156,10 @@ def views(statistics: Statistics) -> list[View]:
 def predict(
     model, images: Sequence[Image.Image], transforms: list[View], device: torch.device
 ) -> Tensor:
-    """Return the views' mean softmax, (N, classes) on the CPU, one image and view at a time."""
+    """Return the softmax of the views' mean logits, (N, classes) on the CPU, image by image."""
     model.eval()
     rows = []
     for image in images:
-        seen = [model(view(image)[None].to(device)).softmax(1) for view in transforms]
-        rows.append(torch.cat(seen).mean(0).cpu())
+        seen = [model(view(image)[None].to(device)) for view in transforms]
+        rows.append(torch.cat(seen).mean(0).softmax(0).cpu())
     return torch.stack(rows)

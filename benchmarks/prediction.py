@@ -20,11 +20,11 @@ def pictures(pixels: Tensor) -> list[Image.Image]:
     return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
 
 
-def ours(network, images: Images, statistics: Statistics, precision: str) -> Tensor:
-    """Return the five views' mean softmax, (N, classes) on the CPU, by lib's own code."""
-    names = predict.COMBINATIONS[VIEWS]
+def ours(network, images: Images, statistics: Statistics, precision: str, views=VIEWS) -> Tensor:
+    """Return the probabilities of the views' mean, (N, classes) on the CPU, by lib's code."""
+    names = predict.COMBINATIONS[views]
     by_view = predict.view_logits(network, images, names, statistics, precision, 0)
-    return predict.combine(by_view, VIEWS)
+    return predict.combine(by_view, views)
 
 
 @torch.no_grad()
@@ -55,9 +55,9 @@ class Pair:
         with baseline.switches():
             return baseline.predict(self.plain, shown, self.views, self.device)
 
-    def ours(self, images: Images, precision: str = "") -> Tensor:
-        """Return ours, in the training's precision or another."""
-        return ours(self.fast, images, self.statistics, precision or self.precision)
+    def ours(self, images: Images, precision: str = "", views: str = VIEWS) -> Tensor:
+        """Return ours, in the training's precision or another, of a combination of views."""
+        return ours(self.fast, images, self.statistics, precision or self.precision, views)
 
 
 def parts(images: Images, count: int, rounds: int) -> list[Images]:
@@ -94,3 +94,20 @@ def measure(plan: Plan, dataset: Dataset, quick: bool) -> dict:
         "ratio": spread(ratios(found["ours"], found["baseline"])),
         "largest_difference": difference,
     }
+
+
+def measure_views(plan: Plan, dataset: Dataset, quick: bool) -> dict:
+    """Return how much longer ours takes for the five views than for the single one, by rounds."""
+    pair, rounds = Pair(dataset, quick), parts(dataset.test, plan.images, plan.rounds)
+    pair.ours(rounds[0])  # now everything is warm
+    left = {name: iter(rounds) for name in ("views", "single")}
+    alone = {"views": VIEWS, "single": "original"}
+    measures = {
+        name: lambda name=name: (
+            len(rounds[0])
+            / seconds(lambda: pair.ours(next(left[name]), views=alone[name]), pair.device)
+        )
+        for name in alone
+    }
+    found = interleaved(measures, plan.rounds)
+    return {"rounds": found, "cost": spread(ratios(found["single"], found["views"]))}

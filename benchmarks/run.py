@@ -22,6 +22,13 @@ from lib.data import Dataset
 from lib.errors import UserError, exit_on_user_error
 
 FOLDER = paths.RESULTS / "bench"
+SPEEDS = {
+    "networks": training.measure_networks,
+    "prediction": prediction.measure,
+    "views": prediction.measure_views,
+    "cutmix": training.measure_cutmix,
+    "profile": limits.measure_profile,
+}
 
 
 def dataset_here() -> tuple[Dataset, Path]:
@@ -46,11 +53,9 @@ def measure(quick: bool) -> dict[str, Any]:
     }
     parts = {
         "training": lambda: training.measure(plan, dataset, root, quick),
-        "networks": lambda: training.measure_networks(plan, dataset, quick),
-        "prediction": lambda: prediction.measure(plan, dataset, quick),
+        **{name: lambda part=part: part(plan, dataset, quick) for name, part in SPEEDS.items()},
         "memory": lambda: memory.measure(plan.memory_steps, quick),
         "startup": lambda: startup.measure(plan.starts, plan.notebooks),
-        "profile": lambda: limits.measure_profile(plan, dataset, quick),
     }
     for name, part in parts.items():
         say(f"{name}, {time.perf_counter() - began:.0f} s after the start:")

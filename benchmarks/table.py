@@ -27,7 +27,8 @@ def percent(found: dict[str, float]) -> str:
 
 def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (what, value) for all that was measured on one machine, in the order of the table."""
-    return [*_training(found), *_prediction(found["prediction"]), *_costs(found), *_limits(found)]
+    prediction = _prediction(found["prediction"])
+    return [*_training(found), *prediction, *_overheads(found), *_costs(found), *_limits(found)]
 
 
 def _training(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -64,6 +65,15 @@ def _prediction(found: dict[str, Any]) -> list[tuple[str, str]]:
         (f"{what}, ours, s", number(found["ours_seconds"])),
         ("Prediction, the reference's time : ours", between(found["ratio"])),
     ]
+
+
+def _overheads(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of measurements since they are taken; earlier ones have none."""
+    names = {
+        "views": "Five views : the single view, time",
+        "cutmix": "CutMix : none, training time",
+    }
+    return [(name, between(found[part]["cost"])) for part, name in names.items() if part in found]
 
 
 def _costs(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -91,3 +91,15 @@ def measure_networks(plan: Plan, dataset: Dataset, quick: bool) -> dict:
         }
         say(f"  {name}: {found[name]['median']:,.0f} images/s")
     return found
+
+
+def measure_cutmix(plan: Plan, dataset: Dataset, quick: bool) -> dict:
+    """Return how much longer our training takes with CutMix than without it, by rounds."""
+    chosen = settings(quick=quick)
+    variants = {"cutmix": chosen, "plain": replace(chosen, cutmix=0.0)}
+    pair = {name: Ours(dataset, variant, plan.steps) for name, variant in variants.items()}
+    for ours in pair.values():
+        ours.epoch()  # warm again: building the second threw away what the first had compiled
+    measures = {name: lambda ours=ours: ours.rate(ours.epoch) for name, ours in pair.items()}
+    found = interleaved(measures, plan.rounds)
+    return {"rounds": found, "cost": spread(ratios(found["plain"], found["cutmix"]))}

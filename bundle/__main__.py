@@ -6,7 +6,9 @@ one line; 130 and 143: interrupted.
 
 import argparse
 import functools
+import json
 import os
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
@@ -20,8 +22,20 @@ def _parameters(args: Namespace, resolved: bool = False):
     """Return the checked parameters of the run that is named, `resolved`: with its dataset."""
     from bundle.runs import params
 
-    loaded = params.load(args.run, args.set, args.seed)
+    loaded = params.load(args.run, _overrides(args), args.seed)
     return params.with_dataset(loaded) if resolved else loaded
+
+
+def _overrides(args: Namespace) -> str:
+    """Return the text of SET with author and course of the report, whatever signs they hold."""
+    parts = [args.set]
+    for key in ("author", "course"):
+        value = getattr(args, key)
+        if not value.isprintable():
+            raise UserError(f"{key.upper()}={value!r}: must be one line of text")
+        if value:
+            parts.append(shlex.quote(f"06_report.{key}={json.dumps(value, ensure_ascii=False)}"))
+    return " ".join(parts)
 
 
 def _ready(parameters):
@@ -33,7 +47,7 @@ def _ready(parameters):
 
 
 def run(args: Namespace) -> int:
-    """Run the notebooks of a run, render its pages, end with the figures."""
+    """Run the notebooks of a run, render its pages, end with the result."""
     from bundle.runs import params
 
     known = params.notebooks()
@@ -55,27 +69,27 @@ def run(args: Namespace) -> int:
 def _show(parameters, reported: bool) -> int:
     """Render a run's pages and what compares it with others, and print its main figures."""
     from bundle.pages import index, publish
-    from bundle.runs import execute, results
+    from bundle.runs import results, terminal
 
     publish.render_run(parameters.name)
-    if reported or not (paths.RESULTS / "study.html").is_file():
+    if reported or not (paths.RESULTS / "claims.html").is_file():
         from bundle.claims import page  # late: where all is up to date none of it is needed
 
         page.write_page()
     index.write_index()
     if "report" in results.read_metrics(parameters.name):
-        print(execute.summary(parameters))
+        print(terminal.summary(parameters))
     return 0
 
 
 def status(args: Namespace) -> int:
-    """Say for each notebook of a run whether it is up to date, and if not, what changed."""
+    """Say what a run reached and which of its notebooks are up to date, and if not, why."""
     from bundle.runs import params
 
     parameters = params.with_dataset(_parameters(args), network=False)
-    from bundle.runs import status as state  # late: it loads PyTorch, and a mistake is told before
+    from bundle.runs import terminal  # late: it loads PyTorch, and a mistake is told before
 
-    print(state.report(parameters))
+    print(terminal.state(parameters))
     return 0
 
 
@@ -123,6 +137,21 @@ def release(args: Namespace) -> int:
     return 0
 
 
+def render(args: Namespace) -> int:
+    """Render released reports and studies anew by the present code, from their records."""
+    from bundle.release import render as again
+    from bundle.runs import execute
+    from bundle.study import released
+
+    names = args.names or again.released_runs() + released.names()
+    for name in names:
+        paths.check_run_name("RUN", name.removeprefix(released.STUDIES).lstrip("/"))
+        os.environ[execute.COMMAND_VARIABLE] = f"python -m bundle render {name}"
+        make = released.render if name.startswith(released.STUDIES) else again.render
+        print(paths.shown(make(name)), flush=True)
+    return 0
+
+
 def logits(args: Namespace) -> int:
     """Write the logits of a run's finished training beside its weights."""
     from bundle.training import logits as saved
@@ -161,7 +190,7 @@ def cluster(args: Namespace) -> int:
 
 
 def claims(_args: Namespace) -> int:
-    """Judge the reference report's claims by what is here, on a page of its own."""
+    """Judge the reference report's claims by what is here: results/claims.html."""
     from bundle.claims import page
 
     print(paths.shown(page.write_page()))
@@ -209,6 +238,12 @@ def readme(args: Namespace) -> int:
     return 0
 
 
+def _with_head(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    for key in ("author", "course"):
+        added.add_argument(f"--{key}", default="", help="a line for the head of the report")
+    return added
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     made = command.Parser(prog="python -m bundle", description=command.first_line(__doc__))
@@ -225,7 +260,7 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("run", help=RUN)
         added.add_argument("--set", default="", help='such as "03_train.epochs=2 batch_size=64"')
         added.add_argument("--seed", default="", help="results go to results/RUN-seedN")
-        return added
+        return _with_head(added)
 
     def of_plan(function) -> argparse.ArgumentParser:
         added = added_for(function)
@@ -239,13 +274,13 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(run)
     added.add_argument("--retrain", **retrain)
     added.add_argument("--until", default="", help="last notebook to run, such as 03_train")
-    of_run(status)
     of_run(train).add_argument("--retrain", **retrain)
-    of_run(verify)
+    for function in (status, verify, logits):
+        of_run(function)
     added = of_run(release)
     added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
     added.add_argument("--logits", action="store_true", help="with the logits of every view")
-    of_run(logits)
+    command(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
     added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")

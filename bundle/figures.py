@@ -1,37 +1,169 @@
-"""Figures as files and on a page: PDF, SVG, and a picture with its alternative text."""
+"""Figures as files and on a page: PDF, SVG, PNG.
+
+On a page a chart is inline SVG whose colours are variables, ``var(--fig-0072b2, #0072b2)``: each
+chart brings the values for the dark mode, and without them (JupyterLab, print) it has the light
+colours.
+"""
 
 import io
+import re
 import textwrap
+from base64 import b64encode
+from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
+from bundle import words
 from lib import plots
 
-NOTICE_WIDTH = 110  # characters of a line above the figure
+COLOUR = re.compile(r"(?<=[ :])#[0-9a-f]{6}(?=[;\"])")
+DIGITS = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is finer than any screen
+LINE = 13.7  # characters of a notice for an inch of a figure
+MARK = "rehearsal: part of CIFAR-10"
+PAPER, INK = 0.205, 0.88  # OKLab lightness of white and black in the dark mode
+TURN = 1.3  # above 1 mid tones become a little lighter than turned over: a grey label stays legible
+# fmt: off
+MARKS = {  # lines and markers in the dark mode: as bright as they are dark on white
+    plots.BLUE: "#5aa9e6", plots.ORANGE: "#e8a93a", plots.GREEN: "#3dba94", plots.RED: "#f08a4b",
+    plots.GREY: "#a3a5aa", "#c23b22": "#e8705a", "#1a7f4b": "#4fb57e", "#0b5fa5": "#5ba3e0",
+    "#000000": "#d9d7d1", "#ffffff": "#15171b", "#e4e4e4": "#2e3137",
+}
+# fmt: on
+BRIGHT = {light.lower(): bright for light, bright in MARKS.items()}
+# Linear RGB to the cone responses, and their cube roots to OKLab (Ottosson, "A perceptual color
+# space for image processing", 2020).
+CONES = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+OKLAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+LOOK = (  # Matplotlib's own defaults, which it writes into a style sheet
+    "max-width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt; "
+    "fill: {}; background: var(--fig-ground, #fff)"
+)
+
+
+def alarm(figures: Iterable[Figure | None], notice: str) -> None:
+    """Write what of `notice` is an alarm in red above each figure; a rehearsal is none."""
+    if text := words.alarm(notice):
+        for figure in filter(None, figures):
+            lines = textwrap.fill(text, round(LINE * figure.get_size_inches()[0]))
+            figure.suptitle(lines, fontsize=8, color=plots.RED, x=0.995, ha="right")
 
 
 def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = True) -> None:
     """Write `path`.svg and, where wanted, `path`.pdf; the same figure gives the same bytes.
 
-    `alt` is the alternative text; `notice` stands in red above the figure.
+    `alt` is the alternative text; of `notice` an alarm stands in red above the figure, a rehearsal
+    is a small grey mark.
     """
-    if notice:
-        text = textwrap.fill(notice, NOTICE_WIDTH)
-        figure.suptitle(text, fontsize=8, color=plots.RED, x=0.995, ha="right")
+    alarm((figure,), notice)
+    if notice and not words.alarm(notice):
+        figure.suptitle(MARK, fontsize=7, color=plots.GREY, x=0.995, ha="right")
     with mpl.rc_context(plots.style()):
         if pdf:
             figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure in a notebook, with its alternative text."""
+def show(figure: Figure, name: str, alt: str, caption: str = "", narrow: Figure | None = None):
+    """Display a figure in a notebook; a page makes of it what `bundle.pages.convert` says."""
     from IPython.display import display
 
+    about = {"alt": alt, "caption": caption}
+    if figure.findobj(lambda artist: artist.get_gid() == plots.PHOTOGRAPHS):
+        about |= {"photographs": True, "width": round(figure.get_size_inches()[0] * 100)}
+        about |= {"narrow": b64encode(_png(narrow)).decode()} if narrow else {}
+        mime, picture = "image/png", _png(figure)
+    else:
+        about |= {"narrow": svg(narrow, alt, name, "narrow")} if narrow else {}
+        mime, picture = "image/svg+xml", svg(figure, alt, name, "wide" if narrow else "")
+    display({mime: picture, "text/plain": alt}, metadata={mime: about}, raw=True)
+
+
+def _png(figure: Figure) -> bytes:
     with mpl.rc_context(plots.style()), io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", dpi=160)
-        picture = {"image/png": buffer.getvalue(), "text/plain": alt}
+        return buffer.getvalue()
+
+
+def html(figure: Figure, alt: str, name: str, narrow: Figure | None = None) -> str:
+    """Return a chart as inline SVG for a page's `<figure>`, with its narrow variant where given."""
+    variants = ((figure, "wide" if narrow else ""), (narrow, "narrow"))
+    return "".join(svg(drawn, alt, name, shown) for drawn, shown in variants if drawn)
+
+
+def svg(figure: Figure, alt: str, name: str, shown: str = "") -> str:
+    """Return a chart as SVG to stand in a page.
+
+    Args:
+        figure: no wider on the page than 100 pixels an inch.
+        alt: the alternative text.
+        name: what begins every id, unlike that of any other figure of the page.
+        shown: "wide" or "narrow" for one of two variants, "" for the only one.
+    """
+    style = {**plots.style(), "svg.fonttype": "path"}
+    with mpl.rc_context(style), io.StringIO() as buffer:
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+        drawn = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)
+    body = _to_stand_in_a_page(drawn[2], re.sub(r"[^a-z0-9]+", "-", f"{name}-{shown}-".lower()))
+    fixed = "<image" in body  # pixels keep their colours, so everything else does
+    body = body if fixed else COLOUR.sub(lambda match: _variable(match[0]), body)
     width = round(figure.get_size_inches()[0] * 100)
-    display(picture, metadata={"image/png": {"alt": alt, "width": width}}, raw=True)
+    look = LOOK.format("#000000" if fixed else _variable("#000000"))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'class="{" ".join(filter(None, ("chart", shown, fixed and "fixed")))}" '
+        f'viewBox="{drawn[1]}" role="img" '
+        f'aria-label="{escape(alt)}" style="width: {width}px; {look}">'
+        f"{'' if fixed else _dark_style(body)}{body}</svg>"
+    )
+
+
+def _to_stand_in_a_page(body: str, prefix: str) -> str:
+    """Return what Matplotlib draws in an SVG with ids of its own and few digits."""
+    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
+    body = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", body)
+    body = re.sub(r' (d|x|y)="[^"]*"', lambda match: DIGITS.sub(r"\1", match[0]), body)
+    return re.sub(r"\s+", " ", body).replace("> <", "><")
+
+
+def _variable(colour: str) -> str:
+    return f"var(--fig-{colour[1:]}, {colour})"
+
+
+def _dark_style(body: str) -> str:
+    """Return the values of a chart's colours in the dark mode of a page, not of JupyterLab."""
+    used = sorted({"000000", *re.findall(r"var\(--fig-([0-9a-f]{6})", body)})
+    values = "; ".join(f"--fig-{colour}: {dark(f'#{colour}')}" for colour in used)
+    dark_page = "@media screen and (prefers-color-scheme: dark)"
+    return f"<style>{dark_page} {{ main .chart {{ {values} }} }}</style>"
+
+
+def dark(colour: str) -> str:
+    """Return a colour "#rrggbb" for a dark page: of the same hue, its lightness turned over.
+
+    White becomes the page's ground and black its ink; so contrasts stay about as they were.
+    """
+    if colour in BRIGHT:
+        return BRIGHT[colour]
+    encoded = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    lab = OKLAB @ np.cbrt(CONES @ linear)
+    lab[0] = INK + (PAPER - INK) * lab[0] ** TURN
+    linear = np.linalg.solve(CONES, np.linalg.solve(OKLAB, lab) ** 3).clip(0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return "#" + "".join(f"{round(value * 255):02x}" for value in encoded.clip(0, 1))

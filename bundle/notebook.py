@@ -5,7 +5,7 @@ Heavy rooms are imported where a method needs them: ``from bundle import Noteboo
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -17,8 +17,6 @@ from bundle import files, paths, surroundings, words
 from bundle.checks import build, described
 from bundle.runs import results
 from lib.settings import SECTIONS, Run
-
-FEW = 20  # parameters that are shown unfolded
 
 
 class Notebook:
@@ -45,12 +43,16 @@ class Notebook:
     # What it starts from
 
     def heading(self):
-        """Return, for display, what this page shows: the run, and loudly what its data is not."""
+        """Return, for display in Jupyter, the run and what its data is not.
+
+        A page leaves it out: its head says both.
+        """
         from IPython.display import Markdown
 
+        kind = "alarm" if words.alarm(self.notice) else "rehearsal"
         notice = f"{self.notice[:1].upper()}{self.notice[1:]}."
-        warning = f'\n\n<div class="alarm">{notice}</div>' if self.notice else ""
-        return Markdown(f"Run **{self.run}**{warning}")
+        box = f'\n\n<div class="{kind}">{notice}</div>' if self.notice else ""
+        return Markdown(f"Run **{self.run}**{box}", metadata={"notebook_only": True})
 
     def parameters(self):
         """Return, for display, every parameter by group: its value, default and meaning."""
@@ -67,8 +69,7 @@ class Notebook:
             for group in dict.fromkeys(row.group for row in rows)
         )
         return HTML(
-            f"<details{' open' * (len(rows) <= FEW)}>"
-            f"<summary>All {len(rows)} parameters by group{differ}.</summary>"
+            f"<details><summary>All {len(rows)} parameters by group{differ}.</summary>"
             "<table><thead><tr><th>name</th><th>value</th><th>default</th>"
             f'<th style="min-width: 14rem">meaning</th></tr></thead>{bodies}</table></details>'
         )
@@ -124,6 +125,7 @@ class Notebook:
         """
         from IPython.display import Markdown
 
+        from bundle.report import sentences
         from bundle.training import progress, released
         from lib.schedule import total_epochs
 
@@ -136,7 +138,7 @@ class Notebook:
 
         folder, retrain = paths.results(self.run), paths.retrain_asked()
         training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
-        return training, Markdown(_which(training, len(trained)))
+        return training, Markdown(sentences.which(training, len(trained)))
 
     def load_training(self):
         """Return the run's finished training; its model is None where only logits are here."""
@@ -145,6 +147,15 @@ class Notebook:
         self.needed("training/weights.pt")
         return released.load(paths.results(self.run))
 
+    def predictions(self):
+        """Return the single view's predictions with their images, None where there are none."""
+        from bundle.training import predictions
+
+        file = paths.results(self.run) / "predictions.npz"
+        return (
+            predictions.read(file, self.data(*predictions.images(file))) if file.is_file() else None
+        )
+
     def predictor(self, training, dataset):
         """Return what gives the logits: the training's network, or the logits kept of it."""
         from bundle.training import logits
@@ -152,8 +163,13 @@ class Notebook:
         return logits.source(training, dataset, self.settings)
 
     def load_metrics(self) -> dict[str, Any]:
-        """Return the metrics that the notebooks before this one recorded; it sets `notice`."""
+        """Return the metrics that the notebooks before this one recorded; it sets `notice`.
+
+        UserError: notebook 05_confusion, the last before the report, has not run.
+        """
         metrics = results.read_metrics(self.run)
+        if "confusion" not in metrics:
+            self.needed("metrics/05_confusion.json")
         self.notice = metrics["notice"]
         return metrics
 
@@ -175,20 +191,11 @@ class Notebook:
         """Return the table of `metrics.per_class` for reading."""
         return words.scores_in_words(scores)
 
-    def network(self) -> str:
-        """Return the network of the parameters, from stem to classifier, for a sentence."""
-        from bundle.report import recipe
-
-        return recipe.in_words(self.settings)
-
     def recipe(self) -> pd.DataFrame:
-        """Return the training recipe of the parameters, one column a phase."""
+        """Return the training recipe of the parameters, what is used of it, one column a phase."""
         from bundle.report import recipe
-        from lib.schedule import phases
 
-        return pd.DataFrame(
-            {f"phase {phase.number}": recipe.describe(phase) for phase in phases(self.settings)}
-        )
+        return recipe.table(self.settings)
 
     def epochs(self, history: pd.DataFrame) -> pd.DataFrame:
         """Return a training's epochs with the columns worth reading, named in words."""
@@ -204,6 +211,17 @@ class Notebook:
             f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
             f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
         )
+
+    def reference_curves(self, settings: Mapping[str, Any] | None = None) -> pd.DataFrame | None:
+        """Return the reference's training as it was printed, one row an epoch.
+
+        With `settings`, a training's parameters by name: None unless it is of the same network and
+        recipe, so that the two may be compared.
+        """
+        from bundle.report import printed
+
+        comparable = settings is None or printed.is_its_recipe(settings)
+        return printed.curves() if comparable else None
 
     # What it leaves
 
@@ -221,14 +239,41 @@ class Notebook:
             "environment": {**summary["environment"], **summary["compute"]},
         }
 
-    def figure(self, figure, name: str, alt: str) -> None:
-        """Show a figure (matplotlib) with alternative text; save PDF and SVG under figures/."""
+    def figure(self, figure, name: str, alt: str, caption: str = "", narrow=None) -> None:
+        """Show a figure (matplotlib) and save it as PDF and SVG under figures/.
+
+        Args:
+            figure: a chart is shown as SVG that follows a page's dark mode; images of the dataset
+                (with the mark `lib.plots.PHOTOGRAPHS`) as PNG.
+            name: of its files, and unlike any other on the page.
+            alt: what a reader who cannot see it must know, with the numbers.
+            caption: the finding, in a sentence for everybody; "" takes `alt`.
+            narrow: the same content some 3.8 inches wide, for screens up to 600 pixels.
+        """
         from bundle import figures  # late: Matplotlib is slow to load
 
         folder = self.folder / "figures"
         folder.mkdir(exist_ok=True)
+        figures.alarm((figure, narrow), self.notice)
+        figures.show(figure, name, alt, caption, narrow)
         figures.save(figure, folder / name, alt, self.notice)
-        figures.show(figure, alt)
+
+    def mistakes(self, pixels, labels, probabilities, classes, caption: str = ""):
+        """Return, for display, the confusion matrix; a cell opens its images, the surest first.
+
+        Args:
+            pixels: images (N, 3, H, W), uint8.
+            labels: their classes (N,).
+            probabilities: of each class (N, C), in [0, 1].
+            classes: C names.
+            caption: what the matrix shows; "" says how many mistakes there are and which most.
+        """
+        from IPython.display import HTML
+
+        from bundle.pages import mistakes
+
+        arrays = (np.asarray(array) for array in (pixels, labels, probabilities))
+        return HTML(mistakes.html(*arrays, classes, caption))
 
     def table(
         self,
@@ -237,18 +282,20 @@ class Notebook:
         caption: str,
         forms: dict[str, str | Callable] | None = None,
     ):
-        """Save a table as LaTeX (booktabs) under tables/ and return it for display.
+        """Save a table as LaTeX (booktabs) under tables/ and return it for display with `caption`.
 
-        `forms` gives format strings, or functions, by column; other numbers have four significant
-        digits or, if whole, thousands separated. A plain numbered index is left out.
+        A page numbers it, so `caption` begins with what the table shows. `forms` gives format
+        strings, or functions, by column. A plain numbered index is left out.
         """
+        from bundle.pages import frames
+
         folder = self.folder / "tables"
         folder.mkdir(exist_ok=True)
-        text = as_text(frame, forms or {})
+        text = frames.as_text(frame, forms or {})
         note = f" ({self.notice})" if self.notice else ""
-        source = _latex(text, caption=caption + note, label=f"tab:{name}")
+        source = frames.latex(text, caption=caption + note, label=f"tab:{name}")
         files.write_atomically(folder / f"{name}.tex", source.encode())
-        return _without_numbers(text.style, text)
+        return frames.for_display(text, caption)
 
     def metrics(self, values: dict[str, Any]) -> None:
         """Write the notebook's metrics, with where it ran; by hand also the merged metrics.json."""
@@ -263,40 +310,6 @@ class Notebook:
             results.merge(self.folder)
 
 
-def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFrame:
-    """Return a table whose cells are text, formatted by column, its column names words."""
-
-    def written(value: Any, form: str | Callable | None) -> str:
-        if value is None or (isinstance(value, float) and value != value):
-            return "–"
-        if form:
-            return form(value) if callable(form) else form.format(value)
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return f"{value:,}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    columns = {
-        name: [written(value, forms.get(name)) for value in frame[name]] for name in frame.columns
-    }
-    text = pd.DataFrame(columns, index=frame.index).rename(columns=_spaced)
-    return text if isinstance(frame.index, pd.RangeIndex) else text.rename(index=_spaced)
-
-
-def _spaced(name: Any) -> str:
-    return str(name).replace("_", " ")
-
-
-def _latex(text: pd.DataFrame, **options: str) -> str:
-    style = text.style.format(escape="latex").format_index(escape="latex", axis=1)
-    if not isinstance(text.index, pd.RangeIndex):
-        style = style.format_index(escape="latex")
-    style = _without_numbers(style, text)
-    return style.to_latex(hrules=True, position_float="centering", **options)
-
-
-def _without_numbers(style, frame: pd.DataFrame):
-    return style.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else style
-
-
 def _parameter(row, value: Any) -> str:
     """Return a parameter as a row of an HTML table, marked where it is not at its default."""
     shown, default = (
@@ -306,20 +319,3 @@ def _parameter(row, value: Any) -> str:
     marked = f"<b>{shown}&nbsp;*</b>" if value != row.default else shown
     cells = (row.name, marked, default, f"{escape(row.meaning)} <i>({escape(row.values)})</i>")
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _which(training, trained: int) -> str:
-    """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
-    from bundle.report.sentences import origin
-    from bundle.training import outcome
-
-    elsewhere = origin(outcome.of_training(training), training.summary["compute"])
-    if elsewhere:  # Markdown is not read within a block of HTML
-        told = elsewhere.replace("**", "")
-        return f'<div class="alarm">{told} RETRAIN=1 trains here.</div>'
-    before, epochs = len(training.history) - trained, words.count(len(training.history), "epoch")
-    if not before:
-        return f"**Trained here**: {epochs}."
-    if trained:
-        return f"**Gone on with** after epoch {before} of {epochs}; the state was on disk."
-    return f"**Loaded**: {epochs}, trained before on the same parameters and data."

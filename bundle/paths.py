@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib.errors import UserError
@@ -10,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 PARAMS = ROOT / "params"
 DATA = ROOT / "data"
-RESULTS = ROOT / "results"
+# Set where a run's record is taken for a run: another folder than results/.
+RESULTS_VARIABLE = "BUNDLE_RESULTS"
+RESULTS = Path(os.environ.get(RESULTS_VARIABLE) or ROOT / "results")
 LOCK_FILE = ROOT / "requirements.txt"
 # Set by the headless runner: where a notebook's new files wait for success.
 STAGE_VARIABLE = "BUNDLE_STAGE"
@@ -22,6 +26,19 @@ RUN_NAME, LONGEST_NAME = r"(released/)?[A-Za-z0-9][A-Za-z0-9_.-]*", 200
 
 # What serves where a run's file is absent.
 STAND_INS = {"training/weights.pt": "training/logits.npz"}
+
+
+@contextmanager
+def results_in(folder: Path) -> Iterator[None]:
+    """Take `folder` for results/, here and in the processes that start meanwhile."""
+    global RESULTS
+    before, RESULTS = RESULTS, folder.resolve()
+    os.environ[RESULTS_VARIABLE] = str(RESULTS)
+    try:
+        yield
+    finally:
+        RESULTS = before
+        del os.environ[RESULTS_VARIABLE]
 
 
 def results(run: str) -> Path:

@@ -5,6 +5,7 @@ CIFAR-10 compared with what others report, with their figure.
 """
 
 import os
+import re
 from html import escape
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from lib.errors import UserError
 
 # Each generated section: the page it stands in, and the command that writes it (named in its mark).
 SECTIONS = {
+    "headline": ("README.md", "make readme"),
     "results": ("README.md", "make readme"),
+    "comparison": ("README.md", "make readme"),
     "ingredients": ("docs/study.md", "make readme"),
     "anchors": ("docs/comparison.md", "make readme"),
     "cluster": ("docs/cluster.md", "python -m benchmarks.cluster"),
     "benchmarks": ("docs/speed.md", "make bench-readme"),
 }
 FIGURE = "docs/anchors"
-COLUMNS = ["run", "data", "parameters", "test accuracy (95% interval)", "with averaged views"]
-COLUMNS += ["training", "on"]
+COLUMNS = ["run", "parameters", "test accuracy (95% interval)", "with averaged views"]
+COLUMNS += ["training", "on", "read"]
+READ = {"report": "report.pdf", "model card": "model_card.md"}  # what GitHub shows of a release
 
 
 def row(run: str) -> list[str]:
@@ -37,15 +41,24 @@ def row(run: str) -> list[str]:
         )
     test, train = metrics["test"], metrics["train"]
     averages = results.averages_views(metrics)
+    signs = " (audit)" * bool(metrics.get("audit")) + " (stale)" * bool(train["stale"])
     return [
-        f"`{run}`{' (audit)' * bool(metrics.get('audit'))}{' (stale)' * bool(train['stale'])}",
-        metrics["notice"] or "CIFAR-10",
+        f"`{run}`{signs}" + (f": {metrics['notice']}" if metrics["notice"] else ""),
         f"{metrics['parameters']:,}",
         words.accuracy(test),
         words.percent(test["tta_accuracy"]) if averages else "none chosen",
-        f"{train['epochs']} epochs, {words.clock(train['seconds'])}",
+        f"{train['epochs']} epochs, {_minutes(train['seconds'])}",
         words.machine_in_short(metrics["environment"]),
+        released_pages(run),
     ]
+
+
+def released_pages(run: str) -> str:
+    """Return links to what GitHub can show of a release, of those files that are there."""
+    folder = paths.RESULTS / "released" / run
+    there = {name: folder / file for name, file in READ.items() if (folder / file).is_file()}
+    address = {name: path.relative_to(paths.ROOT).as_posix() for name, path in there.items()}
+    return ", ".join(f"[{name}]({link('results', path)})" for name, path in address.items())
 
 
 def marks(section: str) -> tuple[str, str]:
@@ -85,8 +98,8 @@ def table(runs: list[str]) -> str:
     """Return the Markdown table of these runs, the reference's reported figures first."""
     reported = results.reference()
     size, accuracy = f"{reported['parameters']:,}", words.percent(reported["test_accuracy"])
-    first = ["*the reference, as reported*", "CIFAR-10", size, accuracy]
-    return words.markdown([COLUMNS, [*first, "not stated", "200 epochs", ""], *map(row, runs)])
+    first = ["*the reference, as reported*", size, accuracy, "not stated", "200 epochs", "", ""]
+    return words.markdown([COLUMNS, first, *map(row, runs)])
 
 
 def ingredients() -> str:
@@ -116,7 +129,7 @@ def _change(row: dict) -> str:
     """Return what an ablation changes, in the words of its parameter file."""
     if not row["base"]:
         return f"**`{row['run']}`**"
-    return f"`{row['run']}`: {params.purpose(row['run']).removeprefix(row['base'] + ' ')}"
+    return f"`{row['run']}`: {params.change(row['run'], row['base'])}"
 
 
 def _against(row: dict) -> str:
@@ -129,25 +142,65 @@ def _against(row: dict) -> str:
     return words.points(row["difference"]) + (f" ({', '.join(known)})" if known else "")
 
 
-def compared() -> str:
-    """Draw the figure of the bundle's runs and others'; return table, note, figure as Markdown."""
-    everyone = anchors.ours(anchors.runs()) + anchors.others()
-    anchors_plot.save(everyone, paths.ROOT / FIGURE)
-    table = anchors.table(everyone)
-    table["network"] = [
-        result.name if result.source else f"**`{result.name}`**" for result in everyone
-    ]
-    figure = link("anchors", FIGURE)
-    picture = (
+def headline() -> str:
+    """Return what the released runs reach in one sentence: the best one trained on a CPU."""
+    full = anchors.runs("released/*")
+    on_cpu = {name: one for name, one in full.items() if one["environment"]["device"] == "cpu"}
+    if not (full and (ours := anchors.ours(on_cpu or full))):
+        return "*No run on all of CIFAR-10 is released yet.*"
+    best = ours[0]
+    (seconds, machine), *slower = best.times
+    seeds = f", mean of {best.runs} seeds" if best.runs > 1 else ""
+    also = words.listed(f"{_minutes(other)} in {where.split(', ')[-1]}" for other, where in slower)
+    return (
+        f"**{best.accuracy:.1%} on CIFAR-10 in {_minutes(seconds)} on {_cores(machine)}**, with "
+        f"{best.parameters:,} parameters\n(`{best.name}`{seeds}, a single view of each test image"
+        f"{f'; {also}' if also else ''})."
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return words.count(round(seconds / 60), "minute")
+
+
+def _cores(machine: str) -> str:
+    """Return the machine of a training in the words of a headline: "two CPU cores"."""
+    if not (threads := re.match(r"CPU, (\d+) thread", machine)):
+        return machine
+    return f"{ {1: 'one', 2: 'two', 4: 'four'}.get(int(threads[1]), threads[1]) } CPU cores"
+
+
+def picture(section: str) -> str:
+    """Return the drawn comparison as HTML, for a section's page; a narrow one for phones."""
+    figure, everyone = link(section, FIGURE), anchors.ours(anchors.runs()) + anchors.others()
+    return (
         f'<picture><source media="(max-width: 760px)" srcset="{figure}-narrow.svg">'
         f'<img src="{figure}.svg" alt="{escape(anchors_plot.alt(everyone))}"></picture>'
     )
+
+
+def compared() -> str:
+    """Draw the figure of the bundle's runs and others'; return figure, table, note as Markdown."""
+    everyone = anchors.ours(anchors.runs()) + anchors.others()
+    anchors_plot.save(everyone, paths.ROOT / FIGURE)
+    table = anchors.table(everyone)
+    table["network"] = [_named(result) for result, _ in anchors.rows(everyone)]
     rows = words.markdown([list(table), *table.values.tolist()])
-    return "\n\n".join((rows, anchors.note(everyone), picture))
+    return "\n\n".join((picture("anchors"), anchors.note(everyone), rows))
+
+
+def _named(result: anchors.Result) -> str:
+    """Return a network's name: ours in bold, others' linked to their source where it is known."""
+    if not result.source:
+        return f"**`{result.name}`**"
+    name = result.name.replace("[", "\\[").replace("]", "\\]")
+    return f"[{name}]({result.url})" if result.url else name
 
 
 def write(runs: list[str]) -> None:
-    """Write the three sections that ``make readme`` writes, with these runs in the first."""
+    """Write the sections that ``make readme`` writes, with these runs in the table of results."""
+    put(headline(), "headline")
     put(table(runs), "results")
     put(ingredients(), "ingredients")
     put(compared(), "anchors")
+    put(picture("comparison"), "comparison")

@@ -1,6 +1,7 @@
 """Numbers in words: accuracies, points, p, counts, durations, devices, lists, Markdown tables."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,24 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def points(value: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a duration with its unit, as exact as one remembers it: "45 s", "21 min", "1.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def rate(value: float) -> str:
+    """Return a learning rate with three digits, "0" for what is left of one at the very end."""
+    return f"{value:.3g}" if value >= 1e-6 else "0"
+
+
+def points(value: float, digits: int = 2) -> str:
     """Return a difference in points with its sign, none if it rounds to 0, an en dash for NaN."""
     if value != value:
         return NONE
-    text = f"{value:+.2f}"
-    return text.replace("-", "−") if float(text) else "0.00"
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
 def percent(value: float | None) -> str:
@@ -139,6 +152,44 @@ def notice(dataset, test_images: int | None = None, holdout_images: int | None =
     if test_images is not None and test_images < len(dataset.test):
         parts.append(f"{test_images:,} of {len(dataset.test):,} test")
     return f"a subset of CIFAR-10: {listed(parts)} images" if parts else ""
+
+
+# What a planned rehearsal says: no reason for an alarm.
+REHEARSALS = ("a subset of CIFAR-10", "at a fraction", "a short training settles")
+
+
+def alarm(notice: str) -> str:
+    """Return what of a notice is an alarm (other data, an audit, stale), "" for a rehearsal."""
+    parts = (part for part in notice.split("; ") if not part.startswith(REHEARSALS))
+    return "; ".join(parts)
+
+
+def notice_in_short(notice: str) -> str:
+    """Return a notice for a window's title: "rehearsal", "not CIFAR-10", "audit", "stale"."""
+    loud = alarm(notice)
+    known = {DIGITS_NOTICE: "not CIFAR-10", "audit": "audit", "stale": "stale"}
+    short = [text for start, text in known.items() if start in loud]
+    return ", ".join(short) or (loud and "see the notice") or ("rehearsal" if notice else "")
+
+
+def rehearsal(notice: str) -> str:
+    """Return the sentence of a page on a part of CIFAR-10, "" where it is not one.
+
+    "A rehearsal: 16% of the training images, 1,000 of 10,000 test images."
+    """
+    parts = re.findall(r"([\d,]+) of ([\d,]+) (training|hold-out|test)", notice)
+    if not parts:
+        return ""
+    used = {part: (int(some.replace(",", "")), whole) for some, whole, part in parts}
+    told = []
+    if "training" in used:
+        some, whole = used["training"]
+        share = 100 * some / int(whole.replace(",", ""))
+        told.append(f"{share:.{'0' if share >= 1 else '1'}f}% of the training images")
+    for part in ("test", "hold-out"):
+        if part in used and (part == "test" or not told):
+            told.append(f"{used[part][0]:,} of {used[part][1]} {part} images")
+    return f"A rehearsal: {', '.join(told)}."
 
 
 def dataset_label(name: str, notice: str) -> str:

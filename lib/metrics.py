@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -112,6 +112,22 @@ def paired(gained: float, lost: float, images: int) -> Effect:
     return Effect(size, size - half, size + half, p)
 
 
+def difference(first: Accuracy, second: Accuracy) -> Effect:
+    """Return first - second of two accuracies whose images are not paired, with its 95% interval.
+
+    The interval is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10),
+    p that of the two-sided z test of two shares. On the same images a paired comparison, which
+    takes both predictions, would give a narrower interval.
+    """
+    size = first.accuracy - second.accuracy
+    below = np.hypot(first.accuracy - first.low, second.high - second.accuracy)
+    above = np.hypot(first.high - first.accuracy, second.accuracy - second.low)
+    shared = (first.correct + second.correct) / (first.images + second.images)
+    error = (shared * (1 - shared) * (1 / first.images + 1 / second.images)) ** 0.5
+    p = float(2 * stats.norm.sf(abs(size) / error)) if error else 1.0
+    return Effect(size, float(size - below), float(size + above), p)
+
+
 def p_value(p: float) -> str:
     """Return a p value for reading."""
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
@@ -139,6 +155,44 @@ def per_class(predictions: ArrayLike, labels: ArrayLike, classes: tuple[str, ...
         columns |= {name: share, f"{name}_low": [low for low, _ in spans]}
         columns[f"{name}_high"] = [high for _, high in spans]
     return pd.DataFrame({**columns, "f1": f1}, index=pd.Index(classes, name="class"))
+
+
+def top_k(probabilities: NDArray, labels: ArrayLike, k: int) -> Accuracy:
+    """Return the share of images (N,) whose class is among the k most probable of (N, C)."""
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    hits = (likeliest == np.asarray(labels)[:, None]).any(1)
+    return wilson(int(hits.sum()), len(hits))
+
+
+def calibration(probabilities: NDArray, labels: ArrayLike, bins: int = 15) -> dict[str, Any]:
+    """Return how far probabilities (N, C), rows of sum 1, can be taken at their word.
+
+    ece: the expected calibration error, a fraction: the mean distance of accuracy and confidence
+    (the largest probability) over `bins` equal bins (low, high], weighted by their images (Guo et
+    al., ICML 2017, equation 3). nll: mean negative log likelihood, nats (there, equation 5). brier:
+    mean squared distance of probabilities and label, summed over classes, 0 to 2 (Brier, Monthly
+    Weather Review 78, 1950). bins: rows of low, high, images, mean confidence, accuracy; the last
+    two are None in an empty bin.
+    """
+    given, true = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    each = np.arange(len(true))
+    confidence, hits = given.max(1), given.argmax(1) == true
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    rows = [_bin(number, bins, place == number, confidence, hits) for number in range(bins)]
+    likely = np.clip(given[each, true], np.finfo(np.float64).eps, 1)
+    return {
+        "ece": sum(n * abs(sure - right) for _, _, n, sure, right in rows if n) / len(true),
+        "nll": float(-np.log(likely).mean()),
+        "brier": float(((given - np.eye(given.shape[1])[true]) ** 2).sum(1).mean()),
+        "bins": rows,
+    }
+
+
+def _bin(number: int, bins: int, inside: NDArray, confidence: NDArray, hits: NDArray) -> list:
+    """Return one row of `calibration`'s bins; `inside` (N,) says which images lie in it."""
+    images = int(inside.sum())
+    means = [float(values[inside].mean()) if images else None for values in (confidence, hits)]
+    return [number / bins, (number + 1) / bins, images, *means]
 
 
 def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.int64]:

@@ -11,14 +11,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
-
-from lib.blocks import WHITENING_CHANNELS
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
 CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
@@ -91,7 +87,7 @@ def image_grid(
     lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
     above = round(lines * 0.15 * side / size)
     canvas, scale = _canvas(rows, gap, above), size / side
-    margin = 0.085 * max(map(len, row_titles), default=0)
+    margin = 0.1 * max(map(len, row_titles), default=0) + 0.05
     drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
     axis.imshow(canvas, interpolation="nearest").set_gid(PHOTOGRAPHS)
     axis.set_axis_off()
@@ -106,110 +102,110 @@ def image_grid(
 
 
 @styled
-def class_balance(counts: pd.DataFrame) -> Figure:
-    """Return bars of images per class (index), one group a column of `counts`."""
-    drawn, axis = figure(8, 3)
-    wide = counts.rename_axis("class").reset_index()
-    long = wide.melt("class", var_name="part", value_name="images")
-    sns.barplot(long, x="class", y="images", hue="part", palette=[BLUE, ORANGE, GREEN], ax=axis)
-    axis.set(title="Images per class", xlabel="", ylabel="images")
-    axis.tick_params(axis="x", rotation=30 if counts.index.str.len().max() > 3 else 0)
-    axis.legend(title="", ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
-    return drawn
+def pixel_histograms(pixels: Tensor, narrow: bool = False) -> Figure:
+    """Return the distribution of the 256 levels in each channel of uint8 images (N, 3, H, W).
 
-
-@styled
-def pixel_histograms(pixels: Tensor) -> Figure:
-    """Return the distribution of the 256 levels in each channel of uint8 images (N, 3, H, W)."""
-    drawn, axis = figure(8, 2.8)
+    `narrow` is for the width of a phone.
+    """
+    drawn, axis = figure(*((3.8, 3.2) if narrow else (8, 3.2)))
     for channel, ((name, colour), style) in enumerate(zip(CHANNELS, ("-", "--", ":"), strict=True)):
         counts = np.bincount(pixels[:, channel].numpy().ravel(), minlength=256)
         axis.plot(np.arange(256), counts / counts.sum() * 100, style, color=colour, label=name)
-    axis.set(title="Distribution of pixel levels", xlabel="level (0 to 255)", xlim=(0, 255))
-    axis.set_ylabel("share of pixels (%)")
+    axis.set(title="Share of pixels (%)", xlabel="level (0 to 255)", xlim=(0, 256))
     axis.set_ylim(bottom=0)
-    axis.legend(title="channel", ncols=3)
+    drawn.legend(loc="outside lower left", ncols=3)
     return drawn
-
-
-@styled
-def architecture(network: Any, parameters: pd.DataFrame, classes: int, size: int = 32) -> Figure:
-    """Return the network as a row of boxes: `parameters` as from lib.layers.count_by_hand."""
-    counts = parameters.set_index("part")["parameters"]
-    boxes = _boxes(network, classes, size)
-    drawn, axis = figure(1.24 * len(boxes), 2.1)
-    axis.set(xlim=(0, len(boxes)), ylim=(0, 1))
-    axis.set_axis_off()
-    small = {"ha": "center", "va": "center", "fontsize": 7}
-    for place, (part, title, text, colour) in enumerate(boxes):
-        look = {"boxstyle": "round,pad=0,rounding_size=0.05", "fc": colour, "ec": GREY}
-        axis.add_patch(FancyBboxPatch((place + 0.08, 0.22), 0.84, 0.66, **look))
-        axis.text(place + 0.5, 0.78, title, ha="center", va="center", fontweight="bold")
-        axis.text(place + 0.5, 0.48, text, **small)
-        if place:
-            axis.text(place + 0.5, 0.08, f"{counts[part]:,}\nparameters", color=GREY, **small)
-            look = {"arrowstyle": "-|>", "color": GREY}
-            axis.annotate("", (place + 0.08, 0.55), (place - 0.08, 0.55), arrowprops=look)
-    return drawn
-
-
-def _boxes(network: Any, classes: int, side: int) -> list[tuple[str, str, str, str]]:
-    """Return (part that is counted, title, text, colour) of each box, from the input on."""
-    boxes = [("", "input", f"3 × {side} × {side}", "#f0f0f0")]
-    activation = {"relu": "ReLU", "gelu": "GELU"}[network.activation]
-    channels, stem = network.widths[0], "3×3 conv"
-    if network.stem == "whitening":
-        channels, side, stem = WHITENING_CHANNELS, side - 1, "2×2 whitening"
-    elif network.block != "preactivation":
-        stem = f"3×3 conv, BN, {activation}"
-    boxes.append(("stem", "stem", f"{stem}\n{channels} × {side} × {side}", "#dbe9f6"))
-    stages = zip(network.blocks, network.widths, network.strides, strict=True)
-    for number, (count, width, stride) in enumerate(stages, 1):
-        side //= stride
-        kind = f"{network.block} block{'s' * (count != 1)}".replace("preactivation", "preact.")
-        text = f"{count} {kind}\nstride {stride}\n{width} × {side} × {side}"
-        boxes.append((f"stage {number}", f"stage {number}", text, "#bcd7ee"))
-    text = f"{network.pooling} over {side}×{side}\nlinear {network.widths[-1]} → {classes}"
-    return [*boxes, ("classifier", "head", text, "#dbe9f6")]
 
 
 @styled
 def learning_rates(
     curves: dict[str, tuple[Sequence[float], Sequence[float]]],
     printed: dict[int, float] | None = None,
+    narrow: bool = False,
 ) -> Figure:
-    """Return learning-rate curves, name -> (epochs, rates); `printed` marks reported values."""
-    drawn, axis = figure(8, 3)
+    """Return learning-rate curves, name -> (epochs, rates); `printed` marks reported values.
+
+    A single curve has its name in the title; `narrow` is for the width of a phone.
+    """
+    drawn, axis = figure(*((3.8, 3.4) if narrow else (8, 3.4)))
     styles = (("-", BLUE), ("--", ORANGE), (":", GREEN))
     for (name, (epochs, rates)), (style, colour) in zip(curves.items(), styles, strict=False):
         axis.plot(epochs, rates, style, color=colour, label=name)
     if printed:
-        look = {"color": RED, "markersize": 5, "label": "printed by the reference"}
+        look = {"color": RED, "markersize": 4, "label": "printed by the reference"}
         axis.plot(list(printed), list(printed.values()), "x", **look)
-    axis.set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
+    alone = len(curves) == 1 and not printed
+    axis.set(title="Learning rate" + f", {next(iter(curves))}" * alone, xlabel="epoch")
     axis.set_ylim(bottom=0)
-    axis.legend()
+    if not alone:
+        drawn.legend(loc="outside lower left", ncols=1 if narrow else 2)
     return drawn
+
+
+CLASSES, MARKED = 10, 30  # of the data, whose chance is a line; epochs with a mark each
+PARTS = {  # of a training's history: name, line, mark, colour
+    "train": ("training (augmented)", "-", "o", BLUE),
+    "holdout": ("hold-out", "--", "s", RED),
+    "test": ("test", "-.", "^", GREEN),
+}
 
 
 @styled
-def training_curves(history: pd.DataFrame) -> Figure:
-    """Return loss, accuracy and learning rate over the epochs of a training's history."""
-    drawn, axes = figure(9.4, 3.0, 1, 3)
-    panels = (("loss", "cross entropy (nats)", 1), ("accuracy", "accuracy (%)", 100))
-    lines = (("train", "training (augmented)", "o-", BLUE), ("holdout", "hold-out", "s--", RED))
-    for axis, (key, unit, scale) in zip(axes, panels, strict=False):
-        for part, name, style, colour in lines:
-            if f"{part}_{key}" in history:
-                values, look = history[f"{part}_{key}"] * scale, {"color": colour, "markersize": 3}
-                axis.plot(history["epoch"], values, style, label=name, **look)
-        axis.set(title=key.capitalize(), xlabel="epoch", ylabel=unit)
-        axis.legend()
-    axes[2].plot(history["epoch"], history["learning_rate"], "o-", color=GREEN, markersize=3)
-    axes[2].set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
-    for axis in axes:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+def training_curves(
+    history: pd.DataFrame,
+    reference: pd.DataFrame | None = None,
+    test: float | None = None,
+    narrow: bool = False,
+) -> Figure:
+    """Return loss, accuracy and learning rate over the epochs of a training's history.
+
+    Args:
+        history: a row an epoch; of train, holdout and test those that its columns name are drawn.
+        reference: a training of the same columns, in grey behind it.
+        test: the accuracy at the end, a fraction of 1, marked after the last epoch.
+        narrow: for the width of a phone, the panels one above the other.
+    """
+    axes, drawn = _panels(narrow)
+    if reference is not None:
+        _curves(axes, reference, "the reference: ", GREY)
+    _curves(axes, history)
+    axes["accuracy"].axhline(100 / CLASSES, label="chance", color=GREY, linestyle=":")
+    if test is not None:
+        last, look = history["epoch"].iloc[-1], {"color": GREEN, "markersize": 9, "zorder": 4}
+        axes["accuracy"].plot(last, 100 * test, "*", label="test, at the end", **look)
+    handles = axes["accuracy"].get_legend_handles_labels()
+    drawn.legend(*handles, loc="outside lower left", ncols=1 if narrow else 3, fontsize=9)
     return drawn
+
+
+def _panels(narrow: bool) -> tuple[dict[str, Any], Figure]:
+    """Return the empty panels loss, accuracy and rate, the last one a thin strip."""
+    wide, tall = [["loss", "accuracy"], ["rate", "rate"]], [["loss"], ["accuracy"], ["rate"]]
+    drawn = Figure(figsize=(3.8, 7.2) if narrow else (8, 4.6), layout="constrained")
+    ratios = (3, 3, 1.2) if narrow else (3.2, 1)
+    axes = drawn.subplot_mosaic(tall if narrow else wide, height_ratios=ratios)
+    axes["loss"].set(title="Loss (cross entropy, nats)", xlabel="epoch")
+    axes["accuracy"].set(title="Accuracy (%)", xlabel="epoch", ylim=(0, 101))
+    axes["rate"].set(title="Learning rate", xlabel="epoch")
+    for axis in axes.values():
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
+    return axes, drawn
+
+
+def _curves(axes: dict[str, Any], history: pd.DataFrame, whose: str = "", grey: str = "") -> None:
+    """Draw a history into the panels loss, accuracy and rate; `grey` for all of its lines."""
+    few = len(history) <= MARKED
+    for part, (name, line, mark, colour) in PARTS.items():
+        look = {"linestyle": line, "marker": mark if few else "", "markersize": 4}
+        look |= {"color": grey or colour, "linewidth": 1 if grey else 1.5}
+        for key, scale in (("loss", 1), ("accuracy", 100)):
+            if (column := f"{part}_{key}") in history:
+                values = history[column] * scale
+                axes[key].plot(history["epoch"], values, label=whose + name, **look)
+    look = {"color": grey or GREEN, "linewidth": 1 if grey else 1.5}
+    axes["rate"].plot(history["epoch"], history["learning_rate"], **look)
+    for name in ("loss", "rate"):
+        axes[name].set_ylim(bottom=0)
 
 
 def arrow(true: str, predicted: str, last: str = "") -> str:
@@ -240,26 +236,4 @@ def intervals(
         axis.text(reported * 100, len(table) - 0.3, f"reported {reported:.2%} ", **look)
     axis.set_yticks(places, table.index)
     axis.set(title=title, xlabel=label, ylim=(-0.6, len(table) - 0.2))
-    return drawn
-
-
-@styled
-def confusion_matrix(
-    matrix: NDArray, classes: Sequence[str], title: str, form: str = "counts"
-) -> Figure:
-    """Return a heat map; `form`: counts, rows (% of the true class) or errors (diagonal blank)."""
-    values = matrix.astype(float)
-    if form == "rows":
-        values = 100 * values / values.sum(1, keepdims=True).clip(1)
-    hidden = np.eye(len(classes), dtype=bool) if form == "errors" else None
-    drawn, axis = figure(7, 6)
-    unit = {"counts": "images", "rows": "% of the true class", "errors": "images"}[form]
-    digits = ".1f" if form == "rows" else ".0f"
-    look = {"cmap": "cividis", "square": True, "xticklabels": classes, "yticklabels": classes}
-    look |= {"annot": True, "fmt": digits, "annot_kws": {"fontsize": 8}}
-    sns.heatmap(values, mask=hidden, cbar_kws={"label": unit}, ax=axis, **look)
-    axis.grid(False)
-    axis.set(title=title, xlabel="predicted class", ylabel="true class")
-    axis.tick_params(axis="x", rotation=45 if max(map(len, classes)) > 3 else 0)
-    axis.tick_params(axis="y", rotation=0)
     return drawn

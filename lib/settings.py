@@ -251,6 +251,7 @@ class Report(Run):
     """Notebook 06_report."""
 
     author: str = option("", "name under the title; empty: none")
+    course: str = option("", "course, named after the author; empty: none")
 # fmt: on
 
 

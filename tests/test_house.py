@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: what the project may grow to with what is asked of it today.
-LIB_FILES, LIB_LINES, ALL_LINES = 20, 2_800, 12_600
+LIB_FILES, LIB_LINES, ALL_LINES = 20, 2_800, 14_800
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
@@ -73,7 +73,6 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "bundle/dataset/cifar10.py: resolve": 35,
     "bundle/dataset/cifar10.py: download": 32,
     "bundle/dataset/download.py: _ask": 28,
-    "bundle/dataset/download.py: _progress": 27,
     "bundle/pages/publish.py: render": 29,
     "bundle/release/card.py: use": 35,
     "bundle/release/verify.py: verify": 28,

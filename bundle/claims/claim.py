@@ -4,30 +4,46 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-Reference = dict[str, Any]  # docs/reference.json
-VERDICTS = ("refuted", "confirmed", "pending the full run", "not testable here")
-REFUTED, CONFIRMED, PENDING, OPEN = VERDICTS
-SOURCES = {  # as claims.yaml names them, and in words
+Reference = dict[str, Any]  # docs/reference.json, and docs/reference_log.json as its "log"
+VERDICTS = ("refuted", "confirmed", "undecided", "pending")
+REFUTED, CONFIRMED, OPEN, PENDING = VERDICTS
+SOURCES = {  # as `where` names them, and in words
     "report": "the report",
     "notebook output": "the notebook's output",
     "both": "the report and its notebook",
+}
+KINDS = {  # of claims, and what they say
+    "number": "a number that is printed",
+    "choice": "a decision that was taken",
+    "mechanism": "how something is said to work",
 }
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; `reported` is its figure as text, "" for none, `test` names what judges it."""
+    """One claim of the reference.
+
+    where: one of SOURCES, with ": section, figure or cell" where that is known. words: its own
+    words, in double quotes where they are cited, else in short. weight: 1 to 9, how much of the
+    report hangs on it. reported: its number as text, "" for none. test: what judges it.
+    """
 
     id: str
+    kind: str
     claim: str
-    source: str
+    where: str
+    words: str
+    weight: int
     test: str
     reported: str = ""
     tolerance: float | None = None
 
 
 class Finding(NamedTuple):
-    """What a test gives: one of VERDICTS, what was found, in numbers, and why that decides."""
+    """What a test gives: one of VERDICTS, what was found, and why that decides.
+
+    The first sentence of `found` is for a reader who knows CIFAR-10 and nothing else.
+    """
 
     verdict: str
     found: str

@@ -1,10 +1,11 @@
 """The claims of the reference experiment, each judged, with one of four verdicts.
 
-They are confirmed, refuted, pending the full run, not testable here. What needs no training is
-computed at once; the rest waits for the full study (``make study PLAN=full``). No verdict is
-written down anywhere.
+They are refuted, confirmed, undecided, pending. What needs no training is computed at once; the
+rest waits for the full study (``make study PLAN=full``), for a measurement or for a notebook. No
+verdict is written down anywhere.
 """
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ from typing import Any
 import pandas as pd
 
 from bundle import paths
-from bundle.claims import network, read, recipe, results, trainings
+from bundle.claims import costs, curves, network, read, recipe, record, results, trainings
 from bundle.claims.claim import OPEN, PENDING, VERDICTS, Claim, Finding, Reference, StudyTest
 from bundle.files import read_json
 from bundle.runs import results as runs_results
 from bundle.words import listed
 from lib.errors import UserError
 
-NOW = {**network.TESTS, **recipe.TESTS, **results.TESTS}
+ROOMS = (network, recipe, curves, results, record, costs)
+NOW = {name: test for room in ROOMS for name, test in room.TESTS.items()}
 STUDY = trainings.TESTS
 FULL = "full"  # the plan whose study decides
 COMMAND = f"make study PLAN={FULL}"
@@ -30,15 +32,17 @@ Study = dict[str, Any]  # a study.json: plan, jobs, missing
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what was found, verdict and reason; `reported` is "" where it has no figure.
+    """A claim with what was found, verdict and reason; fields as in `Claim` and `Finding`.
 
-    runs: of the full study, whose trainings decide it; none where it is judged from what was
-    reported alone.
+    runs: of the full study, whose trainings decide it; none where no training does.
     """
 
     id: str
+    kind: str
     claim: str
-    source: str
+    where: str
+    words: str
+    weight: int
     reported: str
     found: str
     verdict: str
@@ -84,10 +88,12 @@ def judge(claim: Claim, reference: Reference, study: Study | None) -> Judged:
     if test:
         finding = _by_study(test, reference, study, options)
     else:
-        finding = NOW[claim.test](reference, **options)
-    said = (claim.id, claim.claim, claim.source, claim.reported)
+        given = {"reference": reference, "benchmarks": costs.benchmarks(), **options}
+        takes = inspect.signature(NOW[claim.test]).parameters
+        finding = NOW[claim.test](**{name: given[name] for name in takes})
+    said = (claim.id, claim.kind, claim.claim, claim.where, claim.words, claim.weight)
     runs = test.runs if test else ()
-    return Judged(*said, finding.found, finding.verdict, finding.why, runs)
+    return Judged(*said, claim.reported, finding.found, finding.verdict, finding.why, runs)
 
 
 def _by_study(
@@ -98,7 +104,7 @@ def _by_study(
     size = 100 * options.get("tolerance", 0)
     rule = test.rule.format(tolerance=f"{size:g} point{'' if size == 1 else 's'}")
     if missing := _missing(study, jobs):
-        return Finding(PENDING, f"Nothing yet: {missing}.", rule)
+        return Finding(PENDING, f"Not yet judged: {missing}.", rule)
     finding = test.judge(jobs, reference, **options)
     return finding._replace(why=f"{rule} {UNDECIDED}" if finding.verdict == OPEN else rule)
 
@@ -120,7 +126,7 @@ def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
     """Return what a claim still waits for, "" where every run has every seed; one has no spread."""
     runs = listed(jobs)
     if not study:
-        return f"no training of {runs} at full length"
+        return f"waits for trainings of {runs} at full length"
     if study["plan"].get("full") is not True:
         return f"{runs} at a fraction of the full length decides nothing"
     done, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)

@@ -4,6 +4,7 @@ A test takes what it names: `reference` (docs/reference.json) and, where it need
 `tolerance`.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lib.settings import Network
 # Its form for CIFAR.
 RESNET18 = {"blocks": [2, 2, 2, 2], "widths": [64, 128, 256, 512], "strides": [1, 2, 2, 2]}
 CLASSES = 10
+POOLING = ("GlobalAveragePool", "AdaptiveAvgPool2d")  # our name, and the notebook's
 
 
 def _network(shape: dict[str, Any]) -> Network:
@@ -43,9 +45,10 @@ def parameters_stated(reference: Reference, tolerance: float) -> Finding:
     same = " and by hand alike" if by_hand == count else f" ({by_hand:,} by hand)"
     return Finding(
         agreed(off <= tolerance),
-        f"{count:,} parameters, counted in the network{same}; the stated figure is {off:,} "
-        f"({off / count:.1%}) too {'high' if stated > count else 'low'}.",
-        f"Rounding to the last digit printed explains a difference of at most {tolerance:,.0f}.",
+        f"The network has {count:,} parameters; the stated number is {off:,} ({off / count:.1%}) "
+        f"too {'high' if stated > count else 'low'}.",
+        f"Counted in the network built here{same}. Rounding to the last digit printed explains a "
+        f"difference of at most {tolerance:,.0f}.",
     )
 
 
@@ -61,8 +64,8 @@ def parameters_formula(reference: Reference) -> Finding:
     same = "exactly what one gets" if simple == total else f"{total - simple:+,} off what one gets"
     return Finding(
         agreed(total == count),
-        f"The printed terms add up to {total:,}: that is {abs(total - count):,} off the network's "
-        f"{count:,} and {total - reference['parameter_limit']:,} above the limit.",
+        f"The printed formula gives {total:,}: {abs(total - count):,} off the network's {count:,} "
+        f"and {total - reference['parameter_limit']:,} above the limit.",
         f"It is {same} by counting the stem, two full-width 3x3 convolutions for each block and "
         f"the classifier's weights ({simple:,}). That overlooks the narrower input of a stage's "
         "first block and leaves out batch norm, 1x1 shortcuts and biases. Nor is it the "
@@ -71,12 +74,13 @@ def parameters_formula(reference: Reference) -> Finding:
 
 
 def parameters_counted(reference: Reference) -> Finding:
-    """The count of the notebook's own summary, and the limit."""
+    """The count of the summary table, and the limit."""
     count, limit = _count(reference), reference["parameter_limit"]
     return Finding(
         agreed(count == reference["parameters"] and count <= limit),
-        f"{count:,} parameters, all trainable, {limit - count:,} below the limit.",
-        "The network was built here from the described blocks, widths and strides, and counted.",
+        f"The network has {count:,} parameters, all trainable, {limit - count:,} below the limit.",
+        "The network was built here from the described blocks, widths and strides, and counted. "
+        "Of the three counts that the report prints, this one is right.",
     )
 
 
@@ -89,44 +93,81 @@ def reduction(reference: Reference, tolerance: float) -> Finding:
     near = min(fewer, key=lambda count: abs(fewer[count] - claimed))
     return Finding(
         agreed(abs(counted - claimed) <= tolerance),
-        f"{counted:.1%} fewer than the {base:,} of ResNet-18 in its form for CIFAR. The formula's "
-        f"{counts[1]:,} would give {formula:.1%}, the stated {counts[2]:,} {stated:.1%}.",
+        f"The network has {counted:.1%} fewer than the {base:,} parameters of ResNet-18 in its "
+        f"form for CIFAR. The formula's {counts[1]:,} would give {formula:.1%}, the stated "
+        f"{counts[2]:,} {stated:.1%}.",
         f"Rounding to the last digit printed explains a difference of at most {100 * tolerance:g} "
         f"points. The claim comes nearest to the count of {near:,}.",
     )
 
 
-def layer_table(reference: Reference) -> Finding:
-    """The rows of the layer table that are known: its first ones and its last."""
-    table, head = layers.layer_table(_built(reference)), reference["layer_table_head"]
-    rows = zip(table["layer"].str.rsplit("-", n=1).str[0], table["parameters"], head, strict=False)
-    agree = sum(
-        kind == row["layer"] and row["parameters"] in (None, count) for kind, count, row in rows
-    )
-    last, claimed = table.iloc[-1], reference["last_layer"]
-    ends = (last["layer"], last["parameters"]) == (claimed["name"], claimed["parameters"])
+def reduction_cause(reference: Reference, tolerance: float) -> Finding:
+    """What halving ResNet-18's channels does alone, and what the deeper stages take back."""
+    base, claimed = _by_hand(RESNET18), reference["reduction_reported"]
+    halved = _by_hand(RESNET18 | {"widths": reference["widths"]})
+    alone, whole = 1 - halved / base, 1 - _count(reference) / base
+    blocks = [listed(each["blocks"]) for each in (RESNET18, reference)]
     return Finding(
-        agreed(agree == len(head) and ends),
-        f"{agree} of the {len(head)} first rows agree; row {len(table)} is {last['layer']} with "
-        f"{last['parameters']:,} parameters.",
-        "The table was made anew by following the shape of an image through the network built "
-        "here. The rows between are not known.",
+        agreed(abs(alone - claimed) <= tolerance),
+        f"Halving the channels alone takes away {alone:.1%}; more blocks then give back "
+        f"{100 * (alone - whole):.1f} points. ResNet-18 with half its channels has {halved:,} "
+        f"parameters, this network {_count(reference):,}.",
+        f"ResNet-18 has {blocks[0]} blocks in its four stages, this network {blocks[1]}. Both "
+        "were counted with 32 channels in the first stage.",
+    )
+
+
+def shortcut(reference: Reference) -> Finding:
+    """Whether the printed count leaves room for batch norm after the shortcuts' convolutions."""
+    norms = [
+        sum(parameter.numel() for parameter in part.parameters())
+        for name, part in _built(reference).named_modules()
+        if "shortcut" in name and isinstance(part, torch.nn.BatchNorm2d)
+    ]
+    count, printed = _count(reference), reference["parameters"]
+    return Finding(
+        agreed(count - sum(norms) == printed),
+        f"The printed {printed:,} parameters are {'' if count == printed else 'not '}those of "
+        "shortcuts with batch norm. Without it there would be "
+        f"{sum(norms):,} fewer.",
+        f"Counted with and without the batch norm after the {len(norms)} convolutions in "
+        "shortcuts. The notebook's code has it.",
+    )
+
+
+def layer_table(reference: Reference) -> Finding:
+    """All rows of the printed layer table: layer, output shape and parameters."""
+    table, printed = layers.layer_table(_built(reference)), reference["log"]["layer_table"]
+    ours = zip(table["layer"], table["output"], table["parameters"], strict=True)
+    rows = [(name.replace(*POOLING), math.prod(shape), count) for name, shape, count in ours]
+    theirs = [(row["layer"], abs(math.prod(row["output"])), row["parameters"]) for row in printed]
+    agree = sum(mine == its for mine, its in zip(rows, theirs, strict=False))
+    name, _values, last = rows[-1]
+    return Finding(
+        agreed(agree == len(rows) == len(theirs)),
+        f"{agree} of the {len(theirs)} printed rows agree with the network rebuilt here. The last "
+        f"is {name} with {last:,} parameters.",
+        "Compared are each layer's kind, the number of values it gives and its parameters. The "
+        "table was made anew by following the shape of an image through the network. The notebook "
+        f"prints all rows, the report {len(reference['layer_table_head'])} and the last.",
     )
 
 
 def memory(reference: Reference) -> Finding:
-    """The four figures of the usual memory estimate for one image, to the two decimals printed."""
+    """The four numbers of the usual memory estimate for one image, to the two decimals printed."""
     stated, table = reference["memory_mb"], layers.layer_table(_built(reference))
     ours = layers.memory_estimate(table)
-    figures = [f"{ours[name]:.2f} MB {name.replace('_', ' and ')}" for name in stated]
+    values = [f"{ours[name]:.2f} MB {name.replace('_', ' and ')}" for name in stated]
     return Finding(
-        agreed(all(round(ours[name], 2) == figure for name, figure in stated.items())),
-        f"{listed(figures)}; a MB has {2**20:,} bytes.",
+        agreed(all(round(ours[name], 2) == value for name, value in stated.items())),
+        f"Computed anew: {listed(values)}, a MB being {2**20:,} bytes.",
         "Every layer's output is counted once for the forward and once for the backward pass, at "
         "4 bytes a value: an estimate of what is kept, not a measurement.",
     )
 
 
+# fmt: off
 TESTS = named(
-    parameters_stated, parameters_formula, parameters_counted, reduction, layer_table, memory
+    parameters_stated, parameters_formula, parameters_counted, reduction, reduction_cause, shortcut,
+    layer_table, memory,
 )

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from bundle import paths
-from bundle.claims.claim import SOURCES, Claim, Reference
+from bundle.claims.claim import KINDS, SOURCES, Claim, Reference
 from bundle.inputs import check_keys, read_file
 from bundle.runs import results
 from lib.errors import UserError, nearest
 
-NEEDED = ("id", "claim", "source", "test")
+NEEDED = ("id", "kind", "claim", "where", "words", "weight", "test")
+TEXTS = ("id", "kind", "claim", "where", "words", "test", "reported")
+WEIGHTS = range(1, 10)
 
 
 def read(path: Path, tests: Mapping[str, Callable]) -> list[Claim]:
@@ -31,27 +33,38 @@ def read(path: Path, tests: Mapping[str, Callable]) -> list[Claim]:
 
 
 def _claim(entry: Any, reference: Reference, tests: Mapping[str, Callable], where: str) -> Claim:
-    """Return one entry as a claim, the figures it names in braces filled in."""
+    """Return one entry as a claim, the numbers it names in braces filled in."""
     if not isinstance(entry, dict):
         raise UserError(f"{where}: must have the keys {', '.join(NEEDED)}, not be {entry!r}")
     where = f"{where} ({entry['id']})" if isinstance(entry.get("id"), str) else where
     check_keys(entry, [field.name for field in fields(Claim)], where)
-    for key in (*NEEDED, *({"reported"} & set(entry))):
-        if key not in entry:
-            raise UserError(f"{where}: '{key}' is missing; add it")
-        if not isinstance(entry[key], str) or not entry[key].strip():
-            raise UserError(f"{where}: {key} = {entry[key]!r}: must be text (quote it)")
-    if entry["source"] not in SOURCES:
-        names = ", ".join(SOURCES)
-        raise UserError(f"{where}: source = {entry['source']!r}: must be one of {names}")
+    if missing := [key for key in NEEDED if key not in entry]:
+        raise UserError(f"{where}: '{missing[0]}' is missing; add it")
+    _check_values(entry, where)
     if entry["test"] not in tests:
         near = nearest(entry["test"], list(tests))
         raise UserError(f"{where}: unknown test {entry['test']!r}{near}; tests: {', '.join(tests)}")
     _check_tolerance(entry, tests[entry["test"]], where)
     texts = {
-        key: _filled(entry[key], reference, where) for key in ("claim", "reported") if key in entry
+        key: _filled(entry[key], reference, where)
+        for key in ("claim", "words", "reported")
+        if key in entry
     }
     return Claim(**{**entry, **texts})
+
+
+def _check_values(entry: dict[str, Any], where: str) -> None:
+    for key in TEXTS:
+        if key in entry and (not isinstance(entry[key], str) or not entry[key].strip()):
+            raise UserError(f"{where}: {key} = {entry[key]!r}: must be text (quote it)")
+    if type(entry["weight"]) is not int or entry["weight"] not in WEIGHTS:
+        raise UserError(f"{where}: weight = {entry['weight']!r}: must be a whole number, 1 to 9")
+    place, _colon, _part = entry["where"].partition(":")
+    for key, value, names in (("kind", entry["kind"], KINDS), ("where", place, SOURCES)):
+        if value not in names:
+            more = ", then ': ' and the place in it" * (key == "where")
+            listed = ", ".join(names)
+            raise UserError(f"{where}: {key} = {entry[key]!r}: must be one of {listed}{more}")
 
 
 def _check_tolerance(entry: dict[str, Any], test: Callable, where: str) -> None:
@@ -69,5 +82,5 @@ def _filled(text: str, reference: Reference, where: str) -> str:
         return text.format_map(reference)
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{where}: {text!r}: docs/reference.json has no such figure ({error!r})"
+            f"{where}: {text!r}: docs/reference.json has no such number ({error!r})"
         ) from error

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import tarfile
+import textwrap
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,8 +133,15 @@ def resolve(
     except Unavailable as error:
         if dataset == "cifar10":
             raise
-        say(f"{'*' * 72}\nTHIS RUN USES handwritten digits, not CIFAR-10.\n{error}\n{'*' * 72}")
+        say(_box(f"THIS RUN USES handwritten digits, not CIFAR-10.\n{error}"))
         return "digits", None
+
+
+def _box(text: str, width: int = 72) -> str:
+    """Return lines between two rules of stars, broken between words."""
+    lines = (textwrap.wrap(line, width, break_on_hyphens=False) for line in text.splitlines())
+    rule = "*" * width
+    return "\n".join([rule, *(part for line in lines for part in line), rule])
 
 
 def _remedy(target: Path, archive: Archive) -> str:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -59,6 +59,8 @@ class Transfer:
     limits: Limits
     end: float
     say: Say
+    # Why mirrors were left: told when the next one gives something, else by the error, once.
+    untold: list[str] = field(default_factory=list)
 
     def run(self, mirrors: Sequence[str]) -> None:
         """Try the mirrors in order, then the slow ones, fastest first; raises TransferError."""
@@ -73,7 +75,7 @@ class Transfer:
                         return self._ask_repeatedly(mirror, _Meter(floor, self.limits.slow_s))
                     except _LeftError as error:
                         reasons[mirror], rates[mirror] = f"{_host(mirror)}: {error}", error.rate
-                        self.say(reasons[mirror])
+                        self.untold.append(reasons[mirror])
                 mirrors = sorted(filter(rates.get, rates), key=rates.get, reverse=True)
         why = "; ".join(reasons.values()) or "none given"
         raise TransferError(f"offline, or no mirror works ({why})")
@@ -86,6 +88,11 @@ class Transfer:
         length = f"{self._length() / 1e6:.1f} of {self.size / 1e6:.1f} MB"
         kept = "(they are kept, `make data` goes on from there)"
         raise TransferError(f"only {length} came in the time given {kept}")
+
+    def _tell(self) -> None:
+        for reason in self.untold:
+            self.say(reason)
+        self.untold.clear()
 
     def _length(self) -> int:
         return self.partial.stat().st_size if self.partial.exists() else 0
@@ -130,6 +137,7 @@ class Transfer:
             _check(answer, offset, self.size)
             with self.partial.open("ab" if answer.status_code == 206 else "wb") as file:
                 while chunk := _read(answer):
+                    self._tell()
                     if file.tell() + len(chunk) > self.size:
                         raise _LeftError("sends more than the archive")
                     file.write(chunk)
@@ -228,13 +236,7 @@ def _progress(total: int, start: int, say: Say, every_s: float) -> Iterator[Call
     from rich import progress  # late: only a download needs it
 
     terminal, told_at = sys.stdout.isatty(), time.monotonic()
-    columns = (
-        *progress.Progress.get_default_columns(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TextColumn("{task.fields[host]}"),
-    )
-    with progress.Progress(*columns, disable=not terminal) as bar:
+    with progress.Progress(*_columns(progress), disable=not terminal) as bar:
         bar.add_task("CIFAR-10", total=total, completed=start, host="")
         (task,) = bar.tasks
 
@@ -249,4 +251,17 @@ def _progress(total: int, start: int, say: Say, every_s: float) -> Iterator[Call
                 f"{task.time_remaining:.0f} s left ({host})"
             )
 
-        yield show
+        try:
+            yield show
+        except BaseException:
+            bar.live.transient = True  # a bar that leads nowhere does not stay
+            raise
+
+
+def _columns(progress) -> tuple:
+    return (
+        *progress.Progress.get_default_columns(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TextColumn("{task.fields[host]}"),
+    )

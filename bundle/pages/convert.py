@@ -4,8 +4,11 @@ Imported by `pages.publish` only when a page has to be written: nbconvert takes 
 import, and a build in which every page is up to date needs none of it.
 """
 
+import ast
+import builtins
 import re
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -18,7 +21,9 @@ from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from bundle.pages.markdown import Outline, Renderer, tables
+from bundle import words
+from bundle.pages import index, photographs
+from bundle.pages.markdown import Outline, Renderer, cited, linked, tables
 from bundle.paths import shown
 from lib.errors import UserError
 
@@ -27,6 +32,9 @@ TEMPLATE = Path(__file__).resolve().parent / "template"
 # fetched.
 IMAGES = ["image/png", "image/jpeg", "image/svg+xml"]
 SHOWN_FIRST = [*IMAGES, "text/html", "text/markdown", "text/latex", "text/plain"]
+PARAMETERS = {"parameters", "injected-parameters"}
+SHOWING = {"HTML", "Markdown", "display", "print", *dir(builtins)}
+SHOWS_PARAMETERS = "book.parameters()"
 SILENT_IMAGE = re.compile(r"""!\[\s*\]\(|<img(?![^>]*\balt=(?:"\s*[^"\s]|'\s*[^'\s]))""")
 
 
@@ -39,10 +47,14 @@ class Page:
     notebook: str
     run: str
     code: bool
+    photographs: bool = True
     notice: str = ""
+    accuracy: str = ""
     commit: str = ""
+    full: tuple[str, str] = ("", "")  # the command of the full result, and what it reached
     fingerprint: str = ""
-    navigation: list[tuple[str, str]] = field(default_factory=list)  # label, relative link
+    navigation: Sequence[tuple[str, str]] = ()  # label, relative link
+    beyond: Sequence[tuple[str, str]] = ()  # the same, of the pages over all runs
     outline: Outline = field(default_factory=Outline)
 
     @property
@@ -52,10 +64,22 @@ class Page:
         return self.outline.title or name.capitalize()
 
     @property
+    def alarm(self) -> str:
+        """What a reader must not overlook: other data, an audit, a stale training."""
+        return words.alarm(self.notice)
+
+    @property
+    def rehearsal(self) -> str:
+        """The sentence of a page on a part of CIFAR-10, "" of any other."""
+        return words.rehearsal(self.notice)
+
+    @property
     def title(self) -> str:
-        """The window's title: the notice first, as a tab shows only the beginning of a title."""
-        notice = f"[{self.notice}] " if self.notice else ""
-        return f"{notice}{self.heading} · {self.run} · {self.bundle}"
+        """The window's title, what tells tabs apart first: "48.5% · quick (rehearsal) · Report"."""
+        short = words.notice_in_short(self.notice)
+        run = f"{self.run} ({short})" if short else self.run
+        label = "Report" if not self.code else index.label(Path(self.notebook).stem)
+        return " · ".join(filter(None, (self.accuracy, run, label)))
 
     @property
     def neighbours(self) -> list[tuple[str, str, str]]:
@@ -78,7 +102,7 @@ class PageExporter(HTMLExporter):
         outline, attachments = resources["page"].outline, cell.get("attachments", {})
         renderer = Renderer(outline, attachments=attachments, path=resources["folder"])
         try:
-            return MarkdownWithMath(renderer=renderer).render(source)
+            return cited(MarkdownWithMath(renderer=renderer).render(source))
         except ValueError as error:
             where = resources["where"](cell)
             raise UserError(f"{where}: {error}; write it in simpler LaTeX") from error
@@ -86,21 +110,64 @@ class PageExporter(HTMLExporter):
     def default_filters(self):
         """Add the bundle's filters to nbconvert's."""
         yield from super().default_filters()
-        yield "tables", tables
+        yield "tables", numbered
         yield "figure", figure
+        yield "what", what
 
 
-def figure(output: NotebookNode, mime: str) -> str:
-    """Return the `<figure>` of an image output; its alt text was checked before."""
+def what(source: str) -> str:
+    """Return what a cell's code does, for its fold: its first comment or the function it calls."""
+    if comment := re.match(r"#\s*(.+)", source.strip()):
+        return comment[1].rstrip(".:")
+    try:
+        nodes = [*ast.walk(ast.parse(source))]
+    except SyntaxError:  # a magic of IPython
+        return ""
+    if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
+        return "imports"
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+    own, shows = [], []  # what computes, and what only arranges or shows
+    for call in calls:
+        if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name):
+            (shows if call.value.id in ("book", "pd", "np") else own).append(call.attr)
+        elif isinstance(call, ast.Name) and call.id not in SHOWING:
+            own.append(call.id)
+    telling = own + [name for name in shows if name not in ("table", "figure", "DataFrame")]
+    return next(iter(telling + shows), "").replace("_", " ")
+
+
+@pass_context
+def numbered(context, html: str) -> str:
+    """Return an HTML output with its tables marked and their captions numbered."""
+    return tables(html, context["resources"]["page"].outline)
+
+
+@pass_context
+def figure(context, output: NotebookNode, mime: str) -> str:
+    """Return the numbered `<figure>` of an image output; its alt text was checked before.
+
+    Of two variants, wide and narrow, the style sheet shows one by the width of the screen.
+    """
+    outline = context["resources"]["page"].outline
+    outline.figures += 1
     about, data = output.metadata.get(mime, {}), output.data[mime]
-    is_svg = mime == "image/svg+xml"
-    payload = b64encode(data.encode()).decode() if is_svg else "".join(data.split())
-    width, alt = about.get("width") or _printed_width(payload), escape(about["alt"])
-    size = f' width="{round(width)}"' if width else ""
-    return (
-        f'<figure><img src="data:{mime};base64,{payload}" alt="{alt}"{size}>'
-        f'<figcaption aria-hidden="true">{alt}</figcaption></figure>'
-    )
+    alt, caption, narrow = (about.get(key) or "" for key in ("alt", "caption", "narrow"))
+    if mime == "image/svg+xml" and 'class="chart' in data[:300]:
+        drawn = data + narrow
+    else:
+        payload = b64encode(data.encode()).decode() if "svg" in mime else "".join(data.split())
+        width = about.get("width") or _printed_width(payload)
+        drawn = _image(mime, payload, alt, width, "wide" if narrow else "")
+        drawn += _image(mime, narrow, alt, _printed_width(narrow), "narrow") if narrow else ""
+    number = f"<b>Figure {outline.figures}.</b> "
+    said = "" if caption else ' aria-hidden="true"'  # the alternative text was read aloud already
+    caption = f"<figcaption{said}>{number}{escape(caption or alt)}</figcaption>"
+    return f'<figure id="figure-{outline.figures}" class="numbered">{drawn}{caption}</figure>'
+
+
+def _image(mime: str, payload: str, alt: str, width: float | None, shown: str) -> str:
+    size = (f' class="{shown}"' if shown else "") + (f' width="{round(width)}"' if width else "")
+    return f'<img src="data:{mime};base64,{payload}" alt="{escape(alt)}"{size}>'
 
 
 def _printed_width(payload: str) -> float | None:
@@ -130,8 +197,37 @@ def _chosen(cells: list[NotebookNode], code: bool) -> list[NotebookNode]:
             cell.source = cell.source.removeprefix("# Parameters\n")  # the page says so above it
         replaced = "parameters" in _tags(cell) and "injected-parameters" in _tags(after)
         if not replaced and not hidden & set(_tags(cell)):
-            kept.append(cell)
+            kept.append(_for_a_page(cell))
     return kept
+
+
+def _mark_set_up(cells: list[NotebookNode]) -> None:
+    """Mark what stands above the first section and only prepares: a page shows it at its end."""
+    for number, (cell, after) in enumerate(zip(cells, [*cells[1:], None], strict=True)):
+        if cell.cell_type == "markdown" and re.search(r"^##", cell.source, re.MULTILINE):
+            return
+        shows = SHOWS_PARAMETERS in cell.source
+        told = after is not None and SHOWS_PARAMETERS in after.source
+        if cell.cell_type == "code":
+            prepares = shows or not cell.outputs or {*_tags(cell)} & PARAMETERS
+        else:
+            prepares = told or cell.source.startswith("**Reads**")
+        cell.metadata["set_up"] = bool(prepares) and number > 0
+
+
+def _for_a_page(cell: NotebookNode) -> NotebookNode:
+    """Return a cell without outputs that say in Jupyter what a page's head says."""
+    if "outputs" in cell:
+        said = [about.get("notebook_only") for about in map(_about, cell.outputs)]
+        cell.outputs = [one for one, only in zip(cell.outputs, said, strict=True) if not only]
+    return cell
+
+
+def _about(output: NotebookNode) -> dict:
+    """Return the metadata of the form of an output that a page shows."""
+    data = output.get("data", {})
+    mime = next((mime for mime in SHOWN_FIRST if mime in data), "")
+    return output.get("metadata", {}).get(mime, {})
 
 
 def _check_alt(cell: NotebookNode, where: str) -> None:
@@ -172,6 +268,16 @@ def _read(executed: Path) -> NotebookNode:
     return notebook
 
 
+def _exporter(code: bool) -> PageExporter:
+    exporter = PageExporter(
+        config=Config({"NbConvertBase": {"display_data_priority": SHOWN_FIRST}}),
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        template_name=TEMPLATE.name,
+    )
+    exporter.exclude_input = not code
+    return exporter
+
+
 def convert_notebook(executed: Path, page: Page) -> str:
     """Return the HTML of `executed`.
 
@@ -185,15 +291,13 @@ def convert_notebook(executed: Path, page: Page) -> str:
 
     notebook = _read(executed)
     notebook.cells = _chosen(notebook.cells, page.code)
+    if page.code:
+        _mark_set_up(notebook.cells)
+    if not page.photographs:
+        photographs.leave_out(notebook.cells)
     for cell in notebook.cells:
         _check_alt(cell, where(cell))
-    exporter = PageExporter(
-        config=Config({"NbConvertBase": {"display_data_priority": SHOWN_FIRST}}),
-        extra_template_basedirs=[str(TEMPLATE.parent)],
-        template_name=TEMPLATE.name,
-    )
-    exporter.exclude_input = not page.code
     resources = {"page": page, "where": where, "folder": str(executed.parent)}
-    html, _ = exporter.from_notebook_node(notebook, resources)
+    html, _ = _exporter(page.code).from_notebook_node(notebook, resources)
     _check_offline(html, shown(executed))
-    return html
+    return linked(html)

@@ -10,7 +10,8 @@ from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 
 NUMBER = re.compile(
-    r"[-+−±]?\s*\d[\d.,\u202f\u2009 ]*(e[-+]?\d+)?\s*(%|[a-zA-Zµ/²]{1,8})?"  # with a short unit
+    r"[-+−±<>≈]?\s*\d[\d.,\u202f\u2009 ]*(e[-+]?\d+)?\s*(%|[a-zA-Zµ/²]{1,8})?"  # with a short unit
+    r"(\s*±\s*[\d.,]+\s*%?)?"
     r"|[-+−]?\.\d+|[-–—]|nan|NaN|"
 )
 SHORT = 24  # characters of a table's cell that stay on one line
@@ -23,6 +24,11 @@ class Outline:
 
     title: str = ""
     description: str = ""
+    figures: int = 0  # numbered so far
+    tables: int = 0
+    references: int = 0
+    files: str = ""  # HTML of what the notebook reads and writes
+    set_up: list[str] = field(default_factory=list)  # HTML of the cells that prepare
     # Level, anchor, HTML of the text.
     headings: list[tuple[int, str, str]] = field(default_factory=list)
 
@@ -62,11 +68,25 @@ class Renderer(IPythonRenderer):
 
     def paragraph(self, text: str) -> str:
         """Write a paragraph; the first one after the title describes the page."""
+        if text.startswith("<strong>Reads</strong>") and not self.outline.headings:
+            self.outline.files = super().paragraph(text)
+            return ""
         if self.outline.title and not self.outline.description:
             words = plain(text)
             cut = words[:DESCRIPTION_LENGTH].rsplit(" ", 1)[0] + " …"
             self.outline.description = words if len(words) <= DESCRIPTION_LENGTH else cut
         return super().paragraph(text)
+
+    def list(self, text: str, ordered: bool, **attrs) -> str:
+        """Write a list; that of the section "References" is numbered, each entry has an anchor."""
+        if not (self.outline.headings and self.outline.headings[-1][2] == "References"):
+            return super().list(text, ordered, **attrs)
+
+        def entry(_: re.Match[str]) -> str:
+            self.outline.references += 1
+            return f'<li id="ref-{self.outline.references}">'
+
+        return f'<ol class="references">\n{re.sub("<li>", entry, text)}</ol>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         """Write a link; one to a notebook of the bundle leads to its page."""
@@ -89,6 +109,36 @@ class Renderer(IPythonRenderer):
         """Write a LaTeX environment, unnumbered: nothing refers to the numbers."""
         starred = name.rstrip("*") + "*"
         return self.block_math(rf"\begin{{{starred}}}{body}\end{{{starred}}}")
+
+
+TAG = re.compile(r"(<[^>]*>)")
+CITATION = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
+
+
+def cited(html: str) -> str:
+    """Mark what looks like a citation, "[3]" or "[1, 4]", in running text; `linked` links it."""
+    parts, inside = TAG.split(html), 0
+    for at, part in enumerate(parts):
+        if TAG.fullmatch(part):
+            inside += bool(re.match(r"<(code|pre|a|math|script|style)\b", part))
+            inside -= bool(re.match(r"</(code|pre|a|math|script|style)>", part))
+        elif not inside:
+            parts[at] = CITATION.sub(r'<a class="cite">\1</a>', part)
+    return "".join(parts)
+
+
+def linked(html: str) -> str:
+    """Link the marked citations of a page whose references are all there; others stay text."""
+    there = set(re.findall(r'<li id="ref-(\d+)">', html))
+
+    def link(match: re.Match[str]) -> str:
+        numbers = re.findall(r"\d+", match[1])
+        if not set(numbers) <= there:
+            return f"[{match[1]}]"
+        links = (f'<a class="cite" href="#ref-{number}">{number}</a>' for number in numbers)
+        return f"[{', '.join(links)}]"
+
+    return re.sub(r'<a class="cite">([^<]*)</a>', link, html)
 
 
 def mathml(latex: str, display: str) -> str:
@@ -119,14 +169,25 @@ def _function(match: re.Match[str]) -> str:
     return f'<mo lspace="0.167em" rspace="{space}">{match[2]}</mo>{match[3] or ""}'
 
 
-def tables(html: str) -> str:
-    """Mark the numeric columns of all tables in `html`, and the scope of their headers."""
+def tables(html: str, outline: Outline | None = None) -> str:
+    """Mark the numeric columns of all tables in `html`, and the scope of their headers.
+
+    A caption is numbered, as the tables that `outline` has seen go on.
+    """
+    if "<table" not in html:
+        return html
     soup = BeautifulSoup(html, "html.parser")
     for style in soup.find_all("style", scoped=True):
         style.decompose()  # pandas' own alignment of every column to the right
     for table in soup.find_all("table"):
         _join_names(table)
         _align(table)
+        if outline and table.caption and table.caption.get_text().strip():
+            outline.tables += 1
+            number = soup.new_tag("b")
+            number.string = f"Table {outline.tables}."
+            table.caption.insert(0, number, " ")
+            table["id"] = f"table-{outline.tables}"
     return str(soup)
 
 

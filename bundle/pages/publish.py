@@ -15,23 +15,36 @@ from bundle import paths
 from bundle.files import write_atomically
 from bundle.pages.index import BUNDLE, TEMPLATE, label
 from bundle.paths import shown
-from bundle.runs.results import notice_of, readable_metrics
+from bundle.runs.results import full_result, notice_of, readable_metrics
+from bundle.words import number
 from lib.errors import UserError
 
 HERE = Path(__file__).resolve().parent
-CODE = ("publish.py", "convert.py", "markdown.py", "index.py")
+CODE = ("publish.py", "convert.py", "markdown.py", "index.py", "photographs.py", "../words.py")
 REPORT = "06_report"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PRINT_SECONDS = 120
 
 
-def _commit(run: str) -> str:
-    environment = readable_metrics(run).get("environment")
-    if not isinstance(environment, dict) or not environment.get("commit"):
-        return ""
-    changed = " with local changes" if environment.get("dirty") else ""
-    return str(environment["commit"])[:10] + changed
+def _of_run(run: str) -> dict[str, Any]:
+    """Return what a page says about its run: name, accuracy, commit, the full result's command."""
+    metrics = readable_metrics(run)
+    accuracy, environment = number(metrics, "test", "accuracy"), metrics.get("environment")
+    commit = environment.get("commit") if isinstance(environment, dict) else ""
+    changed = " with local changes" if commit and environment.get("dirty") else ""
+    return {
+        "run": run,
+        "accuracy": "" if accuracy is None else f"{accuracy:.1%}",
+        "commit": str(commit or "")[:10] + changed,
+        "full": full_result(),
+    }
+
+
+def _beyond() -> list[tuple[str, str]]:
+    """Return (label, link) of the pages over all runs, as seen from a run's folder."""
+    claims = (paths.RESULTS / "claims.html").is_file()
+    return [("All runs", "../index.html")] + [("Fact check", "../claims.html")] * claims
 
 
 def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
@@ -47,22 +60,22 @@ def render(
     page: Path,
     *,
     code: bool = True,
+    photographs: bool = True,
     notice: str = "",
     navigation: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Render a notebook of results/RUN to the self-contained `page`, unless its content is current.
 
-    `navigation` holds (label, relative link) of the run's pages in reading order, this one among
-    them. Without `code` no input is shown. UserError: an image without alt text, mathematics that
-    cannot be converted, anything the page would ask another host for.
+    `navigation`: (label, relative link) of the run's pages in reading order, this one among them;
+    without it the page leads nowhere. `code` shows input, `photographs` images of the dataset.
+    UserError: an image without alt text, unknown LaTeX, anything another host is asked for.
     """
     executed, page = Path(executed), Path(page)
     if not executed.is_file():
         raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
-    run = executed.resolve().parent.name
-    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name, "run": run}
-    about |= {"code": code, "notice": notice, "commit": _commit(run)}
-    about["navigation"] = [list(link) for link in navigation]
+    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name}
+    about |= {"code": code, "photographs": photographs, "notice": notice, "navigation": navigation}
+    about |= _of_run(executed.resolve().parent.name) | {"beyond": _beyond() if navigation else ()}
     fingerprint = _fingerprint(executed, about)
     if page.is_file() and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
         return
@@ -83,8 +96,7 @@ def _links(notebooks: list[Path]) -> list[tuple[str, str]]:
     """Return the navigation of a run: the report first, then the notebooks it rests on."""
     stems = [path.stem for path in notebooks]
     report = [("Report", "report.html")] if REPORT in stems else []
-    with_code = {REPORT: " with code"}
-    return report + [(label(stem) + with_code.get(stem, ""), f"{stem}.html") for stem in stems]
+    return report + [(label(stem), f"{stem}.html") for stem in stems]
 
 
 def render_run(run: str) -> list[Path]:

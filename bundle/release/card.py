@@ -9,15 +9,16 @@ from bundle import paths, words
 from bundle.checks import build
 from bundle.files import read_json
 from bundle.pages.index import BUNDLE
-from bundle.report import recipe, sentences
+from bundle.release import pages
+from bundle.report import recipe, seeds, sentences
 from bundle.runs.params import RunParameters
 from bundle.runs.results import DATASETS, averages_views, marked
 from bundle.training import released, weights
-from bundle.training.identity import same_parameters
 from lib.schedule import phases
 from lib.settings import Train
 
 Metrics = dict[str, Any]
+FIGURES = ("report_curves", "report_confusion", "report_anchors")  # those that a card shows
 
 
 def write(parameters: RunParameters, folder: Path) -> str:
@@ -28,17 +29,19 @@ def write(parameters: RunParameters, folder: Path) -> str:
         "Data": data(metrics),
         "Network": network(metrics),
         "Training procedure": procedure(metrics),
-        "Results": results(parameters, metrics),
+        "Results": results(metrics),
+        "Figures": figures(folder),
         "How to use": use(parameters, metrics, folder / "training"),
         "Limits": limits(metrics),
         "Environment, arithmetic, time": environment(metrics),
         "Licence": "MIT.",
         "Citation": citation(),
     }
-    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    told = {title: text for title, text in sections.items() if text}
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in told.items())
     return (
         f"---\n{front_matter(name, metrics)}---\n\n"
-        f"# {name}: {BUNDLE}\n\n{summary(metrics)}\n\n{body}\n"
+        f"# {name}: {BUNDLE}\n\n{summary(metrics)}\n\n{report(folder)}\n\n{body}\n"
     )
 
 
@@ -83,10 +86,11 @@ def summary(metrics: Metrics) -> str:
 def data(metrics: Metrics) -> str:
     """Return what was trained on, held out and tested on."""
     seen = metrics["data"]
+    held = f"{seen['holdout']:,} held out for choices" if seen["holdout"] else "none held out"
     return (
-        f"{DATASETS[metrics['dataset']]}: trained on {seen['train']:,} images, {seen['holdout']:,} "
-        f"held out for choices, judged on {metrics['test']['images']:,} of {seen['test']:,} test "
-        f"images. SHA-256 of the data `{metrics['data_checksum']}`. Classes: "
+        f"{DATASETS[metrics['dataset']]}: trained on {seen['train']:,} images, {held}, judged "
+        f"on {metrics['test']['images']:,} of {seen['test']:,} test images. "
+        f"SHA-256 of the data `{metrics['data_checksum']}`. Classes: "
         f"{', '.join(metrics['confusion']['classes'])}."
     )
 
@@ -104,38 +108,56 @@ def network(metrics: Metrics) -> str:
 
 
 def procedure(metrics: Metrics) -> str:
-    """Return the recipe as a table, a column a phase."""
+    """Return the recipe as a table, a column a phase; what no phase does is left out."""
     stages = phases(build(Train, metrics["settings"], "metrics.json"))
     columns = [recipe.describe(stage) for stage in stages]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    rows = [row for row in rows if set(row[1:]) != {"none"}]
     return words.markdown([["", *(f"phase {stage.number}" for stage in stages)], *rows])
 
 
-def results(parameters: RunParameters, metrics: Metrics) -> str:
+def results(metrics: Metrics) -> str:
     """Return accuracies with intervals, what rounding changed, and the run's other seeds here."""
     test, views = metrics["test"], metrics["tta"]
     rows = {"single view": words.accuracy(test)}
     if averages_views(metrics):
-        rows[f"mean over views: {views['combination']}"] = words.accuracy(test, "tta_")
+        rows[f"averaged over {recipe.views(views['views'])}"] = words.accuracy(test, "tta_")
     if aside := metrics.get("beside"):
         rows[f"single view, normalised by '{aside['normalisation']}'"] = words.accuracy(aside)
-    for seed, score in other_seeds(parameters, metrics):
-        rows[f"single view, seed {seed}, before any rounding"] = words.accuracy(score)
+    known = seeds.seeds_of(metrics)
+    for seed, other in known.items():
+        if seed != metrics["seed"]:
+            rows[f"single view, seed {seed}{_unrounded(metrics, other)}"] = words.accuracy(
+                other["test"]
+            )
+    if len(known) > 1:
+        rows[f"single view, mean over {len(known)} seeds"] = seeds.mean(known)
     table = words.markdown([["test accuracy", "value (95% interval)"], *rows.items()])
     return "\n\n".join(filter(None, [table, sentences.rounding(metrics["train"])]))
 
 
-def other_seeds(parameters: RunParameters, metrics: Metrics) -> list[tuple[int, dict[str, float]]]:
-    """Return (seed, test score) of finished runs here that differ by the seed alone."""
-    scores = {}
-    for path in sorted(paths.RESULTS.glob(f"{parameters.file}*/metrics.json")):
-        other = read_json(path)
-        alike = {**(other.get("settings") or {}), "seed": metrics["seed"]}
-        finished = "test" in other and other["dataset"] == metrics["dataset"]
-        same = same_parameters(alike, metrics["settings"])
-        if finished and same and other["seed"] != metrics["seed"]:
-            scores[other["seed"]] = other["test"]
-    return sorted(scores.items())
+def _unrounded(metrics: Metrics, other: Metrics) -> str:
+    """Return what sets another seed's accuracy apart from one measured with rounded weights."""
+    rounded = [bool(one["train"].get("released")) for one in (metrics, other)]
+    return ", before any rounding" if rounded == [True, False] else ""
+
+
+def figures(folder: Path) -> str:
+    """Return the release's main figures as Markdown, each as a link to its PDF."""
+    shown = []
+    for name in FIGURES:
+        figure = folder / "figures" / f"{name}.svg"
+        if figure.is_file():
+            alt = pages.described(figure) or name.replace("_", " ")
+            alt = alt.replace("[", "(").replace("]", ")")
+            shown.append(f"[![{alt}](figures/{name}.svg)](figures/{name}.pdf)")
+    return "\n\n".join(shown)
+
+
+def report(folder: Path) -> str:
+    """Return the sentence that leads to the report, as PDF where it was printed."""
+    printed = "[PDF](report.pdf), " if (folder / "report.pdf").is_file() else ""
+    return f"The report of this run: {printed}[HTML](report.html) (download it to read it)."
 
 
 def use(parameters: RunParameters, metrics: Metrics, training: Path) -> str:
@@ -177,12 +199,15 @@ print([classes[number] for number in logits.argmax(1)])
 
 def limits(metrics: Metrics) -> str:
     """Return what the network is not for."""
+    found = metrics.get("calibration")
+    sure = "how well its probabilities are calibrated was not measured"
+    if found:
+        sure = f"the expected calibration error of its probabilities is {found['ece']:.1%}"
     return (
         f"It knows the {len(metrics['confusion']['classes'])} classes above, in images of 32x32 "
         "pixels, and answers with one of them whatever it is shown. It was trained and judged on "
         "this dataset only. How it does under a shift (other cameras, corruptions, other crops) "
-        "was not measured here; its probabilities are not calibrated. It is a study object, not "
-        "for deployment."
+        f"was not measured here; {sure}. It is a study object, not for deployment."
     )
 
 

@@ -10,7 +10,6 @@ they spare a slow machine the prediction. With neither the release is a record: 
 figures, history.
 """
 
-import re
 import shutil
 from collections.abc import Collection
 from dataclasses import replace
@@ -23,16 +22,13 @@ from bundle import files, paths
 from bundle.dataset import cifar10
 from bundle.files import locked, write_atomically, write_json
 from bundle.pages import publish
-from bundle.release import card
+from bundle.release import card, pages
 from bundle.runs import execute, results
 from bundle.runs.params import RunParameters
-from bundle.runs.results import notice_of
 from bundle.training import code, identity, logits, released, store, weights
 from bundle.training.store import complete_folder
-from lib import compute, data, plots, predict
+from lib import compute, data, predict
 from lib.errors import UserError
-
-REPORT = "06_report"
 
 
 def finished(parameters: RunParameters) -> tuple[identity.Training, data.Dataset]:
@@ -185,19 +181,9 @@ def fill(
 
 
 def show(source: Path, stage: Path) -> None:
-    """Put a run's metrics, figures and report into `stage`, without links to pages not there.
-
-    Figures that show images of the dataset stay behind, too: it may be used, but is not ours to
-    give away.
-    """
+    """Put a run's metrics, figures and report, as page and as PDF, into `stage`."""
     write_atomically(stage / "metrics.json", (source / "metrics.json").read_bytes())
-    (stage / "figures").mkdir()
-    for figure in sorted((source / "figures").glob("*.svg")):
-        if f'id="{plots.PHOTOGRAPHS}"' not in figure.read_text(encoding="utf-8"):
-            for file in (figure, figure.with_suffix(".pdf")):
-                shutil.copy2(file, stage / "figures" / file.name)
-    report, notice = stage / "report.html", notice_of(results.read_metrics(source.name))
-    publish.render(source / f"{REPORT}.ipynb", report, code=False, notice=notice)
-    page = report.read_text(encoding="utf-8")
-    page = re.sub(r'<a [^>]*href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", page)
-    write_atomically(report, page.encode())
+    pages.figures(source / "figures", stage / "figures")
+    pages.report(source, stage)
+    if problem := pages.pdf(stage):
+        print(f"report.pdf: left out, {problem}", flush=True)

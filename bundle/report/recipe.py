@@ -1,10 +1,12 @@
 """The network and the recipe of a training in words: for tables, sentences and the model card."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from bundle.words import count
+from bundle.words import count, listed
 from lib.schedule import Phase, phases
-from lib.settings import Network, Train
+from lib.settings import SHIFTS, Network, Train
 
 NORMALISATIONS = {
     "pixel": "the standard deviation of all pixels",
@@ -23,7 +25,7 @@ BLOCKS = {
     "preactivation": "residual blocks with batch norm and activation before each of two 3×3 "
     "convolutions (He et al., Identity Mappings, 2016)",
     "pooled": "blocks of a 3×3 convolution, a maximum over its stride, and another 3×3 "
-    "convolution with a shortcut around it (after Jordan, 2024)",
+    "convolution with a shortcut around it, after airbench (Jordan, 2024)",
 }
 ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU"}
 POOLINGS = {"mean": "the mean", "max": "the maximum"}
@@ -31,8 +33,23 @@ PADDINGS = {"zero": "zeros", "reflect": "reflection"}
 MIXES = {
     "CutMix": "CutMix (Yun et al., 2019)",
     "mixup": "mixup (Zhang et al., 2018)",
-    "TrivialAugment": "TrivialAugment",
+    "TrivialAugment": "TrivialAugment (Müller and Hutter, 2021)",
 }
+EXTRAS = ("label smoothing", "sharpness-aware", "teacher")
+RARER = ("vertical flip", "Gaussian blur", "random erasing")
+SCHEDULES = {
+    "cosine": "cosine schedule (Loshchilov and Hutter, 2017)",
+    "one_cycle": "one-cycle schedule (Smith and Topin, 2019)",
+}
+VIEWS = {
+    "original": "the image",
+    "horizontal_flip": "its mirror image",
+    "vertical_flip": "the image upside down",
+    "pad_center_crop": "the image padded and cropped back",
+    "gaussian_blur": "the image blurred",
+    "gaussian_blur_mixed": "the image blurred, its colours mixed",
+}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def in_words(network: Network) -> str:
@@ -49,24 +66,32 @@ def ingredients(recipe: Train) -> dict[str, str]:
     """Return what is done to images, labels and gradients, in words; "" for what is not done."""
     low, high = recipe.blur_sigma
     blur = f"(kernel {recipe.blur_kernel}, sigma {low:g} to {high:g})"
-    sharpness = f"{'adaptive ' * recipe.sam_adaptive}sharpness-aware minimisation of radius {{:g}}"
-    learned = f"learned with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
+    sharpness = "adaptive " * recipe.sam_adaptive
+    sharpness += "sharpness-aware minimisation (Foret et al., 2021) of radius {:g}"
+    taught = f"with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"
+    erased = "a part erased with probability {:g} (Zhong et al., 2020)"
+    smoothed = "labels smoothed by {:g} (Szegedy et al., 2016)"
+    learned = f"a teacher's predictions ({{}}) learned {taught} (Hinton et al., 2015)"
+    padding = f"{recipe.crop_padding} pixels of padding by {PADDINGS[recipe.crop_mode]}"
     return {
-        "crop": f"at random after {recipe.crop_padding} pixels of padding by "
-        f"{PADDINGS[recipe.crop_mode]}",
-        "mirroring": "mirrored every other epoch"
-        if recipe.flip_mode == "alternating"
-        else f"flipped with probability {recipe.horizontal_flip:g}",
+        "crop": f"at random after {padding}",
+        "mirroring": _mirrored(recipe),
         "vertical flip": _if(recipe.vertical_flip, "turned upside down with probability {:g}"),
         "Gaussian blur": _if(recipe.blur, f"blurred with probability {{:g}} {blur}"),
-        "random erasing": _if(recipe.erasing, "a part erased with probability {:g}"),
+        "random erasing": _if(recipe.erasing, erased),
         "CutMix": _mixed(recipe.cutmix, recipe.cutmix_alpha),
         "mixup": _mixed(recipe.mixup, recipe.mixup_alpha),
         "TrivialAugment": _if(recipe.trivial_augment, "on {:.0%} of the images"),
-        "label smoothing": _if(recipe.label_smoothing, "labels smoothed by {:g}"),
+        "label smoothing": _if(recipe.label_smoothing, smoothed),
         "sharpness-aware": _if(recipe.sam, sharpness),
-        "teacher": _if(recipe.teacher, f"a teacher's predictions ({{}}) {learned}"),
+        "teacher": _if(recipe.teacher, learned),
     }
+
+
+def _mirrored(recipe: Train) -> str:
+    alternates = recipe.flip_mode == "alternating"
+    chance = f"flipped with probability {recipe.horizontal_flip:g}"
+    return "mirrored every other epoch" if alternates else chance
 
 
 def _if(value: float | str, words: str) -> str:
@@ -84,7 +109,7 @@ def _optimiser(recipe: Train) -> str:
     if recipe.optimiser == "sgd":
         return sgd
     muon = f"rate {recipe.muon_learning_rate:g}, momentum {recipe.muon_momentum:g}"
-    return f"Muon (Jordan et al., 2024; {muon}) for the convolutions and {sgd} for all else"
+    return f"Muon (Jordan et al., 2024), {muon}, for the convolutions; {sgd} for all else"
 
 
 def describe(phase: Phase) -> dict[str, str]:
@@ -102,43 +127,76 @@ def describe(phase: Phase) -> dict[str, str]:
         "learning rate": rate + biases * (recipe.shift_rate != 1),
         "warm-up": _if(recipe.warmup_epochs, "{:g} epochs") or "none",
         "weight decay": f"{recipe.weight_decay:g} on {decay}",
-        "divided by": NORMALISATIONS[recipe.normalisation],
+        "input divided by": NORMALISATIONS[recipe.normalisation],
         **done,
         "averaged weights": _if(recipe.ema, "decay {:g} a step") or "none",
     }
 
 
-def in_sentences(settings: Train) -> str:
-    """Return the recipe as two sentences; nothing that is not done is named."""
+def table(settings: Train) -> pd.DataFrame:
+    """Return the recipe, what is used of it, one column a phase."""
+    stages = phases(settings)
+    names = [f"phase {stage.number}" for stage in stages] if len(stages) > 1 else ["value"]
+    described = pd.DataFrame(dict(zip(names, map(describe, stages), strict=True)))
+    return described[(described != "none").any(axis=1)]
+
+
+def in_rows(settings: Train) -> dict[str, str]:
+    """Return the recipe for a table of two columns, a row for each thing that is done."""
     first, *later = phases(settings)
     recipe, done = first.recipe, ingredients(first.recipe)
     mixed = [f"{name} {done[key]}" for key, name in MIXES.items() if done[key]]
-    extras = [done[key] for key in ("label smoothing", "sharpness-aware", "teacher") if done[key]]
-    optimiser = _optimiser(recipe)
     ramp = recipe.warmup_epochs if recipe.schedule != "one_cycle" else 0
-    runs = f"{recipe.epochs} epochs {_under(recipe)}{_if(ramp, ' after {:g} epochs of warm-up')}"
-    for phase in later:
-        runs += f", then {phase.recipe.epochs} more {_under(phase.recipe)}"
-        runs += _if(", ".join(_changed_images(phase.recipe)), ", the images now {}")
-    return (
-        f"Images are cropped {done['crop']} and "
-        f"{', '.join([done['mirroring'], *_changed_images(recipe)])}; "
-        f"{', '.join(mixed) or 'no mixing of images'}. {optimiser[0].upper()}{optimiser[1:]} "
-        f"(weight decay {recipe.weight_decay:g}, batch {recipe.batch_size}) runs for "
-        f"{runs}{_if(' and '.join(extras), ', with {}')}."
-    )
+    decay = "all parameters" if recipe.decay_all else "weights alone"
+    decay += " but the convolutions" * (recipe.optimiser == "muon")
+    rows = {
+        "length": f"{count(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
+        "optimiser": _optimiser(recipe),
+        "learning rate": _under(recipe) + _if(ramp, " after {:g} epochs of warm-up"),
+        "weight decay": _if(recipe.weight_decay, f"{{:g}} on {decay}"),
+        "images": ", ".join(_images(recipe, done)),
+        "mixing": ", ".join(mixed),
+        "loss": "cross entropy"
+        + _if(" and ".join(done[key] for key in EXTRAS if done[key]), ", {}"),
+    }
+    rows |= {f"phase {phase.number}": _more(phase.recipe) for phase in later}
+    return {name: text for name, text in rows.items() if text}
+
+
+def in_short(settings: Train) -> str:
+    """Return what a training uses by name alone, for a sentence: "Muon, CutMix and ..."."""
+    done = ingredients(settings)
+    named = ["Muon" if settings.optimiser == "muon" else "stochastic gradient descent"]
+    named += [name for name in (*MIXES, *RARER, *EXTRAS) if done[name]]
+    return listed([*named, "random crops", "mirror images"])
+
+
+def _images(recipe: Train, done: dict[str, str]) -> list[str]:
+    crop = f"cropped {done['crop']}" if recipe.crop_padding else ""
+    mirrored = recipe.horizontal_flip or recipe.flip_mode == "alternating"
+    parts = [crop, done["mirroring"] if mirrored else "", *(done[name] for name in RARER)]
+    return [part for part in parts if part]
+
+
+def _more(recipe: Train) -> str:
+    """Return a later phase in words: its length, schedule, and the images' rarer changes."""
+    done = ingredients(recipe)
+    changed = ", ".join(done[name] for name in RARER if done[name])
+    return f"{recipe.epochs} more epochs, {_under(recipe)}{_if(changed, '; the images now {}')}"
 
 
 def _under(recipe: Train) -> str:
-    schedule = recipe.schedule.replace("_", "-")
-    return f"under a {schedule} schedule from {recipe.learning_rate:g}"
+    named = f"{recipe.schedule} schedule".replace("_", "-")
+    return f"{SCHEDULES.get(recipe.schedule, named)} from {recipe.learning_rate:g}"
 
 
-def _changed_images(recipe: Train) -> list[str]:
-    """Return the rarer augmentations in use."""
-    done = ingredients(recipe)
-    rarer = ("vertical flip", "Gaussian blur", "random erasing")
-    return [done[name] for name in rarer if done[name]]
+def views(names: Sequence[str]) -> str:
+    """Return the views of a test image that are averaged, in words, for a sentence."""
+    number = NUMBERS[len(names)] if len(names) < len(NUMBERS) else str(len(names))
+    if {*names} == {"original", "horizontal_flip", *SHIFTS}:
+        return f"{number} views (the image, two shifts, and their mirror images)"
+    known = [VIEWS.get(name, name.replace("_", " ")) for name in names]
+    return f"{number} view{'s' * (len(names) != 1)} ({listed(known)})"
 
 
 def history_table(history: pd.DataFrame) -> pd.DataFrame:

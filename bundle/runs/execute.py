@@ -15,14 +15,15 @@ from pathlib import Path
 
 from bundle import paths, surroundings
 from bundle.files import Failed, locked, write_json
-from bundle.runs import adopt, results, status
+from bundle.runs import adopt, graph, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters
 from bundle.training.progress import Follower
-from bundle.words import clock
+from bundle.words import duration
 from lib.schedule import total_epochs
 
+TRAINS = "03_train"  # the notebook that trains: its progress is followed
 POLL_SECONDS = 0.5
 COMMAND_VARIABLE = "BUNDLE_COMMAND"  # the call of make that tries this again, with its options
 GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
@@ -33,24 +34,38 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
 
     Returns the notebooks that ran. Raises Failed, one line; earlier results are as they were.
     """
-    folder, ran = paths.results(parameters.name), []
+    folder, ran, all_nodes = paths.results(parameters.name), [], nodes()
+    steps = terminal.Steps(node.name for node in all_nodes)
     with locked(folder, parameters.name):
-        for node in nodes():
+        print(terminal.plan(parameters, retrain, until), flush=True)
+        for node in all_nodes:
             reasons = status.reasons(node, parameters, folder)
-            if retrain and node.name == "03_train":
+            if retrain and node.name == TRAINS:
                 reasons = ["RETRAIN=1"]
             if reasons:
-                _run_node(node, parameters, folder, retrain)
+                try:
+                    _run_node(node, parameters, folder, retrain, steps)
+                finally:
+                    steps.break_line()
                 ran.append(node.name)
             else:
                 _forget_failed(node, folder)
-                print(f"{node.name}: up to date", flush=True)
+                steps.end(node.name, "up to date")
             if node.name == until:
                 break
     return ran
 
 
-def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool) -> None:
+def run_one(name: str, parameters: RunParameters) -> None:
+    """Run one notebook of a run that holds what it reads; Failed, one line, where it fails."""
+    folder = paths.results(parameters.name)
+    with locked(folder, parameters.name):
+        _run_node(graph.read(name), parameters, folder, False, terminal.Steps([name]))
+
+
+def _run_node(
+    node: Node, parameters: RunParameters, folder: Path, retrain: bool, steps: terminal.Steps
+) -> None:
     stage, started = folder / ".stage" / node.name, time.monotonic()
     if node.name == adopt.NODE and not retrain:
         adopt.take(parameters, folder)
@@ -60,29 +75,30 @@ def _run_node(node: Node, parameters: RunParameters, folder: Path, retrain: bool
     output = stage / f"{node.name}.ipynb"
     job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output)}
     write_json(stage / "job.json", {**job, "parameters": parameters.injected(node.name)})
-    print(f"{node.name}: running", flush=True)
+    steps.begin(node.name, own_lines=node.name == TRAINS)
     code = _execute(node, stage, parameters, retrain)
     if code and status.never_started(output):
-        print(f"{node.name}: its kernel did not start; trying once more", flush=True)
+        steps.end(node.name, "its kernel did not start; trying once more")
         code = _execute(node, stage, parameters, retrain)
     if problem := status.unfinished(output, code) or _missing(node, stage, folder):
         _keep_failed(node, stage, folder)
         command = os.environ.get(COMMAND_VARIABLE) or f"make run-all RUN={parameters.file}"
         raise Failed(explain(node.name, output, problem, folder, command))
-    _move_into_place(node, stage, folder, before)
-    print(f"{node.name}: done in {clock(time.monotonic() - started)}", flush=True)
+    seconds = time.monotonic() - started
+    _move_into_place(node, stage, folder, before, seconds)
+    steps.end(node.name, f"done in {duration(seconds)}")
 
 
 def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) -> int:
     """Run the notebook's process, show what it trains, and return its exit status."""
-    trains = node.name == "03_train"
+    trains = node.name == TRAINS
     environment = surroundings.child(PYTHONUNBUFFERED="1")
     environment[paths.STAGE_VARIABLE] = str(stage)
     environment[paths.RETRAIN_VARIABLE] = "1" if retrain and trains else ""
     follower = None
     if trains:
         epochs = total_epochs(parameters.settings(node.name))
-        follower = Follower(paths.results(parameters.name), epochs, node.name)
+        follower = Follower(paths.results(parameters.name), epochs)
     command = [sys.executable, "-m", "bundle.runs.kernel", str(stage / "job.json")]
     with (stage / "log.txt").open("w") as log:
         options = {"cwd": paths.NOTEBOOKS, "env": environment, "start_new_session": True}
@@ -134,7 +150,7 @@ def _keep_failed(node: Node, stage: Path, folder: Path) -> None:
     shutil.rmtree(folder / ".stage", ignore_errors=True)
 
 
-def _move_into_place(node: Node, stage: Path, folder: Path, before: dict) -> None:
+def _move_into_place(node: Node, stage: Path, folder: Path, before: dict, seconds: float) -> None:
     """Move a notebook's files to results/RUN, drop what used the old, record the fingerprint."""
     for name in ("job.json", "log.txt"):
         (stage / name).unlink(missing_ok=True)
@@ -147,7 +163,7 @@ def _move_into_place(node: Node, stage: Path, folder: Path, before: dict) -> Non
     shutil.rmtree(folder / ".stage", ignore_errors=True)
     _forget_failed(node, folder)
     results.merge(folder)
-    status.remember(node, folder, before, [str(name) for name in written])
+    status.remember(node, folder, before, [str(name) for name in written], seconds)
 
 
 def _forget_failed(node: Node, folder: Path) -> None:
@@ -156,22 +172,3 @@ def _forget_failed(node: Node, folder: Path) -> None:
         (folder / "failed" / name).unlink(missing_ok=True)
     if (folder / "failed").is_dir() and not any((folder / "failed").iterdir()):
         (folder / "failed").rmdir()
-
-
-def summary(parameters: RunParameters) -> str:
-    """Return the three closing lines: the main figures, how they were got, where the report is."""
-    metrics = results.read_metrics(parameters.name)
-    test, train = metrics.get("test", {}), metrics.get("train", {})
-    interval = f"95% {test['low']:.2%} to {test['high']:.2%}"
-    accuracy = f"{test['accuracy']:.2%} ({interval}) on {test['images']:,} test images"
-    averaged = "no views averaged"
-    if results.averages_views(metrics):
-        averaged = f"with averaged views {test['tta_accuracy']:.2%}"
-    notice = f"  [{metrics['notice']}]" if metrics.get("notice") else ""
-    took = f"{train['epochs']} epochs in {clock(train['seconds'])}"
-    took += ", released: trained elsewhere" if train.get("released") else ""
-    return (
-        f"test accuracy  {accuracy}; {averaged}{notice}\n"
-        f"network        {metrics['parameters']:,} parameters; {took}\n"
-        f"report         {paths.shown(paths.results(parameters.name) / 'report.html')}"
-    )

@@ -9,6 +9,15 @@ from bundle.inputs import read_text
 from bundle.runs.params import notebooks
 from lib.errors import UserError
 
+LABELS = {  # short names, for the terminal and the pages
+    "01_explore_data": "Data",
+    "02_build_model": "Network",
+    "03_train": "Training",
+    "04_predict_tta": "Prediction",
+    "05_confusion": "Mistakes",
+    "06_report": "Report",
+}
+
 
 @dataclass(frozen=True)
 class Node:
@@ -52,6 +61,11 @@ def read(name: str) -> Node:
 def nodes() -> list[Node]:
     """Return all notebooks in the order they run."""
     return [read(name) for name in notebooks()]
+
+
+def label(notebook: str) -> str:
+    """Return a notebook's short name: ``05_confusion`` is "Mistakes", ``07_new`` is "New"."""
+    return LABELS.get(notebook) or notebook.partition("_")[2].replace("_", " ").capitalize()
 
 
 def writer_of(file: str) -> str:

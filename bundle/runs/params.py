@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import itertools
 import json
 import re
 import shlex
@@ -134,11 +135,27 @@ def base_of(run: str) -> str | None:
 
 
 def purpose(run: str) -> str:
-    """Return what params/RUN.yaml says of itself in its first line, after the name, or ""."""
+    """Return the first sentence of params/RUN.yaml's comment, after the run's name, or ""."""
     _read(run, ())
-    first = (paths.ROOT / _file(run)).read_text(encoding="utf-8").splitlines()[0]
-    header = re.match(rf"#\s*{re.escape(run)}:\s*(.*)", first)
-    return header[1].rstrip(".") if header else ""
+    lines = (paths.ROOT / _file(run)).read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    text = " ".join(line.lstrip("# ").rstrip() for line in comment)
+    header = re.match(rf"{re.escape(run)}:\s*(.*?)(\.\s|\.?$)", text)
+    return header[1] if header else ""
+
+
+def change(run: str, base: str = "") -> str:
+    """Return in words what a run changes of its base; its name in words where no file says it.
+
+    `purpose` without the base's name: "SGD in place of Muon, at the rate of airbench94".
+    """
+    try:
+        told = purpose(run)
+    except UserError:  # a record may outlive the file
+        told = ""
+    told = re.sub(rf"^{re.escape(base)}\b(?!')[,\s]*", "", told) if base else told
+    told = re.sub(r"(?<=\d)x(?=\d)", "×", told)
+    return told.removeprefix("with ") or run.replace("_", " ")
 
 
 def _merged(run: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:

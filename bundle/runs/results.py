@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bundle import paths
+from bundle import paths, words
 from bundle.files import read_json, write_json
 from bundle.runs import graph
 from bundle.training import code
 from lib.errors import UserError
 
+FULL = "cpu"  # the run whose full result costs minutes
 STALE = "trained by other code than is here now"
 
 
@@ -96,3 +97,16 @@ def notice_of(metrics: dict[str, Any]) -> str:
     audit = "audit: the test set was followed during training" if metrics.get("audit") else ""
     parts = [str(metrics.get("notice") or ""), audit, f"stale: {STALE}" if stale else ""]
     return "; ".join(part for part in parts if part)
+
+
+def full_result() -> tuple[str, str]:
+    """Return the command of the full result, and what the released run of it reached and took.
+
+    ("make run-all RUN=cpu", "93.6%, 21 minutes"); the second is "" where no such run is here.
+    """
+    released = read_json(paths.RESULTS / "released" / FULL / "metrics.json")
+    keys = (("test", "accuracy"), ("train", "seconds"))
+    accuracy, seconds = (words.number(released, *key) for key in keys)
+    known = accuracy is not None and seconds is not None
+    reached = f"{accuracy:.1%}, {words.count(round(seconds / 60), 'minute')}" if known else ""
+    return f"make run-all RUN={FULL}", reached

@@ -29,7 +29,7 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
 
 def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
     """Return why a notebook has to run, one phrase each; an empty list where it is up to date."""
-    saved = read_json(_record(node, folder))
+    saved = read_json(record(node, folder))
     if not saved:
         failed = (folder / "failed" / f"{node.name}.ipynb").exists()
         return ["failed at the last try"] if failed else ["not run yet"]
@@ -46,18 +46,20 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
     return phrases
 
 
-def remember(node: Node, folder: Path, before: dict[str, Any], outputs: list[str]) -> None:
-    """Record that a notebook's result is complete: what it was made from, its files' hashes."""
+def remember(
+    node: Node, folder: Path, before: dict[str, Any], outputs: list[str], seconds: float
+) -> None:
+    """Record that a notebook's result is complete: what it was made from, its files, its time."""
     names = [*outputs, *(name for name in node.writes if name not in outputs)]
     digests = {name: of_file(paths.artefact(folder, name)) for name in names}
-    path = _record(node, folder)
+    path = record(node, folder)
     path.parent.mkdir(exist_ok=True)
-    write_json(path, {"before": before, "outputs": digests})
+    write_json(path, {"before": before, "outputs": digests, "seconds": round(seconds, 1)})
 
 
 def forget(node: Node, folder: Path) -> None:
     """Take the record away before the result is replaced: after a crash it is run again."""
-    _record(node, folder).unlink(missing_ok=True)
+    record(node, folder).unlink(missing_ok=True)
 
 
 def unfinished(output: Path, code: int) -> str:
@@ -106,9 +108,9 @@ def cell_state(cell: dict[str, Any]) -> str:
     return "completed" if record["status"] == "completed" and cell["execution_count"] else "broken"
 
 
-def report(parameters: RunParameters) -> str:
-    """Return one line a notebook: up to date, or what changed."""
-    folder, lines, upstream = paths.results(parameters.name), [], set()
+def waiting(parameters: RunParameters) -> list[tuple[Node, list[str]]]:
+    """Return each notebook with why it has to run, none where it and what it reads is as it was."""
+    folder, rows, upstream = paths.results(parameters.name), [], set()
     for node in nodes():
         phrases = reasons(node, parameters, folder)
         waits = sorted(upstream & set(node.reads))
@@ -116,11 +118,18 @@ def report(parameters: RunParameters) -> str:
             phrases = [f"reads {waits[0]}, which is about to change"]
         if phrases:
             upstream |= {*node.writes, node.metrics}
-        lines.append(f"{node.name:16} {'; '.join(phrases[:6]) or 'up to date'}")
-    return "\n".join(lines)
+        rows.append((node, phrases))
+    return rows
 
 
-def _record(node: Node, folder: Path) -> Path:
+def report(parameters: RunParameters) -> str:
+    """Return one line a notebook: up to date, or what changed."""
+    lines = [(node.name, "; ".join(phrases[:6])) for node, phrases in waiting(parameters)]
+    return "\n".join(f"{name:16} {told or 'up to date'}" for name, told in lines)
+
+
+def record(node: Node, folder: Path) -> Path:
+    """Return where it is recorded what a notebook's result was made from."""
     return folder / "fingerprints" / f"{node.name}.json"
 
 

@@ -68,6 +68,44 @@ def summary(
     return pd.DataFrame(rows, columns=COLUMNS, index=index)
 
 
+NO_PREDICTIONS = "none: predictions are not here"
+
+
+def with_record(table: pd.DataFrame, recorded: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return `summary`'s table with the tests of a study.json where predictions are not here.
+
+    `recorded` is its "summary". A row is taken where run, base and difference are the same.
+    """
+    filled, known = table.copy(), {row["run"]: row for row in recorded}
+    for name, row in table[table["test"] == NO_PREDICTIONS].iterrows():
+        theirs = known.get(name, {"base": None})
+        if theirs["base"] != row["base"] or not math.isclose(
+            theirs["difference"], row["difference"], abs_tol=1e-9
+        ):
+            continue
+        for key in ("test", *UNTESTED):
+            value = theirs.get(key)
+            filled.loc[name, key] = math.nan if value is None else value
+    return filled
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that have a difference, base by base, from the best to the worst.
+
+    A column seed_differences is added: each seed's accuracy minus the base's mean, in points.
+    """
+    compared = table[table["difference"].notna()]
+    means = compared["base"].map(table["accuracy"])
+    seeds = [
+        tuple(100 * (value - mean) for value in values) if len(values) > 1 else ()
+        for values, mean in zip(compared["accuracies"], means, strict=True)
+    ]
+    firsts = {base: place for place, base in reversed([*enumerate(compared["base"])])}
+    placed = compared.assign(seed_differences=seeds, place=compared["base"].map(firsts))
+    ordered = placed.sort_values(["place", "difference"], ascending=[True, False], kind="stable")
+    return ordered.drop(columns="place")
+
+
 def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
     scores, test = tuple(job["test"]["accuracy"] for job in group), group[0]["test"]
     single = len(group) == 1
@@ -116,7 +154,7 @@ def _tested(effect: metrics.Effect) -> dict[str, float]:
 def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
     theirs, ours = predictions_of(base), predictions_of(job)
     if theirs is None or ours is None:
-        return {"test": "none: predictions are not here"}
+        return {"test": NO_PREDICTIONS}
     if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
         return {"test": "none: not the same test images"}
     test = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])

@@ -1,31 +1,26 @@
 """A study's page: results/studies/PLAN/study.html, its numbers (JSON, LaTeX), figure (SVG, PDF)."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bundle import figures, files, paths, words
-from bundle.pages.index import BUNDLE, template
-from bundle.runs import results
-from bundle.study import compare
-from bundle.study.figure import study as draw
-from bundle.study.sentences import CAUTION, described, judged, mixed, notice_of, opening
-from bundle.words import decimals
-from lib import plots, predict
+from bundle import figures, files, fingerprint, paths, words
+from bundle.pages.index import BUNDLE, TEMPLATE, template
+from bundle.runs import params, results
+from bundle.study import compare, figure, sentences
+from bundle.study.sentences import judged
+from bundle.words import count, decimals
+from lib import predict
 from lib.metrics import p_value
 
 FILTERS = ("percent", "interval", "points", "decimals", "images", "p_value", "listed", "count")
-FILTERS += ("machine", "clock")  # of bundle.words, for the template
+FILTERS += ("clock",)  # of bundle.words, for the template
 Job = Mapping[str, Any]
 MANY_RUNS = 3  # with more, the views are shown for the bases only
-TITLE = "accuracy of each run"
 AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
 
 
@@ -34,17 +29,42 @@ def write_page(collected: dict[str, Any]) -> Path:
 
     `collected` holds plan, jobs and missing, as study.jobs.collect returns them.
     """
-    plan, jobs = collected["plan"], collected["jobs"]
-    folder = paths.RESULTS / "studies" / plan["name"]
+    folder = paths.RESULTS / "studies" / collected["plan"]["name"]
     folder.mkdir(parents=True, exist_ok=True)
-    table, notice = compare.summary(jobs, predictions_of, plan["runs"]), notice_of(plan, jobs)
+    table = compare.summary(collected["jobs"], predictions_of, collected["plan"]["runs"])
     files.write_json(folder / "study.json", {**collected, "summary": summarised(table)})
-    shown = {**collected, "bundle": BUNDLE, "notice": notice, "judged": judged(plan)}
-    shown |= {"picture": "", "alt": described(table, judged(plan))}
+    claims = [("Fact check", "../../claims.html")] * (paths.RESULTS / "claims.html").is_file()
+    return show(collected, table, folder, [("All runs", "../../index.html"), *claims])
+
+
+def write_again(folder: Path) -> Path:
+    """Write the page, figures and table of a study from its study.json, which stays as it is.
+
+    A test that took the predictions is shown as recorded, or left out by a record without it. The
+    page leads to no other: a release holds none.
+    """
+    record = files.read_json(folder / "study.json")
+    table = compare.summary(record["jobs"], lambda job: None, record["plan"]["runs"])
+    return show(record, compare.with_record(table, record.get("summary", ())), folder)
+
+
+def show(
+    collected: Mapping[str, Any],
+    table: pd.DataFrame,
+    folder: Path,
+    beyond: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write the page of a study, its figures and its LaTeX table into `folder`; return the page.
+
+    `beyond`: (label, link) of the pages over all runs, the first of them the way home.
+    """
+    plan, jobs = collected["plan"], collected["jobs"]
+    about = {"bundle": BUNDLE, "judged": judged(plan), "picture": "", "beyond": beyond}
+    shown = {**collected, **about, "fingerprint": rendered_by(plan)}
+    shown["alt"] = sentences.described(compare.ranked(table) if jobs else table, judged(plan))
     if jobs:
-        figure = draw(_bases_first(table), f"{judged(plan).capitalize()} {TITLE}", AXIS)
-        printed = notice.removesuffix(f"; {CAUTION}")
-        shown["picture"] = save(figure, folder / "study", shown["alt"], printed)
+        notice = sentences.notice_of(plan, jobs)
+        shown["picture"] = _save(table, plan, folder / "study", shown["alt"], notice)
         files.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
     else:  # those of an earlier state would speak of jobs that are no more
         for suffix in (".svg", ".pdf", ".tex"):
@@ -53,6 +73,21 @@ def write_page(collected: dict[str, Any]) -> Path:
     html = page.render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())
     return folder / "study.html"
+
+
+def rendered_by(plan: Mapping[str, Any]) -> str:
+    """Return the digest of what a page's words and figure come from; its style is none of it.
+
+    The code of this room and what it calls, the template, and what the runs' files say of them.
+    """
+    code = fingerprint.reached(
+        [("bundle.study.page", "show")],
+        lambda module: module.startswith(("bundle.study.", "bundle.words", "bundle.figures")),
+        through=lambda module: module.startswith("bundle."),
+    )
+    told = [params.change(run) for run in plan["runs"]]
+    template_digest = fingerprint.of_file(TEMPLATE / "study_page.html.j2")
+    return fingerprint.of_value([code, template_digest, told])[:16]
 
 
 def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
@@ -70,35 +105,137 @@ def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame)
     bases = compare.bases(jobs) if len(table) > MANY_RUNS else set(table.index)
     chosen = [job for job in jobs if job["file"] in bases]
     return {
-        "opening": opening(plan, jobs, table),
-        "warnings": mixed(jobs),
-        "table": rows(table.reset_index()),
-        "by_file": compare.by_run(jobs, order),
+        "opening": sentences.opening(plan, jobs, table),
+        "done": sentences.done(plan, jobs, table) if jobs else "",
+        "box": sentences.box(plan, jobs),
+        "tests": sentences.tests(plan, table) if jobs else "",
+        "warnings": sentences.warnings(plan, jobs),
+        "groups": groups(table, jobs),
+        "tested": bool(table["p"].notna().any()),
         "views": grouped(compare.views(chosen, order)),
         "views_of_bases": len(chosen) < len(jobs),
         "parts_of": predict.COMBINATIONS,
         "beside": rows(compare.beside(jobs, order)),
         "stale": results.STALE,
         "reported": results.reference()["test_accuracy"],
-        "limit": results.reference()["parameter_limit"],
         "audits": rows(audits),
-        "bias": audits.groupby("phase")["bias"].mean().to_dict(),
+        "bias": sentences.bias(audits) if len(audits) else "",
         "changes": grouped(compare.changes(jobs, order)),
+        "label": sentences.label,
+        "provenance": provenance(jobs, order),
     }
 
 
-def _bases_first(table: pd.DataFrame) -> pd.DataFrame:
-    first = (table["base"] == "") | table.index.isin(table["base"])
-    return pd.concat([table[first], table[~first]])
+def groups(table: pd.DataFrame, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Return the main table base by base: the base, its rows from the best to the worst.
+
+    A row has what `compare.summary` gives and `change` (in words), `drawn` (its difference and
+    interval as shares of a cell's width) and `marks` (what sets it apart). Runs without a base that
+    are no base themselves, or whose base is not done, stand alone.
+    """
+    ranked = compare.ranked(table)
+    alone = [name for name in table.index if name not in {*ranked.index, *ranked["base"]}]
+    spans = ranked[["difference", "least", "most"]].fillna(0.0)
+    ends = min([0.0, *spans.min()]), max([0.0, *spans.max()])
+    found = [{"base": None, "rows": _rows(table.loc[alone], jobs, *ends)}] if alone else []
+    for base, part in ranked.groupby("base", sort=False):
+        (head,) = _rows(table.loc[[base]], jobs, *ends)
+        found.append({"base": head, "rows": _rows(part, jobs, *ends)})
+    return found
 
 
-def save(figure: Figure, path: Path, alt: str, notice: str) -> str:
-    """Write `path`.svg and .pdf with the notice; return a data URI with the text as outlines."""
-    figures.save(figure, path, alt, notice)
-    buffer = io.BytesIO()
-    with mpl.rc_context({**plots.style(), "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _rows(
+    table: pd.DataFrame, jobs: Sequence[Job], low: float, high: float
+) -> list[dict[str, Any]]:
+    first = {job["file"]: job for job in reversed(jobs)}
+    return [
+        {
+            **row,
+            "change": _phrase(params.change(row["run"], row["base"])),
+            "drawn": _drawn(row, low, (high - low) or 1.0),
+            "marks": _marks(first[row["run"]], first.get(row["base"]), row),
+        }
+        for row in rows(table.reset_index())
+    ]
+
+
+def _phrase(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _drawn(row: Mapping[str, Any], low: float, width: float) -> dict[str, Any]:
+    """Return zero, difference and the ends of its interval as percent of a cell's width."""
+    keys = {"zero": 0.0, "size": row["difference"], "least": row["least"], "most": row["most"]}
+    places = {key: round(100 * (value - low) / width, 1) for key, value in keys.items()}
+    clear = row["p"] < sentences.SIGNIFICANT and not row["audit"]
+    places["kind"] = "unclear" if not clear else "helps" if row["difference"] > 0 else "hurts"
+    return places
+
+
+def _marks(job: Job, base: Job | None, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what must be known of a run beside its numbers: (class, text)."""
+    limit, size = results.reference()["parameter_limit"], job["parameters"]
+    untested = row["test"].startswith("none:") and row["test"] != compare.NO_PREDICTIONS
+    other = row["paired"] == row["paired"] and abs(row["paired"] - row["difference"]) >= 0.005
+    resized = base is not None and size != base["parameters"]
+    marks = {
+        f"its base, {row['base']}, is not done yet": bool(row["base"]) and base is None,
+        row["test"].replace("none:", "no test:"): untested,
+        f"{words.points(row['paired'])} points on the seed that was tested": other,
+        f"{size:,} parameters": resized and size <= limit,
+    }
+    loud = {
+        "an audit: it followed the test set, never a headline": row["audit"],
+        f"{size:,} parameters, beyond the limit: for comparison only": size > limit,
+    }
+    told = [("warned", text) for text, holds in loud.items() if holds]
+    return told + [("quiet", text) for text, holds in marks.items() if holds]
+
+
+def provenance(jobs: Sequence[Job], order: Sequence[str]) -> dict[str, Any]:
+    """Return where numbers come from: what all jobs share, once, and the columns that differ."""
+    told = [(job, _origin(job)) for group in compare.by_run(jobs, order).values() for job in group]
+    names = [*told[0][1]] if told else []
+    same = [name for name in names if len({origin[name] for _, origin in told}) == 1]
+    differ = [name for name in names if name not in same]
+    return {
+        "same": {name: told[0][1][name] for name in same},
+        "columns": differ,
+        "rows": [(job, [origin[name] for name in differ]) for job, origin in told],
+    }
+
+
+def _origin(job: Job) -> dict[str, str]:
+    train, environment = job["train"], job["environment"]
+    commit = (environment["commit"] or words.NONE)[:10]
+    return {
+        "Data": job["notice"] or results.DATASETS.get(job["dataset"], job["dataset"]),
+        "Training": f"{count(train['epochs'], 'epoch')} of {train['images']:,} images",
+        "Computed on": words.machine(environment),
+        "Commit": commit + " with local changes" * bool(environment["dirty"]),
+        "Parameters": f"{job['parameters']:,}",
+    }
+
+
+def _save(table: pd.DataFrame, plan: Mapping[str, Any], path: Path, alt: str, notice: str) -> str:
+    """Write the figure as SVG and PDF; return it as HTML, with a variant for narrow pages."""
+    figures.save(_draw(table, plan, False), path, alt, notice)
+    wide, narrow = _draw(table, plan, False), _draw(table, plan, True)
+    figures.alarm((wide, narrow), notice)  # on the page the box says a rehearsal
+    return figures.html(wide, alt, "study", narrow)
+
+
+def _draw(table: pd.DataFrame, plan: Mapping[str, Any], narrow: bool) -> Figure:
+    """Return the differences to the bases or, where nothing is compared, the accuracies."""
+    ranked, kind = compare.ranked(table), judged(plan)
+    if ranked.empty:
+        return figure.study(table, f"{kind.capitalize()} accuracy of each run", AXIS)
+    several = ranked["base"].nunique() > 1
+    labels = [
+        _phrase(sentences.label(name, base)) + f" (against {base})".replace("_", " ") * several
+        for name, base in ranked["base"].items()
+    ]
+    return figure.forest(ranked, labels, f"What each change does to {kind} accuracy", narrow)
 
 
 def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
@@ -139,7 +276,7 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def summarised(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the main table's numbers for study.json, each run beside its base; None for NaN."""
     kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval"]
-    kept += ["base", "difference", "least", "most", "test", "p"]
+    kept += ["base", "difference", "least", "most", "paired", "test", "p"]
     frame = table.reset_index()[kept].astype(object)
     return rows(frame.where(frame.notna(), None))
 

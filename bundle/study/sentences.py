@@ -1,39 +1,72 @@
 """What a study's page says in sentences. All is computed from the jobs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from bundle import words
+from bundle.runs import params
 from bundle.runs.results import DATASETS
 from bundle.study.plan import HOLDOUT, JUDGED_ON
-from bundle.words import count, listed, points
+from bundle.words import count, listed
 
 Job = Mapping[str, Any]
 TRAINING_IMAGES = 50_000  # of CIFAR-10
 SIGNIFICANT = 0.05
-CAUTION = "it decides no claim: which way a difference points can turn with the length of training"
-ONE_SEED = (
-    "Where a run has one seed, interval and test speak of that one network on these {} images: two "
-    "seeds of the same recipe may differ as clearly."
+CAUTION = (
+    "a short training settles no claim: the sign of a difference may change in a longer training"
 )
+DIGITS = words.DIGITS_NOTICE
+ONE_SEED = (
+    "Interval and test of one seed speak of that one network on these {} images: two seeds of the "
+    "same recipe may differ as clearly."
+)
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
     """Return what a reader must know of all numbers: other data than CIFAR-10, share of length."""
-    images, on_test = plan["train_images"], judged(plan) == "test"
-    # The share of the images is said below already.
-    subset = f"a subset of CIFAR-10: {images:,} of {TRAINING_IMAGES:,} training images"
-    parts = list(dict.fromkeys(job["notice"] for job in jobs if job["notice"] not in ("", subset)))
+    parts = other_data(plan, jobs)
     if not plan["full"]:
-        whole = TRAINING_IMAGES if on_test else TRAINING_IMAGES - HOLDOUT
-        scaled = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []
-        scaled += [f"{images:,} of {whole:,} training images"] if images else []
-        scaled += [f"every run with {plan['set']}"] if plan.get("set") else []
-        scaled += [] if on_test else ["judged on the hold-out"]
-        parts.append(f"at a fraction: {', '.join(scaled)}; {CAUTION}")
+        parts.append(f"at a fraction: {', '.join(scope(plan))}; {CAUTION}")
     return "; ".join(parts)
+
+
+def other_data(plan: Mapping[str, Any], jobs: Sequence[Job]) -> list[str]:
+    """Return what the jobs' data fall short of, but for the share of images that the plan names."""
+    subset = (
+        f"a subset of CIFAR-10: {plan['train_images']:,} of {TRAINING_IMAGES:,} training images"
+    )
+    return list(dict.fromkeys(job["notice"] for job in jobs if job["notice"] not in ("", subset)))
+
+
+def scope(plan: Mapping[str, Any]) -> list[str]:
+    """Return what a plan cuts short of full-length runs judged on the test set, part by part."""
+    images, on_test = plan["train_images"], judged(plan) == "test"
+    whole = TRAINING_IMAGES if on_test else TRAINING_IMAGES - HOLDOUT
+    parts = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []
+    parts += [f"{images:,} of {whole:,} training images"] if images else []
+    parts += [f"every run with {plan['set']}"] if plan.get("set") else []
+    return parts + ([] if on_test else ["judged on the hold-out"])
+
+
+def box(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
+    """Return the sentences of the calm box below the title, "" for a study at full length.
+
+    The values that a plan sets for every run are shown apart, folded.
+    """
+    told = [f"The data is {notice}." for notice in other_data(plan, jobs) if notice != DIGITS]
+    if not plan["full"]:
+        parts = [part for part in scope(plan) if not part.startswith("every run with")]
+        parts += ["settings of its own for every run"] * bool(plan.get("set"))
+        told = [f"A study at a fraction: {listed(parts)}. {_sentence(CAUTION)}", *told]
+    return " ".join(told)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def judged(plan: Mapping[str, Any]) -> str:
@@ -41,65 +74,93 @@ def judged(plan: Mapping[str, Any]) -> str:
     return JUDGED_ON[plan.get("judged_on", "test")]
 
 
+def label(run: str, base: str = "") -> str:
+    """Return what a run changes in a few words: `params.change` up to its first pause."""
+    return re.split(r"[:;,]", params.change(run, base), maxsplit=1)[0].strip()
+
+
 def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:
-    """Return the page's first paragraph, every number of it from the jobs."""
+    """Return the answer in at most three sentences, every number of it from the jobs."""
     if not jobs:
         return f"No training of this plan is done yet, of {_whole(plan)}."
+    compared = table[~table["audit"] & table["difference"].notna()]
+    tested = compared[compared["p"].notna()]
+    if not compared.empty and tested.empty:
+        return "The differences below are not tested: the predictions of the runs are not kept."
+    if not tested.empty:
+        return _differences(tested)
     reached = table[(table["base"] == "") & ~table["audit"]]
     reach = listed(f"{name} reaches {words.accuracy(row)}" for name, row in reached.iterrows())
-    tested = table["p"].notna()
-    sentences = [
-        _done(plan, jobs, table),
-        f"{reach}." if reach else "",
-        _differences(table[~table["audit"] & tested]),
-        _audits(list(table.index[table["audit"] & tested])),
-        ONE_SEED.format(judged(plan)) if (table["seeds"].map(len) == 1).any() else "",
-    ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return f"{reach}." if reach else "No run can be tested against its base yet."
+
+
+def _differences(tested: pd.DataFrame) -> str:
+    """Return what helps and what hurts most, how many more differ, how many do not clearly."""
+    clear = tested[tested["p"] < SIGNIFICANT].sort_values("difference")
+    helps, hurts = clear[clear["difference"] > 0], clear[clear["difference"] < 0]
+    ends = [("helps", helps[-1:], len(helps)), ("hurts", hurts[:1], len(hurts))]
+    told = [_most(verb, part, number, tested) for verb, part, number in ends if number]
+    others, unclear = len(clear) - len(told), len(tested) - len(clear)
+    more = f"{_many(others, 'more ')} {'differs' if others == 1 else 'differ'} clearly"
+    none = f"{_many(unclear)} {'makes' if unclear == 1 else 'make'} no clear difference"
+    last = "; ".join(filter(None, (more * bool(others), none * bool(unclear))))
+    return " ".join([*told, *([_sentence(last)] if last else [])])
+
+
+def _most(verb: str, part: pd.DataFrame, number: int, tested: pd.DataFrame) -> str:
+    """Return "Muon in place of SGD helps most (+15.9 points)."; the base, where there are more."""
+    (name, row), bases = next(part.iterrows()), set(tested["base"])
+    size = words.points(row["difference"], 1)
+    against = f" against {row['base'].replace('_', ' ')}" if len(bases) > 1 else ""
+    most = " most" if number > 1 or len(tested) > 1 else ""
+    return _sentence(f"{label(name, row['base'])} {verb}{most} ({size} points{against})")
+
+
+def _many(number: int, more: str = "") -> str:
+    """Return a number of changes in words: "five changes", "two more changes"."""
+    text = NUMBERS[number] if number < len(NUMBERS) else str(number)
+    return f"{text} {more}change{'' if number == 1 else 's'}"
 
 
 def _whole(plan: Mapping[str, Any]) -> int:
     return len(plan["runs"]) * len(plan["seeds"])
 
 
-def _done(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:
+def done(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:
     """Return what is done, and what the accuracies are of."""
     whole, number = _whole(plan), len(jobs)
     seeds, images = ({job["seed"] for job in jobs}, {job["test"]["images"] for job in jobs})
-    done = f"All {whole}" if number == whole > 1 else f"{number} of {whole}"
-    aside = ", kept out of training for choices; the test set was not looked at"
+    made = f"All {whole}" if number == whole > 1 else f"{number} of {whole}"
+    aside = " that were kept out of training; the test set was not used"
     return (
-        f"{done} {'training' if whole == 1 else 'trainings'} {'is' if number == 1 else 'are'} "
+        f"{made} {'training' if whole == 1 else 'trainings'} {'is' if number == 1 else 'are'} "
         f"done: {count(len(table), 'run')}, {'seed' if len(seeds) == 1 else 'seeds'} "
-        f"{listed(sorted(seeds))}. Accuracy is that of the weights a training ended with, on a "
+        f"{listed(sorted(seeds))}. Accuracy is that of the weights at the end of a training, on a "
         f"single view of {listed(f'{size:,}' for size in sorted(images))} {judged(plan)} images"
         f"{'' if judged(plan) == 'test' else aside}."
     )
 
 
-def _differences(tested: pd.DataFrame) -> str:
-    """Return sentences on the differences to the bases, those with a small p by name."""
-    if tested.empty:
-        return "No run can be tested against its base yet."
-    clear = tested[tested["p"] < SIGNIFICANT]
-    named = "; ".join(
-        f"{listed(f'{name} {points(value)}' for name, value in part['difference'].items())} points "
-        f"against {base}"
-        for base, part in clear.groupby("base", sort=False)
-    )
-    whole = count(len(tested), "difference")
-    every = 1 < len(clear) == len(tested)
-    number = f"All {whole}" if every else f"{len(clear) or 'None'} of {whole}"
-    return (
-        f"{number} to a base {'has' if len(clear) <= 1 else 'have'} p below {SIGNIFICANT:g}"
-        f"{': ' if named else ''}{named}. p is not corrected for the number of tests."
-    )
+def tests(plan: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """Return which tests gave p and the intervals, what one seed cannot say, audits left out."""
+    made: dict[str, list[str]] = {}
+    for name, row in table[table["p"].notna()].iterrows():
+        made.setdefault(row["test"], []).append(str(name).replace("_", " "))
+    named = [kind + f" ({listed(runs)})" * (len(made) > 1) for kind, runs in made.items()]
+    audits = [str(name).replace("_", " ") for name in table.index[table["audit"]]]
+    followed = f"{listed(audits)} followed the test set: {'its' if len(audits) == 1 else 'their'}"
+    sentences = [
+        f"p: {'; '.join(named)}; not corrected for the number of tests." * bool(made),
+        ONE_SEED.format(judged(plan)) * bool((table["seeds"].map(len) == 1).any()),
+        f"{followed} accuracy is no result." * bool(audits),
+    ]
+    return " ".join(filter(None, sentences))
 
 
-def _audits(names: Sequence[str]) -> str:
-    verb = "is" if len(names) == 1 else "are"
-    followed = f"followed the test set and {verb} not among these differences."
-    return f"{listed(names)} {followed}" if names else ""
+def warnings(plan: Mapping[str, Any], jobs: Sequence[Job]) -> list[str]:
+    """Return what is said loudly: data that is not CIFAR-10, jobs that are not comparable."""
+    loud = [_sentence(notice) for notice in other_data(plan, jobs) if notice == DIGITS]
+    return loud + mixed(jobs)
 
 
 def mixed(jobs: Sequence[Job]) -> list[str]:
@@ -122,8 +183,33 @@ def mixed(jobs: Sequence[Job]) -> list[str]:
     ]
 
 
+def bias(audits: pd.DataFrame) -> str:
+    """Return by how much the best epoch on the test set flatters, phase by phase."""
+    means = audits.groupby("phase")["bias"].mean()
+    if not (means.round(2) > 0).any():
+        return "Here the last epoch was the best, so that nothing was gained by choosing."
+    parts = [f"{value:.2f} points in phase {phase}" for phase, value in means.items()]
+    return (
+        f"Taking the best epoch instead of the last adds on average {listed(parts)}: by so much an "
+        "accuracy flatters that was chosen on the test set."
+    )
+
+
 def described(table: pd.DataFrame, images: str = "test") -> str:
     """Return the figure in words; `images`: what it is judged on."""
-    parts = [f"{name.replace('_', ' ')} {words.accuracy(row)}" for name, row in table.iterrows()]
-    what = f"{images.capitalize()} accuracy of {count(len(table), 'run')}"
-    return f"{what}, mean over seeds with its 95% interval: {'; '.join(parts)}."
+    compared = table[table["difference"].notna()]
+    if compared.empty:
+        parts = [
+            f"{name.replace('_', ' ')} {words.accuracy(row)}" for name, row in table.iterrows()
+        ]
+        what = f"{images.capitalize()} accuracy of {count(len(table), 'run')}"
+        return f"{what}, mean over seeds with its 95% interval: {'; '.join(parts)}."
+    parts = [_described(str(name), row) for name, row in compared.iterrows()]
+    what = f"Differences in {images} accuracy of {count(len(compared), 'run')} to their bases"
+    return f"{what}, in points, with 95% intervals: {'; '.join(parts)}."
+
+
+def _described(name: str, row: pd.Series) -> str:
+    known = row["least"] == row["least"]
+    ends = f" ({words.points(row['least'])} to {words.points(row['most'])})" if known else ""
+    return f"{label(name, row['base'])} {words.points(row['difference'])}{ends}"

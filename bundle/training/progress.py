@@ -8,7 +8,7 @@ from typing import Any
 
 from bundle import files
 from bundle.training import store
-from bundle.words import clock
+from bundle.words import duration, rate
 from lib.errors import UserError
 
 QUIET_SECONDS = 20.0  # after which a line says that the training goes on
@@ -19,10 +19,10 @@ def epoch_line(row: dict[str, Any], epochs: int | None = None) -> str:
     number = f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else "")
     parts = [number, f"loss {row['train_loss']:.3f}"]
     if "holdout_accuracy" in row:
-        parts.append(f"hold-out {row['holdout_accuracy']:.2%}")
-    parts += [f"lr {row['learning_rate']:.4g}", f"{row['images_per_second']:,.0f} images/s"]
+        parts.append(f"hold-out accuracy {row['holdout_accuracy']:.1%}")
+    parts += [f"rate {rate(row['learning_rate'])}", f"{row['images_per_second']:,.0f} images/s"]
     if epochs and epochs > row["epoch"]:
-        parts.append(f"{clock((epochs - row['epoch']) * row['seconds'])} left")
+        parts.append(f"{duration((epochs - row['epoch']) * row['seconds'])} left")
     return "  ".join(parts)
 
 
@@ -40,7 +40,8 @@ def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
     def show(row: dict[str, Any]) -> None:
         nonlocal handle
         bar = f"<progress value='{row['epoch']}' max='{epochs}'></progress>"
-        line = HTML(f"{bar} {epoch_line(row, epochs)}")
+        begun = "Done: " if row["epoch"] == epochs else f"{bar} "
+        line = HTML(f"{begun}{epoch_line(row, epochs)}")
         handle = handle or display(line, display_id=True)
         handle.update(line)
 
@@ -54,13 +55,13 @@ class Follower:
     the end.
     """
 
-    def __init__(self, run_folder: Path, epochs: int, label: str):
+    def __init__(self, run_folder: Path, epochs: int):
         self.folder = store.partial_folder(run_folder)
         self.complete = store.complete_folder(run_folder)
-        self.epochs, self.label, self.bar, self.shown = epochs, label, None, None
+        self.epochs, self.bar, self.shown = epochs, None, None
         self.started = self.said = time.time()
         self.before = len(store.read_history(self.folder))
-        self.terminal = sys.stdout.isatty()
+        self.terminal, self.explained = sys.stdout.isatty(), False
 
     def poll(self) -> None:
         """Show what is new since the last call."""
@@ -72,14 +73,21 @@ class Follower:
         if self.shown is None:
             self.shown = self.before if len(rows) >= self.before else 0
             if self.shown:
-                self._say(f"{self.label}: goes on after epoch {self.shown} of {self.epochs}")
+                self._say(f"  goes on after epoch {self.shown} of {self.epochs}")
         for row in rows[self.shown :]:
-            self._say(f"{self.label}: {epoch_line(row, self.epochs)}")
+            self._explain(row)
+            self._say(f"  {epoch_line(row, self.epochs)}")
         self.shown = max(self.shown, len(rows))
         if self.terminal:
             self._draw()
         elif time.time() - self.said > QUIET_SECONDS:
             self._say_step()
+
+    def _explain(self, row: dict[str, Any]) -> None:
+        """Say before the first line what it shows."""
+        if not self.explained and "holdout_accuracy" in row:
+            self._say("  (hold-out: images kept out of the training; rate: the learning rate)")
+        self.explained = True
 
     def _is_fresh(self, history: Path) -> bool:
         """Whether this process's notebook wrote the file: an old state is not shown as new."""
@@ -94,7 +102,7 @@ class Follower:
         if self.bar is None:
             self.bar = _bar()
             self.bar.start()
-            self.task = self.bar.add_task(self.label, total=self.epochs)
+            self.task = self.bar.add_task("", total=self.epochs)
         done = beat["epoch"] - 1 + beat["step"] / beat["steps"]
         self.bar.update(self.task, completed=done, description=self._where(beat))
 
@@ -104,7 +112,7 @@ class Follower:
             self._say(f"{self._where(beat)}, step {beat['step']} of {beat['steps']}")
 
     def _where(self, beat: dict[str, Any]) -> str:
-        return f"{self.label}: epoch {beat['epoch']}/{beat['epochs']}"
+        return f"  epoch {beat['epoch']}/{beat['epochs']}"
 
     def _beat(self) -> dict[str, Any]:
         """Return the last heartbeat of an epoch that is not over, or {}."""
@@ -129,9 +137,9 @@ class Follower:
 
 
 def _bar():
-    """Return a bar for a terminal: where, how far, the time taken and left."""
+    """Return a bar for a terminal: where, how far, how long it took and will take."""
     from rich import progress
 
     left = progress.TimeRemainingColumn(elapsed_when_finished=False)
-    columns = ("{task.description}", progress.BarColumn(), progress.TimeElapsedColumn(), "left")
-    return progress.Progress(*columns, left, transient=True)
+    columns = ("{task.description}", progress.BarColumn(), progress.TimeElapsedColumn(), "done,")
+    return progress.Progress(*columns, left, "left", transient=True)

@@ -8,10 +8,11 @@ from math import sqrt
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from matplotlib.text import Text
 
 from bundle import paths, readme
 from bundle.report import anchors, anchors_plot
-from bundle.report.anchors import Result
+from bundle.report.anchors import AVERAGED, SINGLE, UNSTATED, Result, Score
 from bundle.runs import results as runs_results
 from bundle.runs import status
 from bundle.runs.graph import Node
@@ -109,8 +110,16 @@ def test_seeds_of_a_run_are_one_result():
     }
     best, cpu = anchors.ours(found)
     assert (best.name, best.runs, cpu.name, cpu.runs) == ("best", 3, "cpu", 1)
-    assert best.accuracy == pytest.approx(0.962) and best.deviation == pytest.approx(0.002)
-    assert cpu.deviation is None and best.averaged == pytest.approx(0.964)
+    single, averaged = best.scores
+    assert (single.views, averaged.views) == (SINGLE, AVERAGED)
+    assert best.accuracy == single.accuracy == pytest.approx(0.962)
+    assert single.deviation == pytest.approx(0.002) and cpu.scores[0].deviation is None
+    assert averaged.accuracy == pytest.approx(0.964)
+
+
+def test_a_run_that_averages_no_views_has_one_score():
+    (one,) = anchors.ours({"cpu": metrics(tta={"combination": "original"})})
+    assert [score.views for score in one.scores] == [SINGLE]
 
 
 def test_a_name_alone_makes_no_seed():
@@ -125,24 +134,32 @@ def test_a_name_alone_makes_no_seed():
 # The table
 
 
-def cells(result):
-    return anchors.table([result]).iloc[0].to_dict()
+def cells(result, views=None):
+    """The row of a result's first score, or of the one with these views."""
+    table = anchors.table([result])
+    wanted = views or result.scores[0].views
+    return table[table["views"] == wanted].iloc[0].to_dict()
 
 
-def test_our_row_by_hand():
+def test_our_rows_by_hand():
+    """A row for the single view and one for the averaged views, each with its own interval."""
     (one,) = anchors.ours({"as_written": metrics()})
     low, high = wilson(ACCURACY)
-    assert one.interval == pytest.approx((low, high), abs=1e-7)
+    assert one.scores[0].interval == pytest.approx((low, high), abs=1e-7)
     assert cells(one) == {
         "network": "as_written",
         "parameters": "4,754,218",
-        "MMAC": "271",
-        "epochs": "100",
-        "test accuracy": f"95.12% ({low:.2%} to {high:.2%}); averaged views 95.32%",
-        "training PFLOP": "8.14",
-        "time, energy": "1:02:05, CPU, 2 threads, bf16, energy 41.2 kJ",
+        "test accuracy": "95.12%",
+        "views": "single",
+        "95% interval": f"{100 * low:.2f} to {high:.2%}",
+        "runs": "1",
+        "training": "100 epochs; 8.14 PFLOP; 62 min on CPU, 2 threads, bf16; 41.2 kJ",
         "reported by": "measured here",
     }
+    low, high = wilson(ACCURACY + 0.002)
+    averaged = cells(one, AVERAGED)
+    assert averaged["test accuracy"] == "95.32%" and averaged["training"] == "the same training"
+    assert averaged["95% interval"] == f"{100 * low:.2f} to {high:.2%}"
 
 
 def test_several_seeds_give_their_deviation_and_energy_needs_all_of_them():
@@ -151,8 +168,9 @@ def test_several_seeds_give_their_deviation_and_energy_needs_all_of_them():
     (one,) = anchors.ours({"best": metrics(0.9512), "best-seed3": second})
     low, high = wilson(0.9522)
     text = cells(one)
-    assert text["test accuracy"].startswith(f"95.22% ({low:.2%} to {high:.2%}), 2 seeds, SD 0.14")
-    assert text["time, energy"] == "1:02:06, CPU, 2 threads, bf16"
+    assert (text["test accuracy"], text["runs"]) == ("95.22%", "2 seeds, SD 0.14")
+    assert text["95% interval"] == f"{100 * low:.2f} to {high:.2%}"
+    assert text["training"].endswith("62 min on CPU, 2 threads, bf16")
 
 
 def test_seeds_of_other_machines_have_a_time_of_their_own():
@@ -163,15 +181,15 @@ def test_seeds_of_other_machines_have_a_time_of_their_own():
     for metric, seconds in zip(slow, (7200.0, 7210.0), strict=True):
         metric["train"] |= {"seconds": seconds}
     (one,) = anchors.ours({"best": metrics(), "best-seed3": slow[0], "best-seed4": slow[1]})
-    times = "1:02:05, CPU, 2 threads, bf16; 2:00:05, CPU, 2 threads, fp32"
-    assert one.runs == 3 and cells(one)["time, energy"] == f"{times}, energy 41.2 kJ"
+    times = "62 min on CPU, 2 threads, bf16; 2 h on CPU, 2 threads, fp32; 41.2 kJ"
+    assert one.runs == 3 and cells(one)["training"].endswith(times)
 
 
 def test_a_stale_run_says_so_and_a_gpu_is_named():
     found = metrics(environment={"device": "cuda", "device_name": "NVIDIA X", "threads": 2})
     found["train"]["stale"] = ["lib/step.py"]
     (one,) = anchors.ours({"best": found})
-    assert one.name == "best (stale)" and "NVIDIA X" in cells(one)["time, energy"]
+    assert one.name == "best (stale)" and "on NVIDIA X" in cells(one)["training"]
 
 
 def test_others_are_those_of_the_reference_file():
@@ -179,31 +197,70 @@ def test_others_are_those_of_the_reference_file():
     for one, told in zip(anchors.others(), stated, strict=True):
         row = cells(one)
         assert row["network"] == told["network"]
-        assert row["reported by"] == told["source"]
-        assert row["test accuracy"].startswith(f"{told['accuracy']:.2%}") and one.interval is None
-        assert (row["training PFLOP"] == "–") == (told["training_pflop"] is None)
-        assert ("over limit" in row["parameters"]) == told["over_limit"] == one.over_limit
-        assert ("computed" in row["training PFLOP"]) == bool(told["computed"])
+        assert row["reported by"] == told["source"] and one.url == (told["source_url"] or "")
+        assert row["test accuracy"] == f"{told['accuracy']:.2%}" and row["95% interval"] == "–"
+        assert row["views"] == (told["views"] or "not stated")
+        assert ("PFLOP" in row["training"]) == (told["training_pflop"] is not None)
+        assert ("over limit" in row["parameters"]) == bool(told["over_limit"]) == one.over_limit
+        assert ("computed" in row["training"]) == ("training_pflop" in told["computed"])
+        assert one.within == (told["over_limit"] is False)
 
 
-def test_the_reference_and_an_anchor_by_hand():
+def test_the_reference_and_anchors_by_hand():
     rows = {one.name: cells(one) for one in anchors.others()}
-    assert rows["the reference"]["training PFLOP"] == "16.3, computed"
+    assert rows["the reference"]["training"] == "200 epochs; 16.3 PFLOP (computed)"
+    assert rows["the reference"]["views"] == "single"
     assert rows["airbench95"] == {
         "network": "airbench95",
         "parameters": "4.6M",
-        "MMAC": "302",
-        "epochs": "15",
-        "test accuracy": "95.01%, 200 runs",
-        "training PFLOP": "1.39",
-        "time, energy": "10.4 s, A100",
+        "test accuracy": "95.01%",
+        "views": "averaged",
+        "95% interval": "–",
+        "runs": "200",
+        "training": "15 epochs; 1.39 PFLOP; 10.4 s on A100",
         "reported by": "KellerJordan cifar10-airbench",
+    }
+    slow = rows["ResNet-164 (DAWNBench, 2017)"]
+    assert slow["parameters"] == "not stated" and slow["training"].startswith(
+        "79.4 h on 16 virtual"
+    )
+
+
+def test_rows_are_ranked_and_what_is_over_the_limit_stands_apart():
+    results = anchors.ours({"cpu": metrics(0.9346)}) + anchors.others()
+    table = anchors.table(results)
+    within = [result.within for result, _ in anchors.rows(results)]
+    assert within == sorted(within, reverse=True) and not all(within)
+    scores = table["test accuracy"].str.rstrip("%").astype(float)
+    for part in (scores[: sum(within)], scores[sum(within) :]):
+        assert part.is_monotonic_decreasing and len(part) > 3
+    speed = table[table["network"] == "hiverge speed run"]
+    assert dict(zip(speed["views"], speed["test accuracy"], strict=True)) == {
+        AVERAGED: "94.01%",
+        SINGLE: "93.16%",
     }
 
 
-def test_the_note_says_that_others_were_not_measured_here():
+def test_names_are_linked_and_own_rows_marked():
+    results = anchors.ours({"cpu": metrics(0.9346)}) + anchors.others()
+    table = anchors.table(results)
+    style = anchors.marked(table.style.hide(axis="index"), results)
+    for _ in range(2):  # a page may ask for it more than once
+        page = BeautifulSoup(style.to_html(), "html.parser")
+    rows = page.find("tbody").find_all("tr")
+    assert len(rows) == len(table)
+    for row, name in zip(rows, table["network"], strict=True):
+        own = {"own" in cell["class"] for cell in row.find_all("td")}
+        assert own == {name == "cpu"} and row.td.get_text() == name
+    links = {link.get_text(): link["href"] for link in page.find_all("a")}
+    assert links["airbench95"] == "https://github.com/KellerJordan/cifar10-airbench"
+    assert "the reference" not in links and "cpu" not in links
+
+
+def test_the_note_says_that_others_were_not_measured_here_and_what_views_are():
     reported = anchors.others()
     assert "as reported by their authors, not measured here" in anchors.note(reported)
+    assert "compare like with like" in anchors.note(reported)
     assert anchors.note(reported).startswith(anchors.NONE_YET)
     assert anchors.NONE_YET not in anchors.note(anchors.ours({"cpu": metrics()}) + reported)
 
@@ -212,9 +269,9 @@ def test_the_note_says_that_others_were_not_measured_here():
 
 
 def fixed(name, accuracies, parameters, pflop):
-    return Result(
-        name, parameters, 271, 100, accuracies, len(accuracies), pflop, ((100.0, "CPU, 2 threads"),)
-    )
+    averaged = Score(AVERAGED, tuple(one + 0.007 for one in accuracies))
+    scores, times = (Score(SINGLE, accuracies), averaged), ((100.0, "CPU, 2 threads"),)
+    return Result(name, parameters, 100, scores, len(accuracies), pflop, times)
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +298,11 @@ def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
     assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
     assert all(drawn.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
     figures = (
-        [(one, 100 * one.accuracy) for one in results],
-        [(one, one.parameters / 1e6) for one in results],
+        [(one, 100 * score.accuracy) for one in results for score in one.scores],
+        [(one, one.parameters / 1e6) for one in results if one.parameters],
         [(one, one.pflop) for one in results if one.pflop],
     )
-    for axis, expected in zip(drawn.axes, figures, strict=True):
+    for axis, expected in zip(drawn.axes, figures[: 1 if narrow else 3], strict=True):
         marks = [line for line in axis.lines if line.get_gid() == "mark"]
         named = []
         for mark in marks:
@@ -255,14 +312,42 @@ def test_labels_cover_neither_each_other_nor_marks(shown, narrow, mine):
             gaps = [abs(place[1] - (box.y0 + box.y1) / 2) for box in boxes]
             assert sorted(gaps)[0] < 0.2 * sorted(gaps)[1], "it is as near to another name"
             named.append((labels[int(np.argmin(gaps))].get_text(), mark.get_xdata()[0]))
-        expected = {anchors_plot.label(one, results): value for one, value in expected}
-        assert len(named) == len(expected) and dict(named) == pytest.approx(expected)
+        expected = [(anchors_plot.label(one, results), value) for one, value in expected]
+        assert [name for name, _ in sorted(named)] == [name for name, _ in sorted(expected)]
+        values = [[value for _, value in sorted(pairs)] for pairs in (named, expected)]
+        assert values[0] == pytest.approx(values[1])
+
+
+def test_what_is_over_the_limit_stands_apart_under_a_heading(shown):
+    drawn = anchors_plot.draw(shown)
+    rows = anchors_plot.placed(shown)
+    heights = {result.name: place for place, result in rows}
+    lowest = min(place for place, result in rows if result.within)
+    apart = {name for name, place in heights.items() if place < lowest}
+    assert apart == {
+        "airbench96",
+        "airbench96_faster",
+        "standard ResNet-18",
+        "ResNet-164 (DAWNBench, 2017)",
+    }
+    (heading,) = [text for text in drawn.axes[0].texts if text.get_text() == anchors_plot.APART]
+    assert max(heights[name] for name in apart) < heading.get_position()[1] < lowest
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_text_is_legible(shown, narrow):
+    """At least 9 pixels where the figure fills a page of 400 or 800 pixels."""
+    drawn = anchors_plot.draw(shown, narrow)
+    drawn.draw_without_rendering()
+    scale = (400 if narrow else 800) / drawn.get_size_inches()[0]  # pixels an inch
+    texts = [text for text in drawn.findobj(Text) if text.get_text() and text.get_visible()]
+    assert len(texts) > 20 and min(one.get_fontsize() for one in texts) / 72 * scale >= 9
 
 
 def test_the_most_accurate_stands_first(shown):
     labels = anchors_plot.draw(shown).axes[0].get_yticklabels()
     best = max(shown, key=lambda one: one.accuracy)
-    assert labels[-1].get_text() == anchors_plot.label(best, shown)
+    assert labels[0].get_text() == anchors_plot.label(best, shown)
 
 
 def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
@@ -276,34 +361,46 @@ def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
         assert {
             anchors_plot.HERE,
             anchors_plot.REPORTED,
-            anchors_plot.OVER,
             anchors_plot.REBUILT,
+            anchors_plot.APART,
+            *anchors_plot.VIEWS.values(),
         } <= set(texts)
         assert anchors_plot.alt(shown) in page.find("dc:description").get_text()
-        assert path.stat().st_size < 100_000
+        assert path.stat().st_size < 120_000
     before = (tmp_path / "anchors.svg").read_bytes()
     anchors_plot.save(shown, tmp_path / "anchors")
     assert (tmp_path / "anchors.svg").read_bytes() == before
 
 
-def test_alternative_text_says_whose_figures_are_whose(shown):
+def test_alternative_text_says_whose_numbers_are_whose_and_of_which_views(shown):
     text = anchors_plot.alt(shown)
-    assert "measured here: best 96.84%, as_written 95.32%" in text
+    assert "best 96.84% (single), best 97.54% (averaged), as_written 95.32% (single)" in text
     assert f"{len(shown) - 4} results as reported by their authors, not measured here" in text
-    assert "Filled" not in anchors_plot.alt(anchors.others())
+    assert "Measured here" not in anchors_plot.alt(anchors.others())
 
 
-def test_ours_are_filled_and_others_hollow(shown):
+def test_shapes_say_who_measured_and_fillings_which_views(shown):
     assert "not measured here" in anchors_plot.REPORTED
-    for name, look in anchors_plot.LOOKS.items():
-        assert (look.get("markerfacecolor") in ("white", "none")) == (name != anchors_plot.HERE)
+    assert len({look["marker"] for look in anchors_plot.LOOKS.values()}) == 3
+    assert len(set(anchors_plot.FILLINGS.values())) == 3
     kinds = {one.name: anchors_plot.kind(one) for one in shown}
     assert kinds["best"] == anchors_plot.HERE and kinds["the reference"] == anchors_plot.REBUILT
-    assert kinds["airbench96"] == anchors_plot.OVER and kinds["airbench95"] == anchors_plot.REPORTED
-    assert (
-        len({(look["marker"], look.get("markerfacecolor")) for look in anchors_plot.LOOKS.values()})
-        == 4
-    )
+    assert kinds["airbench96"] == kinds["airbench95"] == anchors_plot.REPORTED
+    axis, results = anchors_plot.draw(shown).axes[0], {one.name: one for one in shown}
+    heights = {result.name: place for place, result in anchors_plot.placed(shown)}
+    drawn = {
+        (line.get_ydata()[0], round(line.get_xdata()[0], 2)): line.get_fillstyle()
+        for line in axis.lines
+        if line.get_gid() == "mark"
+    }
+    for name, views, accuracy in (
+        ("best", SINGLE, 96.84),
+        ("best", AVERAGED, 97.54),
+        ("hiverge speed run", AVERAGED, 94.01),
+        ("hiverge speed run", SINGLE, 93.16),
+        ("PC-DARTS", UNSTATED, 97.43),
+    ):
+        assert results[name] and drawn[heights[name], accuracy] == anchors_plot.FILLINGS[views]
 
 
 # pages and report
@@ -318,10 +415,12 @@ def test_section_is_written(results, monkeypatch):
     write(results, "best", metrics(0.9612))
     text = readme.compared()
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert rows[2].startswith("| **`best`** | 4,754,218 |") and "measured here" in rows[2]
-    assert len(rows) == 3 + len(anchors.others()) and not any(
-        "measured here" in row for row in rows[3:]
-    )
+    mine = [row for row in rows if "measured here" in row]
+    assert len(mine) == 2 and all(row.startswith("| **`best`** | 4,754,218 |") for row in mine)
+    scores = sum(len(one.scores) for one in anchors.others())
+    assert len(rows) == 2 + 2 + scores and text.index("<picture>") < text.index("| network |")
+    assert "| [airbench95](https://github.com/KellerJordan/cifar10-airbench) |" in text
+    assert r"| [\[4,4,4,3\] 32-256 + SE, mixup, CutMix](https://github.com/samridhsri/" in text
     assert "quick" not in text and anchors.NONE_YET not in text
     named = re.findall(r'(?:src|srcset)="([^"]+)"', text)
     assert named == ["anchors-narrow.svg", "anchors.svg"]
@@ -331,8 +430,10 @@ def test_section_is_written(results, monkeypatch):
 
 def test_committed_page_has_the_anchors():
     section = readme.read("anchors")
-    for row in anchors.table(anchors.others()).values.tolist():
-        assert f"| {' | '.join(row)} |" in section
+    table = anchors.table(anchors.others())
+    for row in table.drop(columns="network").values.tolist():
+        assert f" | {' | '.join(row)} |" in section
+    assert all(name.replace("[", r"\[").replace("]", r"\]") in section for name in table["network"])
     assert "not measured here" in section and (paths.ROOT / "docs" / "anchors.svg").is_file()
 
 

@@ -241,6 +241,8 @@ def test_rehearsal_measures_everything(rehearsed, copy):
     assert written.stem.endswith("-quick") and found["rehearsal"] and table.REHEARSAL in said
     assert all(what in said for what, _value in table.rows(found))
     assert found["prediction"]["largest_difference"] < 1e-3
+    assert all(found[part]["cost"]["median"] > 0 for part in ("views", "cutmix"))
+    assert "Five views : the single view, time" in said and "CutMix : none, training time" in said
     assert sum(found["profile"]["groups"].values()) == pytest.approx(1)
     assert found["memory"]["peak"] >= found["memory"]["data"] > found["memory"]["imported"] > 0
     assert all(written.with_suffix(suffix).stat().st_size > 5000 for suffix in (".svg", ".png"))

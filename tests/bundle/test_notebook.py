@@ -1,16 +1,21 @@
 """What a notebook sees of the bundle, without starting one."""
 
 import json
+import re
 import subprocess
 import sys
 
 import nbformat
+import pandas as pd
 import pytest
+import torch
 
-from bundle import Notebook, checks, paths
-from bundle.notebook import _which
+from bundle import Notebook, checks, figures, paths, words
+from bundle.pages import frames
+from bundle.report.sentences import which
 from bundle.training.identity import Training
-from lib import settings, step
+from bundle.words import DIGITS_NOTICE
+from lib import plots, settings, step
 from lib.errors import UserError
 
 
@@ -66,6 +71,112 @@ def test_data_says_what_it_falls_short_of():
     assert "Handwritten digits, not CIFAR-10." in book.heading().data
 
 
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed: (data, metadata) of each."""
+    outputs = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, metadata, raw: outputs.append((data, metadata))
+    )
+    return outputs
+
+
+def drawing(width=6.0):
+    figure, axis = plots.figure(width, 2)
+    axis.plot([1, 2], [3, 4])
+    return figure
+
+
+def saved(book, name):
+    return (book.folder / "figures" / f"{name}.svg").read_text()
+
+
+def test_a_rehearsal_is_a_quiet_mark_in_saved_figures_alone(shown):
+    book = Notebook("03_train", {"run": "mine"})
+    book.notice = "a subset of CIFAR-10: 8,000 of 50,000 training images"
+    book.figure(drawing(), "loss", "Loss")
+    assert figures.MARK in saved(book, "loss") and "a subset" not in saved(book, "loss")
+    colour = re.search(rf'style="([^"]*)"[^>]*>{figures.MARK}', saved(book, "loss"))[1]
+    assert plots.GREY in colour and plots.RED.lower() not in saved(book, "loss")
+    ((data, _),) = shown
+    plain = figures.svg(drawing(), "Loss", "loss")
+    assert data == {"image/svg+xml": plain, "text/plain": "Loss"}
+
+
+def test_an_alarm_stands_in_red_in_every_figure(shown):
+    book = Notebook("03_train", {"run": "mine"})
+    book.notice = "handwritten digits, not CIFAR-10"
+    book.figure(drawing(), "loss", "Loss", "It falls.", narrow=drawing(3.8))
+    assert "handwritten digits, not CIFAR-10" in saved(book, "loss")
+    assert plots.RED.lower() in saved(book, "loss")
+    ((data, about),) = shown
+    red = f"var(--fig-{plots.RED[1:].lower()}"
+    assert red in data["image/svg+xml"] and red in about["image/svg+xml"]["narrow"]
+    assert about["image/svg+xml"]["caption"] == "It falls."
+
+
+def test_images_of_the_dataset_stay_pixels_and_are_marked(shown):
+    book = Notebook("01_explore_data", {"run": "mine"})
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    book.figure(plots.image_grid([[image]]), "cats", "A cat")
+    book.figure(drawing(), "loss", "Loss")
+    (data, about), (_, other) = shown
+    assert set(data) == {"image/png", "text/plain"} and data["image/png"].startswith(b"\x89PNG")
+    assert about["image/png"]["photographs"] is True
+    assert "photographs" not in other["image/svg+xml"]
+
+
+@pytest.mark.parametrize(
+    ("notice", "alarm", "short", "sentence"),
+    [
+        ("", "", "", ""),
+        (DIGITS_NOTICE, DIGITS_NOTICE, "not CIFAR-10", ""),
+        (
+            "a subset of CIFAR-10: 300 of 50,000 training, 500 of 5,000 hold-out images",
+            "",
+            "rehearsal",
+            "A rehearsal: 0.6% of the training images.",
+        ),
+        (
+            "a subset of CIFAR-10: 500 of 5,000 hold-out images",
+            "",
+            "rehearsal",
+            "A rehearsal: 500 of 5,000 hold-out images.",
+        ),
+        (
+            "a subset of CIFAR-10: 200 of 10,000 test images; stale: by other code",
+            "stale: by other code",
+            "stale",
+            "A rehearsal: 200 of 10,000 test images.",
+        ),
+    ],
+)
+def test_a_rehearsal_is_no_alarm(notice, alarm, short, sentence):
+    assert words.alarm(notice) == alarm and words.notice_in_short(notice) == short
+    assert words.rehearsal(notice) == sentence
+
+
+def test_a_table_has_its_caption():
+    book = Notebook("03_train", {"run": "mine"})
+    table = book.table(pd.DataFrame({"a_b": [0.5]}), "small", "One number").to_html()
+    assert "<caption>One number</caption>" in table and "a b" in table
+    assert r"\caption{One number}" in (book.folder / "tables" / "small.tex").read_text()
+
+
+def test_numbers_of_a_column_have_the_same_decimals():
+    frame = pd.DataFrame(
+        {"std": [0.247, 0.2435], "size": [1e-7, 2.5], "n": [1000, 2], "x": ["a", float("nan")]}
+    )
+    text = frames.as_text(frame, {})
+    assert text.to_dict("list") == {
+        "std": ["0.2470", "0.2435"],
+        "size": ["1e-07", "2.5"],
+        "n": ["1,000", "2"],
+        "x": ["a", "–"],
+    }
+    assert frames.as_text(frame, {"std": "{:.1f}"})["std"].tolist() == ["0.2", "0.2"]
+
+
 @pytest.mark.parametrize(
     ("trained", "words"),
     [(3, "**Trained here**: 3 epochs."), (1, "after epoch 2 of 3"), (0, "**Loaded**: 3 epochs")],
@@ -73,7 +184,7 @@ def test_data_says_what_it_falls_short_of():
 def test_how_a_training_came_about(monkeypatch, trained, words):
     summary = {"compute": {"device": "cpu"}}
     monkeypatch.setattr("bundle.training.outcome.of_training", lambda training: {})
-    assert words in _which(Training(None, [{}] * 3, summary), trained)
+    assert words in which(Training(None, [{}] * 3, summary), trained)
 
 
 def test_a_parameter_that_the_cell_does_not_name_is_injected_without_a_warning(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from bundle import paths
-from bundle.pages import index, publish
+from bundle import figures, paths
+from bundle.pages import convert, index, publish
+from lib import plots
 from lib.errors import UserError
 
 PIXEL = (
@@ -195,7 +196,7 @@ def test_head_and_outline(run):
     page = soup(run / "01_explore_data.html")
     assert page.html["lang"] == "en"
     assert [h1.get_text() for h1 in page.find_all("h1")] == ["How good is it?"]
-    assert page.title.get_text().startswith(f"[{NOTICE}] How good is it? · quick")
+    assert page.title.get_text() == "quick (not CIFAR-10) · Data"
     assert page.find("meta", attrs={"name": "description"})["content"].startswith("Accuracy")
     assert page.find(class_="notice").get_text() == NOTICE
     headings = [
@@ -213,6 +214,183 @@ def test_head_and_outline(run):
     assert "commit 0123456789," in page.footer.get_text()
 
 
+SUBSET = "a subset of CIFAR-10: 8,000 of 50,000 training and 1,000 of 10,000 test images"
+
+
+def told(results, notice, **values):
+    """Return the pages of a run with this notice."""
+    write(results / "quick" / "03_train.ipynb", sample())
+    write(results / "quick" / "06_report.ipynb", sample())
+    about = {"dataset": "cifar10-subset", "notice": notice, **values}
+    (results / "quick" / "metrics.json").write_text(json.dumps(about))
+    return [soup(page) for page in publish.render_run("quick")]
+
+
+def test_a_rehearsal_is_said_once_and_calmly_on_every_page(results):
+    metrics(results, "released/cpu", test={"accuracy": 0.9351}, train={"seconds": 1275.5})
+    pages = told(results, SUBSET, test={"accuracy": 0.485})
+    assert len(pages) == 3
+    for page in pages:
+        (box,) = page.find_all(class_="rehearsal")
+        assert box.get_text() == (
+            "A rehearsal: 16% of the training images, 1,000 of 10,000 test images. For the full "
+            "result: make run-all RUN=cpu (93.5%, 21 minutes)."
+        )
+        assert box.find_previous_sibling("h1") or box.find_previous("h1")
+        assert not page.select(".notice, .alarm") and SUBSET not in page.get_text()
+        assert 'content: "rehearsal"' in str(page.head)
+    titles = [page.title.get_text() for page in pages]
+    assert titles == [f"48.5% · quick (rehearsal) · {label}" for label in LABELS]
+
+
+LABELS = ("Training", "Report (code)", "Report")
+
+
+def test_a_rehearsal_gives_no_result_that_is_not_here(results):
+    (box,) = told(results, SUBSET)[0].find_all(class_="rehearsal")
+    assert box.get_text().endswith("For the full result: make run-all RUN=cpu.")
+
+
+@pytest.mark.parametrize(
+    ("values", "alarm"),
+    [
+        ({"audit": {"best": 1}}, "audit: the test set was followed during training"),
+        (
+            {"train": {"stale": ["step"], "weights_sha256": 1}},
+            "stale: trained by other code than is here now",
+        ),
+    ],
+)
+def test_an_alarm_is_loud_and_said_once(results, values, alarm):
+    for page in told(results, SUBSET, **values):
+        assert page.select_one("header .notice").get_text() == alarm
+        text = re.sub(r"<style.*?</style>", "", str(page), flags=re.S)
+        assert text.count(alarm) == 1 and len(page.select(".rehearsal")) == 1
+        assert alarm in str(page.head)  # in the foot of each printed page
+
+
+def test_a_run_on_all_of_cifar_10_has_no_notice(results):
+    for page in told(results, "", test={"accuracy": 0.9}):
+        assert not page.select(".notice, .rehearsal") and "(" not in page.title.get_text()[:14]
+
+
+def test_what_a_head_says_is_left_to_jupyter(results):
+    data = {"text/markdown": f"Run **quick** {NOTICE}", "text/plain": "x"}
+    about = {"text/markdown": {"notebook_only": True}}
+    heading = code("book.heading()", new_output("display_data", data=data, metadata=about))
+    page = rendered(results, [new_markdown_cell("# T"), heading], notice=NOTICE)
+    assert "Run quick" not in page.main.get_text() and str(page.body).count(NOTICE) == 1
+
+
+def chart(narrow=True):
+    """Return the output of a notebook that shows a chart, and its caption."""
+    shown = []
+    figure, small = (plots.figure(width, 2) for width in (8, 3.8))
+    for drawn, axis in (figure, small):
+        axis.plot([1, 2], [3, 4], color=plots.BLUE)
+        axis.set_title(f"Loss {drawn.get_figwidth():g}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda *a, **b: shown.append((a, b)))
+        figures.show(
+            figure[0], "loss", "Loss falls to 4", "It falls.", small[0] if narrow else None
+        )
+    ((data,), options) = shown[0]
+    return new_output("display_data", data=data, metadata=options["metadata"])
+
+
+def test_charts_are_inline_and_one_variant_is_shown(results):
+    page = rendered(results, [code("a", picture()), code("b", chart()), code("c", chart(False))])
+    assert [figure["id"] for figure in page.find_all("figure")] == [
+        f"figure-{n}" for n in (1, 2, 3)
+    ]
+    captions = [caption.get_text() for caption in page.find_all("figcaption")]
+    assert captions == ["Figure 1. A red dot", "Figure 2. It falls.", "Figure 3. It falls."]
+    assert [caption.get("aria-hidden") for caption in page.find_all("figcaption")] == [
+        "true",
+        *2 * [None],
+    ]
+    wide, narrow, only = page.find_all("svg")
+    assert [svg["class"] for svg in (wide, narrow, only)] == [
+        ["chart", "wide"],
+        ["chart", "narrow"],
+        ["chart"],
+    ]
+    for svg in (wide, narrow, only):
+        assert svg["role"] == "img" and svg["aria-label"] == "Loss falls to 4"
+        assert not svg.get("width") and "max-width: 100%" in svg["style"] and svg["viewbox"]
+        ids = [element["id"] for element in svg.find_all(id=True)]
+        assert ids and len(ids) == len(set(ids))
+        used = re.findall(r'(?:href="#|url\(#)([^")]+)', str(svg))
+        assert used and set(used) <= set(ids)
+    every = [element["id"] for svg in (wide, narrow, only) for element in svg.find_all(id=True)]
+    assert len(every) == len(set(every))
+
+
+def test_colours_of_a_chart_are_variables_with_a_value_for_the_dark_mode(results):
+    svg = rendered(results, [code("b", chart(False))]).svg
+    style = svg.style.extract().get_text()
+    assert style.startswith("@media screen and (prefers-color-scheme: dark) { main .chart {")
+    assert not re.search(r"#[0-9a-f]{6}", re.sub(r"var\(--fig-(\w{6}), #\1\)", "", str(svg)))
+    used = set(re.findall(r"var\(--fig-([0-9a-f]{6})", str(svg)))
+    assert {"000000", "0072b2"} <= used
+    assert used == set(re.findall(r"--fig-([0-9a-f]{6}):", style))
+    assert "fill: #ffffff" not in str(svg) and "var(--fig-ground, #fff)" in svg["style"]
+
+
+def test_a_chart_with_pixels_keeps_its_colours():
+    figure, axis = plots.figure(4, 2)
+    axis.imshow([[0, 1]])
+    text = figures.svg(figure, "Two", "two")
+    assert "<style" not in text and "var(--fig-0" not in text and "fill: #000000;" in text
+    assert BeautifulSoup(text, "html.parser").svg["class"] == ["chart", "fixed"]
+
+
+def luminance(colour):
+    """Return the relative luminance of "#rrggbb" (WCAG 2.2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    """Return the contrast of two colours, 1 to 21 (WCAG 2.2)."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_of_the_dark_mode_are_legible():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    paper = figures.dark("#ffffff")
+    for colour in (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.GREY, "#000000"):
+        assert contrast(figures.dark(colour.lower()), paper) >= 4.5
+    # Pale fills stay pale on the dark ground: what is written on them in black is legible.
+    for fill in ("#dbe9f6", "#bcd7ee", "#f0f0f0"):
+        assert contrast(figures.dark(fill), figures.dark("#000000")) >= 7
+    assert figures.dark("#dbe9f6") != figures.dark("#f0e9db")
+
+
+def photograph():
+    about = {"alt": "Ten cats", "caption": "", "photographs": True}
+    return new_output("display_data", data={"image/png": PIXEL}, metadata={"image/png": about})
+
+
+def test_images_of_the_dataset_are_left_out_where_asked(results):
+    html = '<div><p data-photographs="">secret</p><table><tr><td>1</td></tr></table></div>'
+    cells = [
+        code("a", chart(False)),
+        code("b", photograph()),
+        code("c", photograph(), picture()),
+        code("d", new_output("display_data", data={"text/html": html})),
+    ]
+    page = rendered(results, cells, photographs=False)
+    assert page.get_text().count("Images of the dataset are left out") == 1
+    assert [c.get_text()[:9] for c in page.find_all("figcaption")] == ["Figure 1.", "Figure 2."]
+    assert "Ten cats" not in str(page) and "secret" not in str(page) and page.td.get_text() == "1"
+    page = rendered(results, cells)
+    assert len(page.find_all("figure")) == 4 and "secret" in str(page)
+    assert "left out" not in page.get_text()
+
+
 def test_a_second_h1_is_demoted_and_a_missing_one_made(results):
     page = rendered(results, [new_markdown_cell("# One"), new_markdown_cell("# Two")])
     assert [h1.get_text() for h1 in page.find_all("h1")] == ["One"]
@@ -222,7 +400,9 @@ def test_a_second_h1_is_demoted_and_a_missing_one_made(results):
 
 def test_code_is_folded_and_only_injected_parameters_are_shown(run):
     page = soup(run / "01_explore_data.html")
-    assert len(page.find_all("details", class_="code")) == 4
+    folds = [fold.summary.get_text() for fold in page.find_all("details", class_="code")]
+    calls = ["Code", "Code: noise", "Code", "Code: show"]
+    assert folds == ["Parameters of this run", *calls]
     assert not any(cell.has_attr("open") for cell in page.find_all("details", class_="code"))
     # Shown by the script that makes it work.
     assert page.find("button", class_="unfold").has_attr("hidden")
@@ -231,6 +411,68 @@ def test_code_is_folded_and_only_injected_parameters_are_shown(run):
     assert "epochs = 1\n" not in page.get_text() and "secret_setup" not in page.get_text()
     assert "a warning" in page.find(class_="stderr").get_text()
     assert page.img["alt"] == "A red dot" and page.img["src"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("# Count them by class.\nx = f(1)", "Count them by class"),
+        ("import math\n\nfrom lib import data", "imports"),
+        ("figure = plots.class_balance(counts)\nbook.figure(figure)", "class balance"),
+        ("frame", ""),
+        ("print(len(x))", ""),
+        ("book.table(pd.DataFrame(layer_table(net)))", "layer table"),
+        ("book.table(pd.DataFrame(a))", "table"),
+        ("book.table(book.recipe())", "recipe"),
+        ("%matplotlib inline", ""),
+    ],
+)
+def test_a_fold_says_what_its_code_does(source, told):
+    assert convert.what(source) == told
+
+
+def test_set_up_stands_folded_at_the_end(results):
+    about = "**Reads** `a.npz`. **Writes** `b.json`."
+    cells = [
+        new_markdown_cell(f"# Title\n\nWhat is asked.\n\n{about}"),
+        code("import math"),
+        code("epochs = 1", tags=["parameters"]),
+        code("book = 1\nbook.heading()"),
+        new_markdown_cell("Every parameter:"),
+        code("book.parameters()", new_output("stream", name="stdout", text="all of them")),
+        code("book.show()", new_output("stream", name="stdout", text="the headline")),
+        new_markdown_cell("## First\n\n**Reads** are counted."),
+        code("later()"),
+    ]
+    page = rendered(results, cells)
+    about = page.select_one("main > details.about")
+    assert not about.has_attr("open") and about.find_next_sibling() is None
+    told = about.extract().get_text()
+    for moved in ("a.npz", "import math", "epochs = 1", "Every parameter", "all of them"):
+        assert moved in told and moved not in page.get_text()
+    assert "files, parameters and set-up" in told
+    for kept in ("What is asked.", "the headline", "are counted", "later()"):
+        assert kept in page.main.get_text() and kept not in told
+
+
+def test_citations_lead_to_numbered_references(results):
+    text = """# T
+
+Known [1], and [1, 2]; in [0, 1], `x[1]`, [3], [a link](#x) and $x[1]$.
+
+## References
+
+- First, with *title*
+- Second
+"""
+    page = rendered(results, [new_markdown_cell(text)])
+    (entries,) = page.find_all("ol", class_="references")
+    assert [entry["id"] for entry in entries.find_all("li")] == ["ref-1", "ref-2"]
+    links = [(link.get_text(), link["href"]) for link in page.find_all("a", class_="cite")]
+    assert links == [("1", "#ref-1"), ("1", "#ref-1"), ("2", "#ref-2")]
+    assert "Known [1], and [1, 2]; in [0, 1], x[1], [3]," in page.main.get_text()
+    page = rendered(results, [new_markdown_cell("# T\n\nA list [1].\n\n- an item")])
+    assert not page.select(".cite, .references") and "list [1]." in page.main.get_text()
 
 
 def test_report_has_no_code(run):
@@ -256,14 +498,16 @@ def test_tables_are_aligned_and_their_headers_have_a_scope(run):
 
 
 def test_pages_of_a_run_are_linked(run):
+    (run.parent / "claims.html").write_text("<p>x")
+    index.write_index()
+    publish.render_run("quick")
     page = soup(run / "04_predict_tta.html")
+    above = [(link.get_text(), link["href"]) for link in page.select("header .bundle a")]
+    home = (index.BUNDLE, "../index.html")
+    assert above == [home, ("All runs", "../index.html"), ("Fact check", "../claims.html")]
+    assert all((run / link).is_file() for _, link in above)
     links = page.find("nav", {"aria-label": "Pages of this run"}).find_all("a")
-    assert [link.get_text() for link in links] == [
-        "Report",
-        "1 Explore data",
-        "4 Predict TTA",
-        "6 Report with code",
-    ]
+    assert [link.get_text() for link in links] == ["Report", "Data", "Prediction", "Report (code)"]
     assert all((run / link["href"]).is_file() for link in links)
     assert [link["href"] for link in links if link.get("aria-current")] == ["04_predict_tta.html"]
     assert page.find("a", rel="prev")["href"] == "01_explore_data.html"
@@ -298,11 +542,17 @@ def metrics(results, run, text=None, **values):
     (results / run / "metrics.json").write_text(text or json.dumps(values))
 
 
+def index_rows(page):
+    """Return the rows of the runs, each the texts of its cells."""
+    rows = page.select("tbody tr:not(.group)")
+    return [[cell.get_text(" ").strip() for cell in row.find_all(["th", "td"])] for row in rows]
+
+
 def test_index_is_sorted_and_survives_what_is_missing(results):
     test = {"accuracy": 0.9512, "low": 0.9467, "high": 0.9553, "tta_accuracy": 0.9555}
-    metrics(
-        results, "cpu", dataset="cifar10", parameters=4754218, test=test, train={"seconds": 3725}
-    )
+    machine = {"device": "cpu", "threads": 2, "precision": "bf16"}
+    about = {"parameters": 4754218, "test": test, "train": {"seconds": 3725}}
+    metrics(results, "cpu", dataset="cifar10", environment=machine, **about)
     metrics(results, "best", dataset="cifar10", test={"accuracy": 0.9693})
     metrics(results, "begun", dataset="cifar10", test=None, train=3, parameters="many")
     metrics(results, "smoke", dataset="digits", test={"accuracy": 0.99}, notice=NOTICE)
@@ -310,16 +560,47 @@ def test_index_is_sorted_and_survives_what_is_missing(results):
     metrics(results, "broken", text="{")
     (results / "empty").mkdir()
     page = soup(index.write_index())
-    rows = [
-        [cell.get_text(" ") for cell in row.find_all(["th", "td"])]
-        for row in page.select("tbody tr:not(.group)")
-    ]
+    rows = index_rows(page)
     assert [row[0].split()[0] for row in rows] == ["best", "cpu", "begun", "smoke", "<odd>"]
-    assert rows[1][1:] == ["95.12%", "94.67 to 95.53%", "95.55%", "4,754,218", "1:02:05", "–"]
-    assert rows[2][1:] == ["–"] * 6
-    assert NOTICE in rows[3][0]
+    training = "62 min CPU, 2 threads, bf16"
+    assert rows[1][1:] == ["95.12% 94.67 to 95.53%", "", "95.55%", training, "–"]
+    assert rows[2][1:] == ["– –", "", "–", "–", "–"]
+    assert rows[3][0] == "smoke not CIFAR-10"
+    assert "4.75 million parameters" in page.select(".recipe")[0].get_text()
     assert "cannot be read: broken." in page.get_text() and "empty" not in page.get_text()
     assert len(page.find_all("h1")) == 1
+
+
+def test_index_puts_the_seeds_of_a_recipe_together(results):
+    settings = {"blocks": [4, 4, 4, 3], "block": "basic", "optimiser": "sgd", "cutmix": 0.5}
+    values = {"cpu": (42, 0.93), "cpu-seed3": (3, 0.95), "wide": (42, 0.94)}
+    for run, (seed, accuracy) in values.items():
+        own = settings | {"seed": seed} | ({"blocks": [1]} if run == "wide" else {})
+        test, train = {"accuracy": accuracy}, {"epochs": 10}
+        metrics(results, run, dataset="cifar10", seed=seed, settings=own, test=test, train=train)
+    page = soup(index.write_index())
+    assert [row[0] for row in index_rows(page)] == ["cpu-seed3", "cpu", "wide"]
+    assert [line.get_text().strip() for line in page.select(".recipe")] == [
+        "4-4-4-3 basic blocks; SGD, 10 epochs, CutMix; mean of 2 seeds 94.00%, standard deviation "
+        "1.41 points",
+        "1 basic blocks; SGD, 10 epochs, CutMix",
+    ]
+
+
+def test_index_draws_accuracies_on_an_axis_with_the_reference(results):
+    test = {"accuracy": 0.93, "low": 0.92, "high": 0.94}
+    metrics(results, "cpu", dataset="cifar10", test=test)
+    metrics(results, "smoke", dataset="digits", test=test)
+    page = soup(index.write_index())
+    ticks = [line.get_text(" ").split() for line in page.select(".dataset .ticks")]
+    assert ticks == [["92", "93", "94", "95"], ["92", "92.5", "93", "93.5", "94"]]
+    cifar, digits = page.select("svg.strip")
+    assert cifar.circle["cx"] == "33.33%" and digits.circle["cx"] == "50.00%"
+    interval = cifar.find("line", class_="interval")
+    assert (interval["x1"], interval["x2"]) == ("0.00%", "66.67%")
+    assert cifar.find("line", class_="reference")["x1"] == "88.33%"  # 94.65%
+    assert digits.find("line", class_="reference") is None
+    assert cifar["aria-label"] == "93.00%, interval 92.00 to 94.00%; the reference 94.65%"
 
 
 def test_index_links_to_report_and_pages(run):
@@ -331,14 +612,15 @@ def test_index_links_to_report_and_pages(run):
 
 def test_index_links_to_claims_and_studies(run):
     results = run.parent
-    for page in ("study.html", "studies/small/study.html"):
+    for page in ("claims.html", "studies/small/study.html", "studies/old/study.html"):
         (results / page).parent.mkdir(parents=True, exist_ok=True)
         (results / page).write_text("<p>x")
+    plan = {"plan": {"title": "What it needs"}}
+    (results / "studies/small/study.json").write_text(json.dumps(plan))
     links = {link["href"]: link.get_text() for link in soup(index.write_index()).find_all("a")}
-    assert (
-        links["study.html"] == "The report's claims"
-        and links["studies/small/study.html"] == "Study: small"
-    )
+    assert links["claims.html"] == "Fact check of the reference report"
+    assert links["studies/small/study.html"] == "Study: What it needs"
+    assert links["studies/old/study.html"] == "Study: old"
 
 
 def test_index_shows_a_released_run_where_it_was_not_done_here(results):
@@ -436,6 +718,22 @@ def test_no_horizontal_overflow_on_a_phone(results, tmp_path):
             "page.scrollWidth - page.clientWidth)(frames[0].document.documentElement); };</script>"
         )
         assert browse(tmp_path, frame).p.get_text() == "0"
+
+
+@pytest.mark.chromium
+@needs_chromium
+def test_one_variant_of_a_chart_is_shown_by_the_width_of_the_screen(results, tmp_path):
+    rendered(results, [code("b", chart()), code("c", chart(False))])
+    text = html.escape((results / "quick" / "03_train.html").read_text(encoding="utf-8"))
+    page = tmp_path / "frames.html"
+    page.write_text(
+        "".join(f'<iframe width={width} srcdoc="{text}"></iframe>' for width in (400, 1280))
+        + "<p></p><script>onload = () => { document.querySelector('p').textContent ="
+        "Array.from(frames)"
+        ".map((page) => [...page.document.querySelectorAll('svg.chart')].map((svg) =>"
+        "page.getComputedStyle(svg).display).join()).join(' '); };</script>"
+    )
+    assert browse(tmp_path, page).p.get_text() == "none,block,block block,none,block"
 
 
 @pytest.mark.chromium

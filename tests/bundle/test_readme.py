@@ -1,5 +1,6 @@
 """README and the pages in docs/: size, links, the commands they name, the generated sections."""
 
+import json
 import re
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_marks_stand_once_in_their_page_alone(section):
     for page in PAGES:
         text, here = page.read_text(encoding="utf-8"), page == ROOT / readme.SECTIONS[section][0]
         assert text.count(begin) == text.count(end) == here
-    assert readme.read(section).startswith(("| ", "**", "|  |"))
+    assert readme.read(section).startswith(("| ", "**", "|  |", "<picture>"))
 
 
 def test_put_replaces_one_section_of_its_page(tmp_path, monkeypatch):
@@ -113,6 +114,69 @@ def test_put_replaces_one_section_of_its_page(tmp_path, monkeypatch):
     readme.put("| new |", "ingredients")
     assert page.read_text() == f"before\n{begin}\n| new |\n{end}\nafter\n"
     assert readme.read("ingredients") == "| new |"
+
+
+def metrics(**changed):
+    """Hand-written metrics of a full run, with what the headline and the table of results need."""
+    return {
+        "dataset": "cifar10",
+        "notice": "",
+        "parameters": 1_971_362,
+        "mmac": 118.0,
+        "settings": {"seed": 42},
+        "test": {"images": 10_000, "accuracy": 0.934, "tta_accuracy": 0.94}
+        | {"low": 0.929, "high": 0.9387},
+        "tta": {"combination": "shifts"},
+        "environment": {"device": "cpu", "threads": 2, "precision": "bf16"},
+        "train": {"epochs": 10, "seconds": 1275.0, "tflop": 354.0, "joules": None, "stale": []},
+        **changed,
+    }
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """An empty bundle in which releases are written: name -> its folder."""
+    monkeypatch.setattr(readme.paths, "ROOT", tmp_path)
+    monkeypatch.setattr(readme.paths, "RESULTS", tmp_path / "results")
+
+    def release(name, found):
+        folder = tmp_path / "results" / "released" / name
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(found))
+        return folder
+
+    return release
+
+
+def test_headline_is_told_from_what_is_released(bundle):
+    assert readme.headline() == "*No run on all of CIFAR-10 is released yet.*"
+    bundle("cpu", metrics())
+    slow = metrics(environment={"device": "cpu", "threads": 2, "precision": "fp32"})
+    slow["test"] = slow["test"] | {"accuracy": 0.936}
+    slow["train"] = slow["train"] | {"seconds": 2760.0}
+    bundle("cpu-seed3", slow)
+    gpu = metrics(environment={"device": "cuda", "device_name": "NVIDIA X", "threads": 2})
+    bundle("best", gpu | {"test": {**gpu["test"], "accuracy": 0.97}})
+    assert readme.headline() == (
+        "**93.5% on CIFAR-10 in 21 minutes on two CPU cores**, with 1,971,362 parameters\n"
+        "(`cpu`, mean of 2 seeds, a single view of each test image; 46 minutes in fp32)."
+    )
+
+
+def test_results_link_what_github_shows_of_a_release(bundle):
+    folder = bundle("cpu", metrics())
+    assert readme.row("cpu")[-1] == ""
+    (folder / "model_card.md").write_text("card")
+    (folder / "report.html").write_text("GitHub shows its source")
+    assert readme.row("cpu")[-1] == "[model card](results/released/cpu/model_card.md)"
+    (folder / "report.pdf").write_bytes(b"%PDF")
+    assert readme.row("cpu")[-1].startswith("[report](results/released/cpu/report.pdf), [model")
+    assert readme.row("cpu")[4] == "10 epochs, 21 minutes"
+
+
+def test_committed_readme_has_the_headline():
+    assert readme.read("headline") == readme.headline()
+    assert 'src="docs/anchors.svg" alt="Test accuracy' in readme.read("comparison")
 
 
 def test_links_are_relative_to_the_page():

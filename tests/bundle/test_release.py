@@ -1,6 +1,7 @@
 """Releases: what is rounded and written, and a bundle that uses one instead of training."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,12 +15,13 @@ import torch
 import yaml
 
 from bundle import files, paths
-from bundle.release import card, release
-from bundle.report import sentences
+from bundle.pages import publish
+from bundle.release import pages, release, render
+from bundle.report import seeds, sentences
 from bundle.runs.params import RunParameters
 from bundle.training import identity, logits, outcome, session, store, weights
 from bundle.training import released as training_released
-from lib import data, predict
+from lib import data, plots, predict
 from lib.errors import UserError
 from lib.settings import PredictTta, Train
 from tests.conftest import Bundle
@@ -434,19 +436,157 @@ def test_a_taken_training_is_not_released_again(results, rounded, digits):
         release.finished(PARAMETERS)
 
 
-def test_other_seeds_are_those_of_the_same_parameters(results):
-    own = {
-        "seed": 42,
+def seeded(folder, seed, accuracy, learning_rate=0.05, **more):
+    made = {
+        "seed": seed,
         "dataset": "digits",
-        "settings": identity.parameters_of(TINY),
-        "test": {"accuracy": 0.5},
+        "settings": {**identity.parameters_of(TINY), "seed": seed, "learning_rate": learning_rate},
+        "test": {"accuracy": accuracy},
+        **more,
     }
-    for seed, rate in ((1, 0.05), (2, 0.06), (3, 0.05)):
-        settings = {**own["settings"], "seed": seed, "learning_rate": rate}
-        (results / f"tiny-seed{seed}").mkdir()
-        other = {**own, "seed": seed, "settings": settings, "test": {"accuracy": seed / 10}}
-        files.write_json(results / f"tiny-seed{seed}" / "metrics.json", other)
-    assert card.other_seeds(PARAMETERS, own) == [(1, {"accuracy": 0.1}), (3, {"accuracy": 0.3})]
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "metrics.json", made)
+    return made
+
+
+def test_seeds_are_those_of_the_same_parameters_and_data(results):
+    own = seeded(results / "tiny", 42, 0.5)
+    seeded(results / "tiny-seed1", 1, 0.1)
+    seeded(results / "tiny-seed2", 2, 0.2, learning_rate=0.06)
+    seeded(results / "tiny-seed4", 4, 0.4, dataset="cifar10")
+    seeded(results / "tiny-seed3", 3, 0.35)
+    seeded(results / "released" / "tiny-seed3", 3, 0.3)  # a release goes first
+    found = seeds.seeds_of(own)
+    assert {seed: one["test"]["accuracy"] for seed, one in found.items()} == {
+        1: 0.1,
+        3: 0.3,
+        42: 0.5,
+    }
+    # By hand: the mean of 10, 30 and 50 is 30, their standard deviation 20.
+    assert seeds.mean(found) == "30.00%, SD 20.00 points"
+    assert seeds.sentence(own) == (
+        "3 trainings of this recipe, one seed each, reached 10.00% (seed 1), 30.00% (seed 3) and "
+        "50.00% (seed 42): on average 30.00%, SD 20.00 points."
+    )
+    assert seeds.sentence(seeded(results / "other", 5, 0.5, learning_rate=0.07)) == ""
+
+
+# Rendered anew from its record
+
+PHOTOGRAPH = f'<svg><g id="{plots.PHOTOGRAPHS}"></g></svg>'
+
+
+def test_figures_of_the_dataset_stay_behind(tmp_path):
+    source = tmp_path / "figures"
+    source.mkdir()
+    for name, text in (("curves", "<svg></svg>"), ("samples", PHOTOGRAPH)):
+        (source / f"{name}.svg").write_text(text)
+        (source / f"{name}.pdf").write_bytes(b"%PDF")
+    pages.figures(source, tmp_path / "released")
+    assert sorted(path.name for path in (tmp_path / "released").iterdir()) == [
+        "curves.pdf",
+        "curves.svg",
+    ]
+
+
+def test_a_pdf_has_the_date_of_its_training_and_no_byte_is_moved():
+    before = b"<</CreationDate (D:20261126015400+00'00')\n/ModDate (D:20261126015400+00'00')>>"
+    after = pages.dated(before, "2026-11-24T07:08:09.123+00:00")
+    assert len(after) == len(before) and after.count(b"(D:20261124070809+00'00')") == 2
+
+
+@pytest.mark.parametrize(
+    ("run", "file"),
+    [
+        ("cpu", "cpu"),
+        ("cpu-seed43", "cpu"),
+        ("cpu_sgd-epochs2", "cpu_sgd"),
+        ("gone-seed1", "gone-seed1"),
+    ],
+)
+def test_a_released_run_is_of_a_parameter_file(run, file):
+    assert render.file_of(run) == file
+
+
+def test_the_report_keeps_the_parameters_of_its_record():
+    told = render.parameters("cpu-seed43", {"report": {"author": "A. Name", "figures": 4}})
+    assert told.file == "cpu" and told.settings("06_report").author == "A. Name"
+    assert told.settings("06_report").run == "cpu-seed43"
+
+
+def test_a_report_that_fails_leaves_the_release_as_it_was(results, monkeypatch):
+    folder = results / "released" / "tiny"
+    (folder / "training").mkdir(parents=True)
+    (folder / "figures").mkdir()
+    seeded(folder, 42, 0.5, train={})
+    (folder / "report.html").write_text("old")
+
+    def fail(name, parameters):
+        assert paths.results("tiny") == results / ".rendering-tiny-run" / "tiny"
+        assert (paths.RESULTS / "released" / "tiny" / "metrics.json").is_file()
+        raise files.Failed("cell 3")
+
+    monkeypatch.setattr(render.execute, "run_one", fail)
+    with pytest.raises(files.Failed, match="cell 3"):
+        render.render("tiny")
+    assert (folder / "report.html").read_text() == "old" and results == paths.RESULTS
+    assert not (results / ".rendering-tiny").exists() and "BUNDLE_RESULTS" not in os.environ
+
+
+def test_what_is_not_released_is_one_line(results):
+    with pytest.raises(UserError, match=r"released/tiny: no released run there; make release RUN="):
+        render.render("tiny")
+
+
+def test_no_released_file_shows_images_of_the_dataset():
+    """A report's only pictures are charts: photographs are PNG or WebP, or marked."""
+    folder = paths.ROOT / "results" / "released"
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(found) > 20
+    for path in found:
+        assert path.suffix not in (".png", ".webp", ".jpg", ".npz", ".pt"), path
+        if path.suffix in (".html", ".svg", ".md"):
+            text = path.read_text(encoding="utf-8")
+            assert f'id="{plots.PHOTOGRAPHS}"' not in text and "data-photographs" not in text, path
+            assert not re.search(r"data:image/(webp|jpeg)", text), path
+
+
+@pytest.mark.slow
+def test_released_reports_are_those_of_the_present_code():
+    """`python -m bundle render` renders them anew from their records, in two minutes."""
+    assert render.released_runs()
+    for run in render.released_runs():
+        page = (training_released.folder(run) / "report.html").read_text(encoding="utf-8")
+        assert f'name="rendered-by" content="{pages.rendered_by()}"' in page, run
+        assert "data:image" not in page, run  # charts are SVG; photographs are not released
+
+
+@pytest.mark.slow
+def test_a_release_is_rendered_anew_from_its_record_alone(tmp_path):
+    """Metrics and training keep their bytes; neither run nor dataset nor predictions are there."""
+    other = Bundle(tmp_path / "bundle")
+    target = other.folder / "results/released/cpu"
+    shutil.copytree(paths.ROOT / "results/released/cpu", target)
+    kept = [target / "metrics.json", *(target / "training").iterdir()]
+    before = {path: path.read_bytes() for path in kept}
+    (target / "report.html").write_text("older")
+    (target / "figures" / "report_gone.svg").write_text("<svg></svg>")
+    (target / "figures" / "drawn_by_another.svg").write_text("<svg></svg>")
+    done = other.run("bundle", "render", "cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: path.read_bytes() for path in kept} == before
+    page = (target / "report.html").read_text()
+    assert pages.rendered_by() in page and "data:image" not in page
+    figures = {path.name for path in (target / "figures").iterdir()}
+    assert "report_curves.svg" in figures and "report_gone.svg" not in figures
+    assert "drawn_by_another.svg" in figures
+    assert [path.name for path in (other.folder / "results").iterdir()] == ["released"]
+    card = (target / "model_card.md").read_text()
+    pictures = re.findall(r"!\[([^]]*)\]\(([^)]*)\)", card)
+    assert len(pictures) == 3 and all(len(alt) > 20 for alt, _ in pictures)
+    links = re.findall(r"\]\((?!https?:|#)([^)]*)\)", card)
+    assert "report.html" in links and all((target / link).is_file() for link in links)
+    assert (target / "report.pdf").is_file() == bool(publish.find_chromium())
 
 
 # From end to end, on the smoke run
@@ -489,11 +629,13 @@ def metrics_in(folder: Path) -> dict:
 
 def test_a_release_holds_what_it_says_and_no_more(released):
     folder = released.folder / "results/released/smoke"
+    printed = ["report.pdf"] if publish.find_chromium() else []
     assert sorted(path.name for path in folder.iterdir()) == [
         "figures",
         "metrics.json",
         "model_card.md",
         "report.html",
+        *printed,
         "training",
     ]
     names = sorted(path.name for path in (folder / "training").iterdir())
@@ -556,6 +698,16 @@ def test_the_card_says_what_metrics_say(released):
         assert said in body, said
 
 
+def test_the_card_shows_figures_with_words_and_leads_to_the_report(released):
+    folder = released.folder / "results/released/smoke"
+    text = (folder / "model_card.md").read_text()
+    pictures = re.findall(r"!\[([^]]*)\]\(([^)]*)\)", text)
+    assert {file for _, file in pictures} >= {"figures/report_curves.svg"}
+    assert all(len(alt) > 20 and (folder / file).is_file() for alt, file in pictures)
+    links = re.findall(r"\]\((?!https?:|#)([^)]*)\)", text)
+    assert "report.html" in links and all((folder / link).is_file() for link in links)
+
+
 def test_the_cards_lines_run(released):
     text = (released.folder / "results/released/smoke/model_card.md").read_text()
     (lines,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
@@ -595,7 +747,8 @@ def test_running_leaves_the_clone_clean(clone):
 
 
 def test_status_and_verify_of_a_released_run(clone):
-    lines = clone.run("bundle", "status", "smoke").stdout.splitlines()
+    first, *lines = clone.run("bundle", "status", "smoke").stdout.splitlines()
+    assert first.startswith("smoke: all up to date; ")
     assert len(lines) == 6 and all(line.endswith(" up to date") for line in lines)
     verified = clone.run("bundle", "verify", "smoke")
     assert verified.returncode == 0 and "smoke: verified, bit for bit" in verified.stdout, (
@@ -647,5 +800,5 @@ def test_released_logits_give_the_same_predictions(released, tmp_path):
             np.testing.assert_array_equal(saved[key], wanted[key])
     assert "From saved logits" in (other.results() / "04_predict_tta.html").read_text()
     assert "the weights are not here" in (other.results() / "report.html").read_text()
-    lines = other.run("bundle", "status", "smoke").stdout.splitlines()
+    _first, *lines = other.run("bundle", "status", "smoke").stdout.splitlines()
     assert all(line.endswith(" up to date") for line in lines), lines

@@ -1,105 +1,438 @@
-"""The report's sentences: what they say of recipes that differ from quick's."""
+"""The report: what it says of recipes and results, its citations, the page of a record alone."""
 
 import dataclasses
 import json
+import re
+import shutil
+import subprocess
+import tempfile
 
+import nbformat
+import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 
-from bundle.report import sentences
-from lib.settings import Train
+from bundle import figures, paths
+from bundle.pages import publish
+from bundle.report import anchors, learned, opening, recipe, references, reproduced, sentences
+from bundle.runs import results
+from bundle.training.predictions import Predictions
+from lib import diagrams
+from lib.layers import count_by_hand
+from lib.settings import Network, Train
+
+REFERENCE = results.reference()
 
 
-def metrics(**recipe) -> dict:
-    settings = json.loads(json.dumps(dataclasses.asdict(Train(cutmix=0.0, **recipe))))
+def metrics(**settings) -> dict:
+    given = {"cutmix": 0.0, **settings}
     return {
-        "settings": settings,
+        "settings": json.loads(json.dumps(dataclasses.asdict(Train(**given)))),
         "data": {"train": 45000, "holdout": 5000},
         "holdout": {"images": 5000},
-        "tta": {"combination": "flip"},
+        "tta": {"combination": "flip", "views": ["original", "horizontal_flip"]},
     }
+
+
+@pytest.fixture
+def record():
+    """The record of the released run cpu, which a test may change."""
+    return results.readable_metrics("released/cpu")
+
+
+def as_lines(table):
+    return "\n".join(f"{what}: {how}" for what, how in table.itertuples(index=False))
+
+
+# The recipe
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("settings", "said"),
     [
-        ({}, "45,000 images are trained on, 5,000 are held out"),
         (
             {},
-            "4 pixels of padding by zeros and flipped with probability 0.5; no mixing of images. "
-            "Stochastic",
+            "images: cropped at random after 4 pixels of padding by zeros, flipped with "
+            "probability 0.5\nloss: cross entropy\n",
         ),
         (
             {"crop_mode": "reflect", "vertical_flip": 0.05, "erasing": 0.5},
-            "by reflection and flipped with probability 0.5, "
-            "turned upside down with probability 0.05, a part erased with probability 0.5; no",
+            "by reflection, flipped with probability 0.5, turned upside down with probability "
+            "0.05, a part erased with probability 0.5 (Zhong et al., 2020)\n",
         ),
         ({"blur": 0.3}, "blurred with probability 0.3 (kernel 3, sigma 0.1 to 1.5)"),
-        (
-            {"nesterov": True},
-            "descent with Nesterov momentum 0.9 (weight decay 0.0005, batch 128) runs",
-        ),
+        ({"nesterov": True}, "optimiser: stochastic gradient descent with Nesterov momentum 0.9\n"),
+        ({}, "weight decay: 0.0005 on all parameters\n"),
         (
             {"optimiser": "muon"},
-            "momentum 0.6) for the convolutions and stochastic gradient descent with momentum 0.9",
+            "Muon (Jordan et al., 2024), rate 0.24, momentum 0.6, for the convolutions; "
+            "stochastic gradient descent with momentum 0.9",
         ),
-        ({"warmup_epochs": 5.0}, "schedule from 0.1 after 5 epochs of warm-up."),
-        ({"schedule": "one_cycle"}, "under a one-cycle schedule from 0.1. The"),
+        ({"warmup_epochs": 5.0}, "from 0.1 after 5 epochs of warm-up\n"),
+        (
+            {"schedule": "one_cycle", "warmup_epochs": 5.0},
+            "learning rate: one-cycle schedule (Smith and Topin, 2019) from 0.1\n",
+        ),
         (
             {"phase2_epochs": 50, "phase2_erasing": 0.5},
-            "from 0.01, the images now a part erased with probability 0.5.",
+            "phase 2: 50 more epochs, cosine schedule (Loshchilov and Hutter, 2017) from 0.01; "
+            "the images now a part erased with probability 0.5",
         ),
-        (
-            {},
-            "runs for 100 epochs under a cosine schedule from 0.1. The weights are the last "
-            "epoch's.",
-        ),
-        (
-            {},
-            "compared on 5,000 hold-out images, which fixed the choice (*flip*); the test set "
-            "was looked at once",
-        ),
+        ({}, "length: 100 epochs, batches of 128\n"),
+        ({}, "weights: the last epoch's\n"),
         ({"flip_mode": "alternating"}, "mirrored every other epoch"),
         (
             {"mixup": 0.25, "mixup_alpha": 0.2},
-            "mixup (Zhang et al., 2018) on 25% of the images, λ from Beta(0.2, 0.2)",
+            "mixing: mixup (Zhang et al., 2018) on 25% of the images, λ from Beta(0.2, 0.2)",
         ),
-        ({"trivial_augment": 0.5}, "TrivialAugment on 50%"),
-        ({"ema": 0.999}, "The weights are averaged over the steps (decay 0.999)"),
-        ({"phase2_epochs": 50}, "from 0.1, then 50 more under a cosine schedule from 0.01"),
-        ({"audit": True}, "an audit, no result"),
+        ({"trivial_augment": 0.5}, "TrivialAugment (Müller and Hutter, 2021) on 50%"),
+        ({"ema": 0.999}, "weights: averaged over the steps, decay 0.999"),
+        (
+            {},
+            "test images: a single view; then two views (the image and its mirror image) "
+            "averaged; chosen on 5,000 hold-out images",
+        ),
     ],
 )
-def test_method_says_what_was_done(recipe, said):
-    assert said in sentences.method(metrics(**recipe))
+def test_the_recipe_table_says_what_was_done(settings, said):
+    assert said in as_lines(sentences.recipe_table(metrics(**settings)))
 
 
-def test_without_a_holdout_the_views_come_from_the_parameters():
+def test_the_recipe_table_has_no_row_for_what_was_not_done():
+    text = as_lines(sentences.recipe_table(metrics(weight_decay=0.0)))
+    assert not re.search(r"mixing|weight decay|phase 2|none|warm-up| 0[,; \n]|smooth|teacher", text)
+    assert len(text.splitlines()) == 7 and len(sentences.recipe_table(metrics())) == 8
+
+
+def test_without_a_holdout_the_views_were_set_beforehand():
     told = metrics() | {"holdout": {"images": 0}}
-    said = sentences.method(told)
-    assert (
-        "augmentation were set by the parameter file (*flip*); the test set was looked at once"
-        in said
+    text = as_lines(sentences.recipe_table(told))
+    assert text.endswith("averaged; set beforehand") and "hold-out" not in text
+
+
+def test_a_single_view_names_no_average():
+    told = metrics() | {"holdout": {"images": 0}}
+    told["tta"] = {"combination": "original", "views": ["original"]}
+    assert as_lines(sentences.recipe_table(told)).endswith("test images: a single view")
+
+
+def test_the_method_says_how_the_test_set_was_used():
+    said = sentences.method(metrics())
+    assert said.startswith("45,000 images are trained on, 5,000 are held out for choices. ")
+    assert "The test set was used once, after every choice" in said
+    none = sentences.method(metrics() | {"data": {"train": 50000, "holdout": 0}})
+    assert "50,000 images are trained on, none is held out." in none
+    audit = sentences.method(metrics(audit=True))
+    assert "used once" not in audit and "an audit, no result" in audit
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["original"], "one view (the image)"),
+        (["original", "horizontal_flip"], "two views (the image and its mirror image)"),
+        (
+            ["original", "horizontal_flip", *recipe.SHIFTS],
+            "six views (the image, two shifts, and their mirror images)",
+        ),
+    ],
+)
+def test_views_in_words(names, said):
+    assert recipe.views(names) == said
+
+
+# The first screen
+
+
+def test_the_accuracy_comes_first_then_the_cost_then_the_size(record):
+    page = BeautifulSoup(opening.headline(record), "html.parser")
+    numbers = [tag.get_text() for tag in page.find_all("p", "headline")]
+    assert numbers == ["93.6%", "21 min", "1.97 M"]
+    labels = [tag.get_text() for tag in page.find_all("p", "label")]
+    assert "95% interval 93.1% to 94.0%" in labels[0] and "10,000 test images" in labels[0]
+    assert labels[1] == "of training on 2 CPU cores, 10 epochs"
+    assert labels[2] == "parameters: 1,971,362, 39% of the 5,000,000 allowed"
+    assert page.find("i")["style"] == "width: 39.4%"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (45.2, "45 s"), (60, "1 min"), (191, "3 min 11 s"), (1275, "21 min"), (5399, "90 min"),
+        (5400, "1.5 h"), (266000, "73.9 h"),
+    ],
+)  # fmt: skip
+def test_a_time_has_its_unit(seconds, said):
+    assert opening.duration(seconds) == said
+
+
+def test_an_unset_author_is_marked_and_a_set_one_is_escaped(record):
+    unset = BeautifulSoup(opening.byline(record, "", ""), "html.parser")
+    assert unset.find(class_="unset").get_text().startswith("Author: set with")
+    byline = opening.byline(record, "A. <b>", "Deep Learning")
+    assert "unset" not in byline and "A. &lt;b&gt; · Deep Learning · run cpu" in byline
+
+
+def ours(*accuracies, name="other"):
+    """One result of ours for each accuracy, or for each tuple of the accuracies of its seeds."""
+    scores = [each if isinstance(each, tuple) else (each,) for each in accuracies]
+    return [
+        anchors.Result(
+            f"{name}{n or ''}", 1, 1.0, (anchors.Score("single", seeds),), len(seeds), 1.0, ()
+        )
+        for n, seeds in enumerate(scores)
+    ]
+
+
+def test_the_scale_goes_from_chance_over_the_run_to_the_reference(record):
+    shown = opening.marks(record, REFERENCE, ours(0.9357, name="cpu"))
+    assert [(kind, value) for kind, _, value in shown] == [
+        ("chance", 0.1),
+        ("run", 0.9357),
+        ("theirs", 0.9465),
+    ]
+    html = opening.scale(shown)
+    assert "chance 10%, this run 93.6%, the reference report 94.65%" in html
+    assert 'class="run" style="left: 93.6%"' in html
+    better = opening.marks(record, REFERENCE, ours(0.95, 0.97))
+    assert better[-1] == ("best", "best here (other1)", 0.97)
+    assert [kind for kind, *_ in opening.marks(record | {"dataset": "digits"}, REFERENCE, [])] == [
+        "chance",
+        "run",
+    ]
+
+
+def test_the_abstract_has_five_sentences_with_their_numbers(record):
+    said = opening.abstract(record, REFERENCE)
+    ends = re.findall(r"[.?](?= [A-Z]|$)", said)
+    assert len(ends) == 5
+    for number in ("1,971,362", "10 epochs", "21 min", "93.57%", "93.07% to 94.03%", "94.32%",
+                   "+0.75 points", "94.65%", "19% of all"):  # fmt: skip
+        assert number in said
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [
+        (0.9357, "1.08 points below the 94.65%"),
+        (0.9600, "1.35 points above the 94.65%"),
+        (0.9440, "the difference of −0.25 points is within chance"),
+    ],
+)
+def test_the_comparison_says_what_the_interval_allows(record, accuracy, said):
+    record["test"] |= {"accuracy": accuracy}
+    assert said in opening.compared(record, REFERENCE)
+
+
+def test_a_run_on_less_is_not_compared(record):
+    record["notice"] = "a subset of CIFAR-10"
+    assert "cannot be compared" in opening.compared(record, REFERENCE)
+
+
+def test_a_percentage_has_the_digits_its_images_support():
+    assert (opening.rate(0.48512, 1000), opening.rate(0.93573, 10000)) == ("48.5%", "93.57%")
+
+
+# Results
+
+
+def test_the_result_names_views_and_p_in_words(record):
+    said = sentences.result(record)
+    assert "**Test accuracy: 93.57%** of 10,000 images" in said
+    assert "six views (the image, two shifts, and their mirror images) gives 94.32%" in said
+    assert "p < 0.001" in said and "_" not in said and "within chance" not in said
+    record["tta"]["mcnemar"]["p"] = 0.56
+    assert "within chance (p = 0.56" in sentences.result(record)
+    record["tta"]["combination"] = "original"
+    assert "No average of views was better" in sentences.result(record)
+
+
+def test_the_parameters_say_that_the_report_prints_the_count_itself(record):
+    said = sentences.counted(record, REFERENCE)
+    assert "1,971,362 trainable parameters" in said and "prints 4,754,218" in said
+    assert "4.87 million" in said and "5,090,656" in said and "neither" not in said
+
+
+def test_only_what_compares_is_set_beside_the_report(record):
+    table = reproduced.table(record, REFERENCE)
+    assert table["agrees?"].tolist() == ["yes", "no", "no", "yes"]
+    assert "no reproduction" in reproduced.note(record, REFERENCE)
+    same = record | {"parameters": 4754218, "test": record["test"] | {"low": 0.94, "high": 0.95}}
+    rows = reproduced.table(same, REFERENCE).set_index("quantity")
+    assert rows.loc["test accuracy, single view", "agrees?"] == "yes"
+    assert rows.loc["averaging views", ["here", "agrees?"]].tolist() == [
+        "+0.75 points, p < 0.001",
+        "yes",
+    ]
+    assert "no reproduction" not in reproduced.note(same, REFERENCE)
+    missed = same | {"test": same["test"] | {"low": 0.9466}}
+    assert reproduced.table(missed, REFERENCE)["agrees?"].tolist()[4] == "no"
+    digits = same | {"notice": "handwritten digits, not CIFAR-10", "dataset": "digits"}
+    assert not reproduced.reproduces(digits)
+    assert "cannot be compared" in reproduced.note(digits, REFERENCE)
+
+
+def test_what_limits_the_accuracy_is_computed(record):
+    assert learned.limit(record).startswith("**New images limit the accuracy**: 97.7%")
+    record["train"]["last"]["train_accuracy"] = 0.94
+    assert learned.limit(record).startswith("**The training itself limits")
+    record["settings"]["cutmix"] = 0.5
+    assert learned.limit(record) == ""
+
+
+def test_what_was_learned_has_a_sentence_for_what_is_recorded(record):
+    said = learned.learned(record)
+    assert "164 images more are right and 89 more are wrong" in said
+    assert "**Cat is hardest**: 87.5% are found" in said
+    assert "cat/dog is number 1 of 45" in said and "deer/horse is number 13 of 45" in said
+    assert "hardest pairs" not in said and "calibration" not in said
+    bins = [[0.0, 0.5, 0, None, None], [0.5, 1.0, 10, 0.9, 0.8]]
+    told = record | {"calibration": {"ece": 0.1, "top2": 0.984, "bins": bins}}
+    trust = learned.learned(told).splitlines()[-1]
+    assert "too sure of itself" in trust and "10.0 points" in trust and "98.4%" in trust
+
+
+def test_the_limitations_name_seeds_origin_and_what_is_not_covered(record):
+    assert "One seed (42)" in learned.limitations(record, [])
+    said = learned.limitations(record, ours((0.93, 0.95), name="cpu"))
+    assert "2 seeds of this recipe reach 93.00% and 95.00%: mean 94.00%" in said
+    assert "blurred, noisy or shifted" in said
+    small = learned.limitations(record | {"notice": "a subset of CIFAR-10"}, [])
+    assert "This run covers a subset of CIFAR-10" in small
+    record["train"] |= {"weights": False, "stale": ["lib.step"]}
+    said = learned.limitations(record, [])
+    assert "Not trained by this run" in said and "Stale" in said
+
+
+def test_provenance_is_one_table_with_both_commits(record):
+    values = sentences.provenance(record)["value"]
+    assert values["trained at commit"] == "c1c3a1e1ccda"
+    assert values["numbers recorded at commit"] == "969b27782da7"
+    record["provenance"]["05_confusion"]["commit"] = "0" * 40
+    said = sentences.provenance(record)["value"]["numbers recorded at commit"]
+    assert said.endswith("000000000000 (notebooks 05)") and "01, 02, 03, 04, 06" in said
+
+
+# Citations
+
+
+def test_works_are_numbered_in_the_order_they_are_named_and_only_those_are_listed():
+    cite = references.Citations()
+    assert cite("a (Wilson, 1927), b (He et al., 2016), a (Wilson, 1927) (p < 0.001)") == (
+        "a [1], b [2], a [1] (p < 0.001)"
     )
+    heading, _, *lines = cite.listed().splitlines()
+    assert heading == "## References" and len(lines) == 2
+    assert lines[0].startswith("1. E. B. Wilson") and lines[1].startswith("2. K. He")
 
 
-def test_no_holdout_is_not_told():
-    assert "trained on. Images" in sentences.method(
-        metrics() | {"data": {"train": 50000, "holdout": 0}}
-    )
+def test_every_work_that_a_sentence_names_is_in_the_list():
+    named = set()
+    for path in (paths.ROOT / "bundle" / "report").glob("*.py"):
+        source = re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
+        named |= set(re.findall(r"\(([A-Z][^()\"]*, (?:19|20)\d\d)\)", source))
+    assert len(named) >= 12 and named <= references.WORKS.keys()
+    named.add(references.REPORT)
+    links = [entry for name, entry in references.WORKS.items() if "](https://" in entry]
+    assert len(links) >= len(references.WORKS) - 2
 
 
-def test_another_network_is_no_reproduction():
-    told = {
-        "seed": 42,
-        "notice": "",
-        "parameters": 10,
-        "reference_network": {"parameters": 10},
-        "environment": {},
-        "train": {"stale": []},
-    }
-    assert "no reproduction" not in sentences.scope(told)
-    assert "no reproduction" in sentences.scope(told | {"parameters": 11})
+# Pictures
 
 
-def test_an_audit_does_not_claim_one_look():
-    assert "looked at once" not in sentences.method(metrics(audit=True))
+def made_up():
+    """Four images: two right, one dog taken for a cat, one cat for a dog."""
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+    pixels = np.zeros((4, 3, 32, 32), dtype=np.uint8)
+    return Predictions(pixels, np.array([0, 1, 1, 0]), probabilities, ("cat", "dog"))
+
+
+def test_predictions_choose_the_surest_mistakes():
+    shown = made_up()
+    assert shown.mistakes(5).tolist() == [2, 3]
+    assert [group.tolist() for group in shown.confused(3, 6)] == [[2, 3]]
+    assert shown.examples() == [0, 1]
+    assert shown.title(2) == "dog 30%\n→ cat 70%"
+
+
+def test_the_matrix_can_be_read_in_the_dark_too():
+    matrix = np.array(REFERENCE["confusion_matrix"])
+    axis = diagrams.confusion_matrix(matrix, REFERENCE["classes"]).axes[0]
+    for cell, text in zip(axis.patches, axis.texts, strict=True):
+        red, green, blue, alpha = cell.get_facecolor()
+        ground = "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
+        ground = figures.dark(ground if alpha else "#ffffff")
+        assert diagrams.contrast(figures.dark(text.get_color()), ground) >= 4.5, text.get_text()
+
+
+def test_the_shares_of_the_parts_are_told():
+    by_part = count_by_hand(Network())
+    assert sentences.largest_part(by_part) == "Stage 4 alone holds 69% of the parameters"
+    assert "stage 3 23%" in sentences.parts(by_part)
+
+
+# The page of a record alone
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The released run cpu's report, made of metrics and history alone, without its code."""
+    from tests.conftest import Bundle
+
+    made = Bundle(tmp_path_factory.mktemp("record") / "bundle")
+    source, folder = paths.RESULTS / "released", made.folder / "results"
+    for run in ("cpu", "cpu-seed43", "cpu-seed44"):
+        (folder / "released" / run).mkdir(parents=True)
+        shutil.copy(source / run / "metrics.json", folder / "released" / run)
+    run = folder / "cpu"
+    (run / "training").mkdir(parents=True)
+    (run / "metrics").mkdir()
+    shutil.copy(source / "cpu" / "training" / "history.jsonl", run / "training")
+    for name in ("metrics.json", "metrics/00_record.json"):
+        shutil.copy(source / "cpu" / "metrics.json", run / name)
+    job = {"notebook": str(made.folder / "notebooks" / "06_report.ipynb")}
+    job |= {"output": str(run / "06_report.ipynb"), "parameters": {"run": "cpu"}}
+    (made.folder / "job.json").write_text(json.dumps(job))
+    done = made.run("bundle.runs.kernel", "job.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    publish.render(run / "06_report.ipynb", run / "report.html", code=False)
+    return run / "report.html"
+
+
+@pytest.mark.slow
+def test_a_record_alone_gives_a_report_without_photographs(page):
+    html = page.read_text(encoding="utf-8")
+    text = BeautifulSoup(html, "html.parser").get_text(" ", strip=True)
+    assert "Traceback" not in text and "image/png" not in html and "left out" not in text
+    notebook = nbformat.read(page.with_name("06_report.ipynb"), as_version=4)
+    kinds = [output["output_type"] for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert "error" not in kinds
+    headings = [each.get_text() for each in BeautifulSoup(html, "html.parser").find_all("h2")]
+    wanted = {"Abstract", "The network", "Method", "Training", "Result", "What was learned"}
+    wanted |= {"Compared with other work", "Limitations", "Provenance", "References"}
+    assert wanted <= {*headings}
+    assert "93.57%" in text and "4,754,218" in text and "expected calibration" not in text
+    drawn = {path.stem for path in (page.parent / "figures").glob("*.svg")}
+    assert drawn == {"report_network", "report_curves", "report_confusion", "report_anchors"}
+
+
+@pytest.mark.slow
+def test_every_number_in_brackets_leads_to_a_reference(page):
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    listed = soup.find(id="references").find_next("ol").find_all("li")
+    cited = {int(number) for number in re.findall(r"\[(\d+)\]", soup.find("main").get_text())}
+    assert cited == set(range(1, len(listed) + 1)) and len(listed) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.chromium
+def test_the_report_of_a_full_run_prints_to_four_pages(page):
+    if (browser := publish.find_chromium()) is None:
+        pytest.skip("no Chromium")
+    pdf = page.with_name("printed.pdf")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = (f"--print-to-pdf={pdf}", "--no-pdf-header-footer", page.as_uri())
+        command = publish.chromium_command(browser, profile, *options)
+        subprocess.run(command, capture_output=True, timeout=120, check=True)
+    pages = re.findall(rb"/Type\s*/Page\b(?!s)", pdf.read_bytes())
+    assert 2 <= len(pages) <= 4

@@ -239,7 +239,7 @@ def test_rank_pairs_of_the_references_claim():
     reported = metrics.confused_pairs(MATRIX, CLASSES)
     digits = metrics.confused_pairs(np.diag(range(10)), tuple("0123456789"))
     ranks = metrics.rank_pairs(
-        REFERENCE["hardest_pairs_claimed"], {"reference": reported, "digits": digits}
+        REFERENCE["similar_pairs_named"], {"reference": reported, "digits": digits}
     )
     assert ranks["pair"].tolist() == ["cat/dog", "deer/horse"]
     assert ranks["reference: confusions"].tolist() == [113, 13]
@@ -255,3 +255,78 @@ def test_ranks_share_the_best_place_and_pairs_may_be_named_either_way():
     ranks = metrics.rank_pairs([["c", "b"], ["b", "a"], ["a", "c"]], {"run": table})
     assert ranks["run: rank"].tolist() == [1, 2, 2]
     assert ranks["run: confusions"].tolist() == [4, 3, 3]
+
+
+# Probabilities
+
+FOUR = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.2, 0.8]])
+
+
+def test_calibration_by_hand():
+    """Confidences .9 and .6, .6, .8; two bins of a half: all four lie in the upper one."""
+    found = metrics.calibration(FOUR, [0, 1, 1, 1], bins=2)
+    assert found["bins"][0] == [0.0, 0.5, 0, None, None]
+    assert found["bins"][1] == [0.5, 1.0, 4, pytest.approx(0.725), 0.75]
+    assert found["ece"] == pytest.approx(0.025)
+    wanted = -(math.log(0.9) + math.log(0.4) + math.log(0.6) + math.log(0.8)) / 4
+    assert found["nll"] == pytest.approx(wanted)
+    # .1² + .1², .6² + .6², .4² + .4², .2² + .2²
+    assert found["brier"] == pytest.approx((0.02 + 0.72 + 0.32 + 0.08) / 4)
+
+
+def test_calibration_weighs_bins_by_their_images():
+    found = metrics.calibration(FOUR, [0, 1, 1, 1], bins=10)  # .6: one of two, .8 and .9: right
+    assert [row[2] for row in found["bins"]] == [0, 0, 0, 0, 0, 2, 0, 1, 1, 0]
+    assert found["ece"] == pytest.approx((2 * 0.1 + 0.2 + 0.1) / 4)
+
+
+@pytest.mark.parametrize("confidence", [1.0, 0.5])
+def test_a_confidence_on_an_edge_lies_in_the_bin_below(confidence):
+    rows = metrics.calibration(np.array([[confidence, 1 - confidence]]), [0], bins=4)["bins"]
+    assert [row[1] for row in rows if row[2]] == [confidence]
+
+
+def test_nll_and_brier_against_scikit_learn():
+    rng = np.random.default_rng(5)
+    given, labels = rng.dirichlet(np.ones(6), 400), rng.integers(0, 6, 400)
+    found = metrics.calibration(given, labels)
+    expected = sklearn_metrics.log_loss(labels, given, labels=range(6))
+    assert found["nll"] == pytest.approx(expected)
+    each = [sklearn_metrics.brier_score_loss(labels == k, given[:, k]) for k in range(6)]
+    assert found["brier"] == pytest.approx(sum(each))
+    assert sum(row[2] for row in found["bins"]) == 400 and len(found["bins"]) == 15
+    # a numpy histogram as an independent count of the bins
+    counts, _ = np.histogram(given.max(1), np.linspace(0, 1, 16))
+    assert [row[2] for row in found["bins"]] == counts.tolist()
+
+
+def test_a_probability_of_zero_has_a_finite_loss():
+    found = metrics.calibration(np.array([[1.0, 0.0]]), [1])
+    assert math.isfinite(found["nll"]) and found["ece"] == 1.0 and found["brier"] == 2.0
+
+
+def test_top_k_against_scikit_learn():
+    rng = np.random.default_rng(6)
+    given, labels = rng.dirichlet(np.ones(5), 300), rng.integers(0, 5, 300)
+    for k in (1, 2, 4):
+        expected = sklearn_metrics.top_k_accuracy_score(labels, given, k=k)
+        assert metrics.top_k(given, labels, k).accuracy == pytest.approx(expected)
+
+
+# Two accuracies that are not paired
+
+
+def test_difference_is_newcombes():
+    """56 of 70 and 48 of 80: Newcombe's table II, method 10 gives 0.0524 to 0.3339."""
+    found = metrics.difference(metrics.wilson(56, 70), metrics.wilson(48, 80))
+    assert found.size == pytest.approx(0.2)
+    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
+    table = np.array([[56, 14], [48, 32]])
+    assert found.p == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue)
+
+
+def test_difference_without_one():
+    same = metrics.wilson(9465, 10000)
+    found = metrics.difference(same, same)
+    assert found.size == 0 and found.p == 1 and found.low == pytest.approx(-found.high)
+    assert metrics.difference(metrics.wilson(10, 10), metrics.wilson(10, 10)).p == 1

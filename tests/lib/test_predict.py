@@ -56,11 +56,9 @@ class Counting(nn.Module):
 def torchvisions(pixels, view):
     """The view of one image (3, H, W) in [0, 1], by torchvision and SciPy."""
     image = pixels.float() / 255
-    if (
-        view == "gaussian_blur_mixed"
-    ):  # what the reference did: the filter over all of the (H, W, C) array
-        blurred = scipy.ndimage.gaussian_filter(image.permute(1, 2, 0).numpy(), sigma=1)
-        return torch.from_numpy(blurred).permute(2, 0, 1)
+    if view == "gaussian_blur_mixed":  # what the reference did: over all of the uint8 (H, W, C)
+        blurred = scipy.ndimage.gaussian_filter(pixels.permute(1, 2, 0).numpy(), sigma=1)
+        return torch.from_numpy(blurred).permute(2, 0, 1).float() / 255
     bordered = TF.pad(image, 1, padding_mode="reflect")
     return {
         "shift_up_left": lambda: TF.crop(bordered, 2, 2, 32, 32),
@@ -91,13 +89,26 @@ def test_views_equal_torchvision_and_scipy(view):
 
 
 def test_the_two_blurs_differ_by_the_colours():
+    """Of red alone: the weights exp(-k^2 / 2), k up to 4, on 3 mirrored channels, cut to levels."""
     images = torch.zeros(1, 3, 32, 32)
     images[:, 0] = 1.0  # a red square stays red under the spatial blur and not under the other
     spatial, mixed = predict.spatial_blur(images), predict.mixed_blur(images)
     assert torch.allclose(spatial, images, atol=1e-6)
-    assert mixed[0, 1].min() > 0.1 and mixed[0, 0].max() < 0.9
-    expected = scipy.ndimage.gaussian_filter1d(np.array([1.0, 0.0, 0.0]), 1)
-    np.testing.assert_allclose(mixed[0, :, 5, 5].numpy(), expected, atol=1e-6)
+    weight = np.exp(-(np.arange(5) ** 2) / 2)
+    shares = np.array([weight[0] + weight[1], weight[1] + weight[2] + weight[4], 0])
+    shares[2] = weight[2] + weight[3] + weight[3] + weight[4]  # 2, -3, 3 and -4 steps to blue
+    levels = np.floor(255 * shares / (weight[0] + 2 * weight[1:].sum()))
+    assert levels.tolist() == (mixed[0, :, 5, 5] * 255).tolist() == [163, 75, 16]
+
+
+def test_the_mixed_blur_has_the_bits_of_scipy_on_uint8_and_is_darker():
+    found = predict.mixed_blur(PIXELS.float() / 255)
+    theirs = [torchvisions(image, "gaussian_blur_mixed") for image in PIXELS]
+    assert torch.equal(found, torch.stack(theirs))
+    arrays = PIXELS.permute(0, 2, 3, 1).numpy().astype(float)
+    exact = np.stack([scipy.ndimage.gaussian_filter(array, 1) for array in arrays])
+    darker = exact - 255 * found.permute(0, 2, 3, 1).numpy()
+    assert darker.mean() == pytest.approx(1.5, abs=0.05) and darker.min() > -1e-4
 
 
 @pytest.mark.parametrize("padding", [1, 4, 16])
@@ -207,7 +218,7 @@ def by_view(seed=0):
     return {view: torch.from_numpy(rng.normal(0, 3, (20, 10))).float() for view in ALL_VIEWS}
 
 
-@pytest.mark.parametrize("combination", predict.COMBINATIONS)
+@pytest.mark.parametrize("combination", ["original", "flip", "shifts"])
 def test_combine_is_the_mean_of_the_probabilities(combination):
     logits = by_view()
     parts = [
@@ -218,14 +229,29 @@ def test_combine_is_the_mean_of_the_probabilities(combination):
     np.testing.assert_allclose(found.sum(1).numpy(), 1, atol=1e-5)
 
 
-def test_the_report_s_five_views_give_the_original_double_weight():
+@pytest.mark.parametrize(
+    ("combination", "blur"),
+    [("report", "gaussian_blur_mixed"), ("report_spatial", "gaussian_blur")],
+)
+def test_the_report_s_five_views_are_averaged_as_logits_the_original_twice(combination, blur):
     logits = by_view()
     logits["pad_center_crop"] = logits["original"]
-    p = {view: scipy.special.softmax(values.numpy(), 1) for view, values in logits.items()}
-    expected = (
-        2 * p["original"] + p["horizontal_flip"] + p["vertical_flip"] + p["gaussian_blur_mixed"]
-    ) / 5
-    np.testing.assert_allclose(predict.combine(logits, "report").numpy(), expected, atol=1e-6)
+    z = {view: values.numpy() for view, values in logits.items()}
+    mean = (2 * z["original"] + z["horizontal_flip"] + z["vertical_flip"] + z[blur]) / 5
+    found = predict.combine(logits, combination).numpy()
+    np.testing.assert_allclose(found, scipy.special.softmax(mean, 1), atol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_the_mean_of_logits_and_of_probabilities_are_told_apart():
+    """Two classes, five views: one is sure of the second class, four lean to the first."""
+    assert set(predict.COMBINATIONS) == {"original", "flip", "shifts", *predict.MEAN_OF_LOGITS}
+    leaning = torch.tensor([[1.0, 0.0]])
+    logits = dict.fromkeys(predict.COMBINATIONS["report"], leaning)
+    logits["vertical_flip"] = torch.tensor([[0.0, 10.0]])  # (4 - 10) / 5 < 0, 4 * 0.731 / 5 > 0.5
+    assert predict.combine(logits, "report")[0].argmax() == 1
+    probabilities = [view.softmax(1) for view in logits.values()]
+    assert torch.stack(probabilities).mean(0)[0].argmax() == 0
 
 
 def test_available_combinations():
@@ -293,7 +319,7 @@ def test_submit_writes_the_competition_s_file(tmp_path, flat):
     counts = competition.submit(
         model, str(tmp_path / "set.pkl"), "report", STATISTICS, "fp32", 5, tmp_path / "out.csv"
     )
-    probabilities = 0
+    logits = 0
     for view in (
         "original",
         "horizontal_flip",
@@ -303,9 +329,8 @@ def test_submit_writes_the_competition_s_file(tmp_path, flat):
     ):
         images = torch.stack([torchvisions(one, view) for one in PIXELS])
         with torch.no_grad():
-            logits = model(TF.normalize(images, STATISTICS.mean, STATISTICS.std))
-        probabilities = probabilities + scipy.special.softmax(logits.numpy(), 1)
-    labels = probabilities.argmax(1)
+            logits = logits + model(TF.normalize(images, STATISTICS.mean, STATISTICS.std)).numpy()
+    labels = logits.argmax(1)
     assert len(set(labels)) > 1
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))

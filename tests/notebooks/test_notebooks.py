@@ -441,7 +441,7 @@ def test_an_edit_of_the_data_sets_rooms_marks_no_notebook(monkeypatch, nodes, co
 @pytest.mark.parametrize(
     ("module", "old", "new", "marked"),
     [
-        ("lib.data", "holdout = len(train) // 10", "holdout = len(train) // 9", NAMES[:5]),
+        ("lib.data", "holdout = len(train) // 10", "holdout = len(train) // 9", NAMES),
         ("lib.plots", "def pixel_histograms(", "@staticmethod\ndef pixel_histograms(", NAMES[:1]),
         ("lib.train", "def train(", "@staticmethod\ndef train(", NAMES[2:3]),
         ("lib.predict", "def view_logits(", "@staticmethod\ndef view_logits(", NAMES[3:4]),

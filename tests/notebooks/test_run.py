@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import time
 from pathlib import Path
@@ -30,12 +31,13 @@ def executed(bundle, run="smoke"):
 
 
 def ran(output: str) -> list[str]:
-    return [line.split(":")[0] for line in output.splitlines() if ": running" in line]
+    return re.findall(r"^\[\d of \d\] [^(\n]*\((\w+)\): running", output, re.MULTILINE)
 
 
 def status_of(bundle) -> dict[str, str]:
     """Notebook -> what `make status` says of it."""
-    lines = bundle.run("bundle", "status", "smoke").stdout.splitlines()
+    first, *lines = bundle.run("bundle", "status", "smoke").stdout.splitlines()
+    assert first.startswith("smoke: ")
     return dict(line.split(maxsplit=1) for line in lines)
 
 
@@ -68,11 +70,23 @@ def test_leaves_pages_metrics_figures_and_tables(finished):
 
 
 def test_ends_with_the_figures_and_the_report(finished):
-    last = finished.said.strip().splitlines()[-3:]
+    last = finished.said.strip().splitlines()[-4:]
+    assert max(map(len, last)) <= 100
     accuracy = metrics_of(finished)["test"]["accuracy"]
-    assert f"{accuracy:.2%}" in last[0] and "handwritten digits, not CIFAR-10" in last[0]
+    assert last[0].startswith("result") and f"{accuracy:.1%} of " in last[0]
     assert f"{metrics_of(finished)['parameters']:,}" in last[1]
-    assert last[2].split()[-1] == "results/smoke/report.html"
+    assert "results/smoke/report.html" in last[2] and "results/index.html" in last[2]
+    assert "handwritten digits, not CIFAR-10" in last[3] and "make data" in last[3]
+
+
+def test_each_notebook_is_a_step_with_its_time(finished):
+    said = finished.said.splitlines()
+    assert sum(line.startswith("smoke: 6 notebooks to run") for line in said) == 1
+    done = [line for line in said if re.search(r"done in \d", line)]
+    assert [re.match(r"\[(\d) of 6\]", line)[1] for line in done] == list("123456")
+    for name in NOTEBOOKS:
+        record = json.loads((finished.results() / f"fingerprints/{name}.json").read_text())
+        assert record["seconds"] > 0
 
 
 def test_metrics_agree_with_predictions_and_network(finished):
@@ -218,7 +232,7 @@ def test_interrupted_training_goes_on(own, number):
     done = history.read_text().count("\n")
     again = own.run("bundle", "run", "smoke", "--until", "03_train")
     assert again.returncode == 0, again.stderr
-    assert "02_build_model: up to date" in again.stdout
+    assert "(02_build_model): up to date" in again.stdout
     assert (
         f"epoch {done}/{40 + number}" not in again.stdout
         and f"epoch {40 + number}/{40 + number}" in again.stdout

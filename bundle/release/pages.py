@@ -1,0 +1,96 @@
+"""What a release shows: report as page and as PDF, figures. No image of the dataset is among it."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bundle import fingerprint, paths
+from bundle.files import read_json, write_atomically
+from bundle.pages import publish
+from bundle.runs import graph, results
+from lib import plots
+from lib.errors import UserError
+
+REPORT = "06_report"
+DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}")
+
+
+def figures(source: Path, target: Path) -> None:
+    """Copy the figures of a run, SVG and PDF, but for those that show images of the dataset.
+
+    It may be used, but is not ours to give away.
+    """
+    target.mkdir(exist_ok=True)
+    for figure in sorted(source.glob("*.svg")):
+        if f'id="{plots.PHOTOGRAPHS}"' not in figure.read_text(encoding="utf-8"):
+            for file in (figure, figure.with_suffix(".pdf")):
+                shutil.copy2(file, target / file.name)
+
+
+def report(source: Path, stage: Path) -> None:
+    """Render the report of results/RUN, `source`, into `stage`, without links to pages not there.
+
+    Its head names the code and the documents that its words come from (`rendered_by`).
+    """
+    page, notice = stage / "report.html", results.notice_of(results.read_metrics(source.name))
+    page.unlink(missing_ok=True)
+    executed = source / f"{REPORT}.ipynb"
+    publish.render(executed, page, code=False, photographs=False, notice=notice)
+    html = page.read_text(encoding="utf-8")
+    html = re.sub(r'<a [^>]*href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", html)
+    mark = f'<meta name="rendered-by" content="{rendered_by()}">'
+    write_atomically(page, html.replace("<head>", f"<head>\n{mark}", 1).encode())
+
+
+def rendered_by() -> str:
+    """Return the digest of what a released report's words and figures come from.
+
+    The report's notebook, the code that it reaches, and the documents of the bundle that it reads:
+    the style of a page is none of it, and no record of a run.
+    """
+    node = graph.read(REPORT)
+    shared = [name for name in node.shared if not name.startswith("results/")]
+    files = sorted(file for name in shared for file in paths.ROOT.glob(name))
+    digests = {file.name: fingerprint.of_file(file) for file in files}
+    return fingerprint.of_value([node.cells, node.code(), digests])[:16]
+
+
+def pdf(stage: Path) -> str:
+    """Print `stage`'s report to report.pdf; return why not, "" where it is there.
+
+    Its dates are that of the training's end, so that the same report gives the same bytes.
+    """
+    printed = stage / "report.pdf"
+    printed.unlink(missing_ok=True)
+    if publish.find_chromium() is None:
+        return "no Chromium or Chrome was found; set CHROMIUM to one"
+    try:
+        publish.print_pdf(stage.name)
+    except UserError as error:
+        return str(error)
+    finished = read_json(stage / "metrics.json")["train"]["finished"]
+    write_atomically(printed, dated(printed.read_bytes(), finished))
+    return ""
+
+
+def dated(content: bytes, moment: str) -> bytes:
+    """Return a PDF whose dates are `moment` (ISO 8601, to the second); no byte is moved."""
+    digits = re.sub(r"\D", "", moment)[:14].ljust(14, "0").encode()
+    return DATE.sub(lambda match: b"/" + match[1] + b" (D:" + digits, content)
+
+
+def described(figure: Path) -> str:
+    """Return the alternative text that an SVG carries, "" where it has none."""
+    text = figure.read_text(encoding="utf-8")
+    found = re.search(r"<dc:description>(.*?)</dc:description>", text, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def record_of(run: str) -> dict[str, Any]:
+    """Return a released run's metrics; UserError where there is no release to render."""
+    metrics = read_json(paths.RESULTS / "released" / run / "metrics.json")
+    if not {"train", "test"} <= metrics.keys():
+        remedy = f"make release RUN={run} makes one"
+        raise UserError(f"results/released/{run}: no released run there; {remedy}")
+    return metrics

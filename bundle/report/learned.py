@@ -1,0 +1,114 @@
+"""What was learned from a run, and what its result does not show: each sentence is computed."""
+
+from typing import Any
+
+from bundle import words
+from bundle.checks import build
+from bundle.report import recipe
+from bundle.report.anchors import SEED, Result
+from bundle.report.opening import rate
+from bundle.report.sentences import origin, stale
+from bundle.runs.results import averages_views
+from lib.settings import Train
+
+Metrics = dict[str, Any]
+MIXING = ("cutmix", "mixup", "trivial_augment")  # with them a training accuracy is of other images
+
+
+def learned(metrics: Metrics) -> str:
+    """Return what was learned from the run in up to five sentences, as a Markdown list."""
+    said = (limit(metrics), averaged(metrics), classes(metrics), named(metrics), trust(metrics))
+    return "\n".join(f"- {text}" for text in said if text)
+
+
+def limit(metrics: Metrics) -> str:
+    """Return what limits the accuracy: the fit or the step to new images; "" where not told."""
+    settings, last = metrics["settings"], metrics["train"].get("last") or {}
+    fitted, test = last.get("train_accuracy"), metrics["test"]["accuracy"]
+    if fitted is None or any(settings.get(key) for key in MIXING):
+        return ""
+    limits = "New images limit" if fitted - test > 1 - fitted else "The training itself limits"
+    return (
+        f"**{limits} the accuracy**: {rate(fitted)} of the training images, augmented, "
+        f"are classified right, and {rate(test)} of new ones."
+    )
+
+
+def averaged(metrics: Metrics) -> str:
+    """Return what averaging views corrected and spoilt, "" where a single view is used."""
+    if not averages_views(metrics):
+        return ""
+    paired, number = metrics["tta"]["mcnemar"], len(metrics["tta"]["views"])
+    clear = paired["p"] < 0.05 and paired["only_second"] > paired["only_first"]
+    helps = "helps" if clear else "makes no clear difference"
+    return (
+        f"**Averaging views {helps}**: with {recipe.NUMBERS[number]} views "
+        f"{words.count(paired['only_second'], 'image')} more are right and "
+        f"{paired['only_first']:,} more are wrong, without further training "
+        f"({words.p_is(paired['p'])})."
+    )
+
+
+def classes(metrics: Metrics) -> str:
+    """Return which classes are found least and most often, and what is confused."""
+    recall = {name: row["recall"] or 0 for name, row in metrics["per_class"].items()}
+    worst, best = min(recall, key=recall.get), max(recall, key=recall.get)
+    pairs = [pair for pair in metrics["confusion"]["pairs"][:3] if pair["confusions"]]
+    confused = words.listed(f"{p['first']}/{p['second']} ({p['confusions']})" for p in pairs)
+    said = (
+        f"**{worst.capitalize()} is hardest**: {rate(recall[worst])} are found, of {best} "
+        f"{rate(recall[best])}"
+    )
+    return said + (f"; most often confused are {confused}." if pairs else ".")
+
+
+def named(metrics: Metrics) -> str:
+    """Return how far the pairs that the reference names as similar are confused; "" on digits."""
+    rows = [row for row in metrics["confusion"].get("claims") or () if row["this run: rank"]]
+    if not rows or metrics["dataset"] == "digits":
+        return ""
+    ranks = words.listed(
+        f"{row['pair']} is number {row['this run: rank']:.0f} of 45 (there number "
+        f"{row['reference: rank']:.0f})"
+        for row in rows
+    )
+    return f"Of the similar pairs that the reference report names as examples, {ranks}."
+
+
+def trust(metrics: Metrics) -> str:
+    """Return how far the network's probabilities can be trusted; "" where it is not recorded."""
+    found = metrics.get("calibration")
+    if not found:
+        return ""
+    images = sum(row[2] for row in found["bins"])
+    sure = sum(row[2] * row[3] for row in found["bins"] if row[2]) / images
+    right = sum(row[2] * row[4] for row in found["bins"] if row[2]) / images
+    side = "too sure" if sure > right else "not sure enough"
+    second = f" The class is among the two most probable for {rate(found['top2'])}."
+    return (
+        f"**It is {side} of itself**: its mean confidence is {rate(sure)}, its accuracy "
+        f"{rate(right)}; the expected calibration error is {100 * found['ece']:.1f} points."
+        f"{second if 'top2' in found else ''}"
+    )
+
+
+def limitations(metrics: Metrics, ours: list[Result]) -> str:
+    """Return what the result does not show, as a Markdown list; `ours` as from anchors.ours."""
+    base = SEED.sub("", metrics["run"])
+    group = next((result for result in ours if result.name == base), None)
+    seeds = f"One seed ({metrics['seed']}): another gives another accuracy."
+    if group and group.deviation is not None:
+        values = words.listed(words.percent(value) for value in group.accuracies)
+        seeds = f"{len(group.accuracies)} seeds of this recipe reach {values}: mean "
+        seeds += f"{words.percent(group.accuracy)}, standard deviation "
+        seeds += f"{100 * group.deviation:.2f} points."
+    covers = "The test images are of the same kind as the training images: nothing is shown for "
+    covers += "blurred, noisy or shifted ones."
+    if metrics["notice"]:
+        covers = f"This run covers {metrics['notice']}: it shows that everything works, not what "
+        covers += "the recipe reaches."
+    if build(Train, metrics["settings"], "metrics.json").audit:
+        covers += " The test set was followed during training: the accuracy is no result."
+    elsewhere = origin(metrics["train"], metrics["environment"])
+    old = stale(metrics).removeprefix("> ")
+    return "\n".join(f"- {text}" for text in (seeds, covers, elsewhere, old) if text)

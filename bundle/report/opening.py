@@ -1,0 +1,184 @@
+"""The report's first screen: author, accuracy, cost and size, a scale, and the abstract."""
+
+from html import escape
+from typing import Any
+
+from bundle import words
+from bundle.checks import build
+from bundle.report import recipe
+from bundle.report.anchors import SEED, Result
+from bundle.runs.results import averages_views
+from lib import metrics as statistics
+from lib.model import PARAMETER_LIMIT
+from lib.settings import Train
+
+Metrics = dict[str, Any]
+PLACEHOLDER = 'Author: set with make run-all AUTHOR="A. Name" COURSE="…"'
+FINE = 5000  # test images from which the second decimal of a percentage means something
+
+
+def rate(value: float, images: int = 0) -> str:
+    """Return a fraction in percent: one decimal, two where so many images were counted."""
+    return f"{value:.{2 if images >= FINE else 1}%}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time with its unit: "45 s", "3 min 11 s", "21 min", "2.1 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole / 60:.0f} min" if whole < 5400 else f"{whole / 3600:.1f} h"
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Return where was trained: "2 CPU cores", or the name of the GPU."""
+    if environment["device"] != "cpu":
+        return f"one {words.device(environment)}"
+    return words.count(environment["threads"], "CPU core")
+
+
+def classified(metrics: Metrics) -> str:
+    """Return what kind of images the run classifies, for a sentence."""
+    return "images of CIFAR-10" if metrics["dataset"] != "digits" else "handwritten digits"
+
+
+def byline(metrics: Metrics, author: str, course: str) -> str:
+    """Return author and course, or on the screen how to set them, run and day, as HTML."""
+    day = metrics["train"]["finished"][:10]
+    named = " · ".join(escape(text) for text in (author, course) if text)
+    shown = f"{named} · " if named else f'<span class="unset">{escape(PLACEHOLDER)} · </span>'
+    return f'<p class="byline">{shown}run {metrics["run"]}, {day}</p>'
+
+
+def headline(metrics: Metrics) -> str:
+    """Return what a reader looks for first, as HTML: accuracy, cost of training, size."""
+    test, train, size = metrics["test"], metrics["train"], metrics["parameters"]
+    images, share = test["images"], size / PARAMETER_LIMIT
+    interval = f"{rate(test['low'])} to {rate(test['high'])}"
+    boxes = (
+        (rate(test["accuracy"]), f"of {images:,} test {classified(metrics)} are classified right; "
+         f"95% interval {interval}, single view", ""),
+        (duration(train["seconds"]), f"of training on {machine(metrics['environment'])}, "
+         f"{words.count(train['epochs'], 'epoch')}", ""),
+        (f"{size / 1e6:.2f} M", f"parameters: {size:,}, {share:.0%} of the {PARAMETER_LIMIT:,} "
+         "allowed", f'<div class="share"><i style="width: {min(share, 1):.1%}"></i></div>'),
+    )  # fmt: skip
+    shown = "".join(
+        f'<div><p class="headline">{value}</p>{bar}<p class="label">{meaning}</p></div>'
+        for value, meaning, bar in boxes
+    )
+    return f'<div class="figures answer">{shown}</div>'
+
+
+def marks(metrics: Metrics, reference: dict[str, Any], ours: list[Result]) -> list[tuple]:
+    """Return (class, name, accuracy) of what stands on the scale, chance and this run first.
+
+    On other images than CIFAR-10's nothing of others is shown. `ours`: as from anchors.ours.
+    """
+    test, chance = metrics["test"]["accuracy"], 1 / len(metrics["confusion"]["classes"])
+    shown = [("chance", "chance", chance), ("run", "this run", test)]
+    if metrics["dataset"] == "digits":
+        return shown
+    shown.append(("theirs", "the reference report", reference["test_accuracy"]))
+    best = max(ours, key=lambda result: result.accuracy, default=None)
+    if best and best.accuracy > test and best.name != SEED.sub("", metrics["run"]):
+        shown.append(("best", f"best here ({best.name})", best.accuracy))
+    return shown
+
+
+def scale(shown: list[tuple]) -> str:
+    """Return the marks on a line from 0 to 100%, as HTML that needs no picture."""
+    texts = [(kind, escape(name), value, _digits(kind, value)) for kind, name, value in shown]
+    said = ", ".join(f"{name} {text}" for _, name, _, text in texts)
+    ticks = "".join(f'<i class="{kind}" style="left: {value:.1%}"></i>' for kind, _, value in shown)
+    notes = "".join(
+        f'<span class="{kind}" style="{_side(value)}">{name} <b>{text}</b></span>'
+        for kind, name, value, text in texts
+    )
+    label = f"On a scale from 0 to 100% test accuracy: {said}"
+    return f'<div class="scale" role="img" aria-label="{label}"><div>{ticks}</div>{notes}</div>'
+
+
+def _digits(kind: str, value: float) -> str:
+    return (
+        f"{value:.0%}" if kind == "chance" else f"{value:.2%}" if kind == "theirs" else rate(value)
+    )
+
+
+def _side(value: float) -> str:
+    """Return where a note begins, left of its mark in the right half of the scale."""
+    return f"right: {1 - value:.1%}; text-align: right" if value > 0.5 else f"left: {value:.1%}"
+
+
+def abstract(metrics: Metrics, reference: dict[str, Any]) -> str:
+    """Return what was asked, done and found, in five sentences with their numbers, as Markdown."""
+    train, settings = metrics["train"], build(Train, metrics["settings"], "metrics.json")
+    blocks = words.count(sum(metrics["network"]["blocks"]), "residual block")
+    of_whom = "" if metrics["dataset"] == "digits" else " (Krizhevsky, 2009)"
+    return " ".join((
+        "How well does a residual network (He et al., 2016) of at most five million parameters, "
+        f"trained from scratch, classify {classified(metrics)}{of_whom}, as a student team's "
+        "course report (reference report) asked?",
+        f"The network of this run has {blocks} and {metrics['parameters']:,} parameters; trained "
+        f"with {recipe.in_short(settings)} for {words.count(train['epochs'], 'epoch')} on "
+        f"{train['images']:,} images, it took {duration(train['seconds'])} on "
+        f"{machine(metrics['environment'])}.",
+        reached(metrics),
+        compared(metrics, reference),
+        fails(metrics),
+    ))  # fmt: skip
+
+
+def reached(metrics: Metrics) -> str:
+    """Return a sentence on the test accuracy, its interval, and what averaging views added."""
+    test, images = metrics["test"], metrics["test"]["images"]
+    span = f"{rate(test['low'], images)} to {rate(test['high'], images)}"
+    said = f"It classifies **{rate(test['accuracy'], images)}** of {images:,} test images correctly"
+    averaged = ""
+    if averages_views(metrics):
+        gain = words.points(100 * (test["tta_accuracy"] - test["accuracy"]))
+        averaged = (
+            f"; averaging {recipe.views(metrics['tta']['views']).split(' (')[0]} of each image "
+            f"gives {rate(test['tta_accuracy'], images)} ({gain} points)"
+        )
+    return f"{said} (95% interval {span}){averaged}."
+
+
+def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
+    """Return a sentence on this run's accuracy and the reference's, as far as they compare."""
+    reported, test = reference["test_accuracy"], metrics["test"]
+    if metrics["notice"]:
+        return (
+            f"The reference report gives {reported:.2%} on all of CIFAR-10; this run covers "
+            f"{metrics['notice']}, and the two cannot be compared."
+        )
+    ours = statistics.wilson(round(test["accuracy"] * test["images"]), test["images"])
+    total = reference["test_images"]
+    gap = statistics.difference(ours, statistics.wilson(round(reported * total), total))
+    side = "above" if gap.size > 0 else "below"
+    low, high = sorted(abs(100 * end) for end in (gap.low, gap.high))
+    if gap.low * gap.high <= 0:
+        return (
+            f"The reference report gives {reported:.2%}: the difference of "
+            f"{words.points(100 * gap.size)} points is within chance (95% interval "
+            f"{words.points(100 * gap.low)} to {words.points(100 * gap.high)})."
+        )
+    return (
+        f"In a single view that is {abs(100 * gap.size):.2f} points {side} the {reported:.2%} of "
+        f"the reference report (95% interval {low:.2f} to {high:.2f}; its predictions are not "
+        "public, so the two cannot be paired)."
+    )
+
+
+def fails(metrics: Metrics) -> str:
+    """Return a sentence on the pair and the class that fail most."""
+    pair, found = metrics["confusion"]["pairs"][0], metrics["per_class"]
+    worst = min(found, key=lambda name: found[name]["recall"] or 0)
+    if not pair["confusions"]:
+        return "No test image is mistaken."
+    return (
+        f"Most often confused are {pair['first']} and {pair['second']} ({pair['share']:.0%} of all "
+        f"mistakes); {worst} is found least often ({rate(found[worst]['recall'])})."
+    )

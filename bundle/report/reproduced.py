@@ -1,0 +1,73 @@
+"""What the reference reported beside what a run finds: only what can be compared."""
+
+from typing import Any
+
+import pandas as pd
+
+from bundle import words
+from bundle.report import anchors
+from bundle.report.opening import compared
+from bundle.runs.results import averages_views
+
+Metrics = dict[str, Any]
+YES, NO = "yes", "no"
+
+
+def reproduces(metrics: Metrics) -> bool:
+    """Whether a run is of the reference's network, full and comparable, so that results compare."""
+    same = metrics["parameters"] == metrics["reference_network"]["parameters"]
+    return anchors.is_full(metrics) and same
+
+
+def table(metrics: Metrics, reference: dict[str, Any]) -> pd.DataFrame:
+    """Return what compares as text, columns quantity, reported, here, agrees?.
+
+    The reference's network is built anew in every run; accuracies compare where a run is of it.
+    """
+    built, printed = metrics["reference_network"], reference["parameters"]
+    count, here = built["parameters"], built["memory_mib"]["total"]
+    written, formula = reference["parameters_reported"], reference["parameters_formula"]
+    theirs = reference["memory_mb"]["total"]
+    rows = [
+        ("parameters, in its table", f"{printed:,}", f"{count:,}", printed == count),
+        (
+            "parameters, in its text",
+            f"{written / 1e6:.2f} million",
+            f"{count:,}",
+            round(count, -4) == written,
+        ),
+        ("parameters, by its formula", f"{formula:,}", f"{count:,}", formula == count),
+        ("memory of an image, MiB", f"{theirs:.2f}", f"{here:.2f}", round(here, 2) == theirs),
+    ]
+    if reproduces(metrics):
+        rows += _results(metrics, reference)
+    names = ["quantity", "reported", "here", "agrees?"]
+    return pd.DataFrame([(*row[:3], YES if row[3] else NO) for row in rows], columns=names)
+
+
+def _results(metrics: Metrics, reference: dict[str, Any]) -> list[tuple]:
+    """Return the rows of what a run of the reference's network measured itself."""
+    test, reported = metrics.get("beside") or metrics["test"], reference["test_accuracy"]
+    inside = test["low"] <= reported <= test["high"]
+    rows = [("test accuracy, single view", f"{reported:.2%}", words.accuracy(test), inside)]
+    if averages_views(metrics):
+        scores, paired = metrics["test"], metrics["tta"]["mcnemar"]
+        gain = scores["tta_accuracy"] - scores["accuracy"]
+        found = f"{words.points(100 * gain)} points, {words.p_is(paired['p'])}"
+        rows.append(("averaging views", "said to help", found, gain > 0 and paired["p"] < 0.05))
+    return rows
+
+
+def note(metrics: Metrics, reference: dict[str, Any]) -> str:
+    """Return, as Markdown, what of the report this run can be compared with."""
+    if reproduces(metrics):
+        return compared(metrics, reference)
+    if metrics["notice"]:
+        return (
+            f"This run covers {metrics['notice']}: its accuracy cannot be compared with the one "
+            "that was reported. The reference's network was built again and counted."
+        )
+    return (
+        "Network and recipe of this run are its own, so its accuracy is no reproduction; what "
+        "follows is the reference's network, built again and counted."
+    )

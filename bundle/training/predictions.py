@@ -1,0 +1,98 @@
+"""What a run's single view predicts, with the test images: from predictions.npz and the dataset."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import Tensor
+
+from lib.data import Dataset
+from lib.metrics import confused_pairs, confusion, mistaken
+from lib.plots import image_grid
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Images, what they are, and what a network says of each.
+
+    pixels: uint8 (N, 3, H, W). labels: int (N,). probabilities: float (N, C), rows of sum 1.
+    """
+
+    pixels: Tensor
+    labels: NDArray
+    probabilities: NDArray
+    classes: tuple[str, ...]
+
+    @property
+    def classified(self) -> NDArray:
+        """The most probable class of each image, int (N,)."""
+        return self.probabilities.argmax(1)
+
+    def surest(self, chosen: NDArray, count: int) -> NDArray:
+        """Return the first `count` of the positions `chosen`, the highest probability first."""
+        order = np.argsort(-self.probabilities[chosen].max(1), kind="stable")
+        return chosen[order[:count]]
+
+    def mistakes(self, count: int) -> NDArray:
+        """Return the positions of the wrong images, the surest `count` of them."""
+        return self.surest(np.flatnonzero(self.classified != self.labels), count)
+
+    def confused(self, pairs: int, count: int) -> list[NDArray]:
+        """Return the surest `count` mistakes of each of the most confused pairs of classes."""
+        matrix = confusion(self.classified, self.labels, len(self.classes))
+        table = confused_pairs(matrix, self.classes).head(pairs)
+        named = zip(table["first"], table["second"], strict=True)
+        places = [[self.classes.index(name) for name in pair] for pair in named]
+        found = [mistaken(self.classified, self.labels, *pair) for pair in places]
+        return [self.surest(group, count) for group in found if len(group)]
+
+    def examples(self) -> list[int]:
+        """Return the position of the first image of each class that is classified right."""
+        right = self.classified == self.labels
+        numbers = range(len(self.classes))
+        found = [np.flatnonzero((self.labels == number) & right) for number in numbers]
+        return [int(group[0]) for group in found if len(group)]
+
+    def title(self, place: int) -> str:
+        """Return what an image is and is said to be, with both probabilities, in two lines."""
+        true, said = self.labels[place], self.classified[place]
+        share = self.probabilities[place]
+        return f"{self.classes[true]} {share[true]:.0%}\n→ {self.classes[said]} {share[said]:.0%}"
+
+    def drawn(self, groups: Sequence[Sequence[int]], named: bool = False) -> tuple[Figure, Figure]:
+        """Return the images of groups of positions, a row each, and the same for a narrow page.
+
+        Titles are those of `title`; `named`: the class alone.
+        """
+        titled = [
+            [self.classes[self.labels[i]] if named else self.title(i) for i in g] for g in groups
+        ]
+        images = [self.pixels[list(group)] for group in groups]
+        wide = max(map(len, groups))
+        figure = image_grid(images, titles=titled, size=8 / max(wide, 6))
+        half = (wide + 1) // 2
+        parts = [(row, slice(at, at + half)) for row in range(len(groups)) for at in (0, half)]
+        parts = [(row, part) for row, part in parts if len(groups[row][part])]
+        rows = [images[row][part] for row, part in parts]
+        return figure, image_grid(
+            rows, titles=[titled[row][part] for row, part in parts], size=3.7 / max(half, 3)
+        )
+
+
+def images(file: Path) -> tuple[int, int]:
+    """Return how many test and hold-out images predictions.npz is of."""
+    with np.load(file) as saved:
+        return len(saved["labels"]), len(saved["holdout_labels"])
+
+
+def read(file: Path, dataset: Dataset) -> Predictions:
+    """Return the single view's predictions of predictions.npz, of the test images of `dataset`."""
+    with np.load(file) as saved:
+        assert np.array_equal(dataset.test.index, saved["index"])
+        logits = saved["logits"][list(saved["views"]).index("original")]
+        labels = saved["labels"]
+    return Predictions(dataset.test.pixels, labels, softmax(logits, axis=1), dataset.classes)

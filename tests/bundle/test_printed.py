@@ -1,0 +1,65 @@
+"""The reference's own curves, and which runs they may be drawn behind."""
+
+from dataclasses import asdict
+
+import pytest
+
+from bundle.report import printed, recipe
+from bundle.runs import params
+
+RUNS = ("as_run", "audit", "as_written", "no_cutmix", "steps", "cpu", "best", "quick", "wide")
+
+
+def test_curves_are_both_phases_counted_through():
+    table = printed.curves().set_index("epoch")
+    assert table.index.tolist() == list(range(1, 201))
+    assert table.loc[100, "test_accuracy"] == 0.9394 and table.loc[200, "test_accuracy"] == 0.9465
+    rates = table["learning_rate"]  # phase 1 in words, phase 2 as printed
+    assert [rates[epoch] for epoch in (1, 50)] == [0.1, 0.1]
+    assert [rates[epoch] for epoch in (51, 75, 76, 100)] == pytest.approx([0.01] * 2 + [0.001] * 2)
+    assert [rates[epoch] for epoch in (101, 146, 192)] == [0.009998, 0.005627, 0.000157]
+    assert table.loc[101:, ["train_accuracy", "test_loss"]].isna().all(axis=None)
+    assert not table.loc[:100].isna().any(axis=None)
+
+
+def settings(run, **changed):
+    return asdict(params.load(run).settings("03_train")) | changed
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_only_the_two_phases_of_the_notebook_are_its_recipe(run):
+    assert printed.is_its_recipe(settings(run)) == (run in ("as_run", "audit"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blocks", (2, 2, 2, 2)),
+        ("train_images", 8000),
+        ("milestones", (50,)),
+        ("phase2_epochs", 10),
+        ("cutmix", 0.5),
+        ("dataset", "digits"),
+        ("stem", "whitening"),
+    ],
+)
+def test_a_changed_value_makes_it_another(key, value):
+    assert not printed.is_its_recipe(settings("as_run", **{key: value}))
+
+
+def test_seed_and_machine_make_no_other_and_a_record_has_lists():
+    of_record = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in settings("as_run", seed=7, threads=8, device="cuda").items()
+    }
+    assert printed.is_its_recipe(of_record)
+
+
+def test_the_recipe_s_table_holds_what_is_used():
+    """One phase has one column; what neither phase uses has no row."""
+    alone = recipe.table(params.load("as_written").settings("03_train"))
+    assert list(alone) == ["value"] and "input divided by" in alone.index
+    assert not {"mixup", "teacher", "warm-up"} & set(alone.index) and "none" not in alone.values
+    both = recipe.table(params.load("as_run").settings("03_train"))
+    assert list(both) == ["phase 1", "phase 2"]
+    assert both.loc["vertical flip"].tolist()[0] == "none" and "CutMix" not in both.index
