@@ -280,7 +280,7 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(release)
     added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
     added.add_argument("--logits", action="store_true", help="with the logits of every view")
-    command(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
+    added_for(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
     added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")
