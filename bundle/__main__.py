@@ -231,7 +231,7 @@ def readme(args: Namespace) -> int:
     """Write the tables of results in README.md and docs/ from the runs that are here."""
     from bundle import readme as tables
 
-    runs = [name for given in args.runs for name in given.split()]
+    runs = [name for given in args.runs for name in given.split(" ") if name]
     for name in runs or [""]:
         paths.check_run_name("RUNS", name)
     tables.write(runs)

@@ -544,8 +544,8 @@ def test_make_clean_needs_no_git(tmp_path):
 
 @pytest.mark.slow
 def test_make_passes_what_it_is_given(make):
-    assert "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--><my run>" in make(
-        "run-all", "RUN=my run", "SET=a='b c' d=$(e)", "SEED=3"
+    assert "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--author=><--course=x y>" in make(
+        "run-all", "RUN=my run", "SET=a='b c' d=$(e)", "SEED=3", "COURSE=x y"
     )
     assert "<--retrain>" in make("run-all", "RETRAIN=1") and "<run>" in make("run-all")
     for no in ("0", "no", "false", ""):
