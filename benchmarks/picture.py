@@ -84,6 +84,6 @@ def _bars(axis: Axes, values: dict[str, dict[str, float]], title: str, label: st
 def save(found: dict[str, Any], path: Path) -> None:
     """Write the figure as `path`.svg and .png."""
     drawn = draw(found)
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plots.style()):
         drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         drawn.savefig(path.with_suffix(".png"), dpi=130)

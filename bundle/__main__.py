@@ -9,12 +9,10 @@ import functools
 import json
 import os
 import shlex
-import signal
-import sys
 from argparse import Namespace
 from pathlib import Path
 
-from bundle import paths
+from bundle import command, paths
 from lib.errors import UserError, exit_on_user_error, nearest
 
 RUN = "name of a file in params/, without .yaml"
@@ -40,29 +38,32 @@ def _overrides(args: Namespace) -> str:
     return " ".join(parts)
 
 
+def _ready(parameters):
+    """Return the parameters once what they need from outside is there; raises UserError."""
+    from bundle.runs import ready
+
+    ready.check(parameters)
+    return parameters
+
+
 def run(args: Namespace) -> int:
     """Run the notebooks of a run, render its pages, end with the result."""
-    from bundle.runs import execute, params
+    from bundle.runs import params
 
     known = params.notebooks()
     if args.until and args.until not in known:
         raise UserError(f"UNTIL={args.until}: no such notebook{nearest(args.until, known)}")
-    parameters, again = _parameters(args), f"make run-all RUN={args.run}"
-    again = os.environ.get(execute.COMMAND_VARIABLE) or again
-    execute.raise_on_signals()
+    parameters = _ready(_parameters(args))
+    from bundle.runs import execute  # late: it loads PyTorch, and a mistake is told before
+
+    again = os.environ.get(execute.COMMAND_VARIABLE) or f"make run-all RUN={args.run}"
     try:
         ran = execute.run_all(params.with_dataset(parameters), args.retrain, args.until)
         return _show(parameters, "06_report" in ran)
-    except execute.Interrupted as stop:
-        name = signal.Signals(stop.args[0]).name
-        kept = "finished notebooks and epochs are kept"
-        print(f"interrupted ({name}): {kept}; go on with: {again}", file=sys.stderr)
-        return 128 + stop.args[0]
+    except KeyboardInterrupt as stop:
+        return command.stopped(stop, f"finished notebooks and epochs are kept; go on with: {again}")
     except OSError as error:
-        what = f"{error.strerror} ({error.filename or 'results/'})"
-        unharmed = "earlier results are unharmed; then try again"
-        print(f"error: {what}: {unharmed}: {again}", file=sys.stderr)
-        return 1
+        return command.failed(error, again)
 
 
 def _show(parameters, reported: bool) -> int:
@@ -83,9 +84,12 @@ def _show(parameters, reported: bool) -> int:
 
 def status(args: Namespace) -> int:
     """Say what a run reached and which of its notebooks are up to date, and if not, why."""
-    from bundle.runs import params, terminal
+    from bundle.runs import params
 
-    print(terminal.state(params.with_dataset(_parameters(args), network=False)))
+    parameters = params.with_dataset(_parameters(args), network=False)
+    from bundle.runs import terminal  # late: it loads PyTorch, and a mistake is told before
+
+    print(terminal.state(parameters))
     return 0
 
 
@@ -94,7 +98,7 @@ def train(args: Namespace) -> int:
     from bundle.dataset import cifar10
     from bundle.training import progress, session
 
-    parameters = _parameters(args)
+    parameters = _ready(_parameters(args))
     settings = parameters.settings("03_train")
     name, _ = cifar10.resolve(settings.dataset, verify=False)  # load verifies
     dataset = cifar10.load(name, settings.train_images, settings.holdout)
@@ -109,7 +113,7 @@ def verify(args: Namespace) -> int:
     from bundle.files import locked
     from bundle.release.verify import verify as again
 
-    parameters = _parameters(args, resolved=True)
+    parameters = _ready(_parameters(args, resolved=True))
     with locked(paths.results(parameters.name), parameters.name):
         return 0 if again(parameters) else 1
 
@@ -125,10 +129,9 @@ def release(args: Namespace) -> int:
     try:
         with locked(paths.results(parameters.name), parameters.name):
             done = releases.release(parameters, what)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         target = paths.shown(released.folder(parameters.name))
-        print(f"interrupted: {target} is as it was", file=sys.stderr)
-        return 130
+        return command.stopped(stop, f"{target} is as it was")
     size = sum(path.stat().st_size for path in done.rglob("*") if path.is_file()) / 2**20
     print(f"{paths.shown(done)}: {size:.1f} MiB, to be committed; begin with its model_card.md")
     return 0
@@ -142,6 +145,7 @@ def render(args: Namespace) -> int:
 
     names = args.names or again.released_runs() + released.names()
     for name in names:
+        paths.check_run_name("RUN", name.removeprefix(released.STUDIES).lstrip("/"))
         os.environ[execute.COMMAND_VARIABLE] = f"python -m bundle render {name}"
         make = released.render if name.startswith(released.STUDIES) else again.render
         print(paths.shown(make(name)), flush=True)
@@ -152,7 +156,7 @@ def logits(args: Namespace) -> int:
     """Write the logits of a run's finished training beside its weights."""
     from bundle.training import logits as saved
 
-    parameters = _parameters(args)
+    parameters = _ready(_parameters(args))
     path = saved.save(parameters.name, parameters.settings("04_predict_tta"))
     print(f"{paths.shown(path)}: {path.stat().st_size / 2**20:.1f} MiB")
     return 0
@@ -169,7 +173,7 @@ def study(args: Namespace) -> int:
             find_job(plan, job)  # every parameter is checked before anything starts
         print(" ".join(plan.jobs()))
     elif args.action == "job":
-        jobs.do_job(find_job(plan, args.job), plan.judged_on, wait_s=args.wait)
+        jobs.do_job(_ready(find_job(plan, args.job)), plan.judged_on, wait_s=args.wait)
     else:
         from bundle.study.page import write_page
 
@@ -197,6 +201,8 @@ def pages(args: Namespace) -> int:
     """Render the pages of a run again and the index over all runs."""
     from bundle.pages import index, publish
 
+    if args.run:
+        paths.check_run_name("RUN", args.run)
     done = publish.render_run(args.run)[-1:] if args.run else [index.write_index()]
     if args.pdf and args.run:
         done.append(publish.print_pdf(args.run))
@@ -214,10 +220,8 @@ def data(args: Namespace) -> int:
     say = functools.partial(print, flush=True)
     try:
         _, root = cifar10.resolve("auto" if args.auto else "cifar10", say=say)
-    except KeyboardInterrupt:
-        kept = "what was downloaded is kept, `make data` goes on from there"
-        print(f"interrupted; {kept}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return command.stopped(stop, "what was downloaded is kept, `make data` goes on from there")
     if root:
         print(f"CIFAR-10 is in {paths.shown(root / cifar10.CIFAR10.folder)}")
     return 0
@@ -227,7 +231,10 @@ def readme(args: Namespace) -> int:
     """Write the tables of results in README.md and docs/ from the runs that are here."""
     from bundle import readme as tables
 
-    tables.write(args.runs)
+    runs = [name for given in args.runs for name in given.split(" ") if name]
+    for name in runs or [""]:
+        paths.check_run_name("RUNS", name)
+    tables.write(runs)
     return 0
 
 
@@ -239,24 +246,24 @@ def _with_head(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    made = argparse.ArgumentParser(prog="python -m bundle", description=__doc__.splitlines()[0])
+    made = command.Parser(prog="python -m bundle", description=command.first_line(__doc__))
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(function) -> argparse.ArgumentParser:
-        told = function.__doc__.splitlines()[0]
+    def added_for(function) -> argparse.ArgumentParser:
+        told = command.first_line(function.__doc__)
         added = commands.add_parser(function.__name__, help=told, description=told)
         added.set_defaults(function=function)
         return added
 
     def of_run(function) -> argparse.ArgumentParser:
-        added = command(function)
+        added = added_for(function)
         added.add_argument("run", help=RUN)
         added.add_argument("--set", default="", help='such as "03_train.epochs=2 batch_size=64"')
         added.add_argument("--seed", default="", help="results go to results/RUN-seedN")
         return _with_head(added)
 
     def of_plan(function) -> argparse.ArgumentParser:
-        added = command(function)
+        added = added_for(function)
         if function is study:
             added.add_argument("action", choices=("jobs", "job", "collect"))
         added.add_argument("plan", help="name of a file in params/studies/, without .yaml")
@@ -273,35 +280,33 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(release)
     added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
     added.add_argument("--logits", action="store_true", help="with the logits of every view")
-    command(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
+    added_for(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
     added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")
     added = of_plan(cluster)
     added.add_argument("--profile", default="local", help="a folder in cluster/")
     added.add_argument("--check", action="store_true", help="check everything, submit nothing")
-    command(claims)
-    added = command(pages)
+    added_for(claims)
+    added = added_for(pages)
     added.add_argument("run", nargs="?", help="a folder of results/; the index alone without it")
     added.add_argument("--pdf", action="store_true", help="print the report to PDF as well")
-    added = command(data)
+    added = added_for(data)
     added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
-    command(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
+    added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
     return made
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do one command and return its exit code; raises UserError."""
-    from bundle.files import Failed
 
-    args = parser().parse_args(arguments)
-    try:
+    def work() -> int:
+        args = parser().parse_args(arguments)
         return args.function(args)
-    except Failed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    return command.guarded(work)
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    exit_on_user_error(lambda: command.alone(main))

@@ -6,16 +6,20 @@ put into words again.
 
 import inspect
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import Field, fields
 from typing import Any, NamedTuple, get_args, get_origin
 
+from bundle.paths import RUN_NAME
 from lib.errors import UserError
 from lib.settings import COMMON, Network, Run, Train
 
 # What a value must be, and what it is instead.
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text (quote it)"}
+LIMIT = 5_000_000  # lib.model.PARAMETER_LIMIT, which would load PyTorch; a test holds them equal
+LARGEST = 500_000_000  # parameters of a network for comparison: 6 GB while it trains
 NAMES = KINDS | {float: "a fraction", str: "text", list: "a list", dict: "a section"}
 
 
@@ -62,6 +66,8 @@ def _typed(value: Any, kind: type, where: str) -> Any:
             if math.isfinite(float(value)):
                 return float(value)
     elif type(value) is kind:
+        if kind is str and not value.isprintable():
+            raise UserError(f"{where} = {value!r}: holds a character that cannot be shown; mend it")
         return value
     name = NAMES.get(type(value), "nothing" if value is None else type(value).__name__)
     raise UserError(f"{where} = {value!r}: must be {KINDS[kind]}, not {name}")
@@ -115,8 +121,11 @@ def _conflicts(made: Run) -> Iterator[str]:
             yield "blocks, widths and strides need one value a stage each, as many of each"
         if not made.blocks:
             yield "blocks = []: name at least one stage"
+        yield from _too_large(made)
     if isinstance(made, Train):
         yield from _mixing_conflicts(made)
+        if made.teacher and not re.fullmatch(RUN_NAME, made.teacher):
+            yield f"teacher = {made.teacher!r}: must name a folder of results/"
     for key in ("blur_sigma", "erasing_scale"):
         span = getattr(made, key, (0, 0))
         if len(span) != 2 or span[0] > span[1]:
@@ -125,6 +134,19 @@ def _conflicts(made: Run) -> Iterator[str]:
         yield f"blur_kernel = {made.blur_kernel}: must be odd"
     if "original" not in getattr(made, "views", ("original",)):
         yield f"views = {list(made.views)}: 'original' must be among them"
+
+
+def _too_large(made: Network) -> Iterator[str]:
+    """Yield where a network's 3x3 convolutions alone have too many weights: before it is built.
+
+    Two each block, from width to width; the first of a stage is counted as if it had no weights.
+    """
+    stages = zip(made.blocks, made.widths, strict=False)
+    least = sum(9 * (2 * count - 1) * width**2 for count, width in stages)
+    limit = LARGEST if made.comparison else LIMIT
+    if least > limit:
+        remedy = "make it narrower" + ", or mark the run comparison: true" * (not made.comparison)
+        yield f"widths, blocks: at least {least:,} parameters, more than {limit:,}: {remedy}"
 
 
 def _mixing_conflicts(made: Train) -> Iterator[str]:

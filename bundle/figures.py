@@ -73,7 +73,7 @@ def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = Tru
     alarm((figure,), notice)
     if notice and not words.alarm(notice):
         figure.suptitle(MARK, fontsize=7, color=plots.GREY, x=0.995, ha="right")
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plots.style()):
         if pdf:
             figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
@@ -95,7 +95,7 @@ def show(figure: Figure, name: str, alt: str, caption: str = "", narrow: Figure 
 
 
 def _png(figure: Figure) -> bytes:
-    with mpl.rc_context(plots.STYLE), io.BytesIO() as buffer:
+    with mpl.rc_context(plots.style()), io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", dpi=160)
         return buffer.getvalue()
 
@@ -115,7 +115,7 @@ def svg(figure: Figure, alt: str, name: str, shown: str = "") -> str:
         name: what begins every id, unlike that of any other figure of the page.
         shown: "wide" or "narrow" for one of two variants, "" for the only one.
     """
-    style = {**plots.STYLE, "svg.fonttype": "path"}
+    style = {**plots.style(), "svg.fonttype": "path"}
     with mpl.rc_context(style), io.StringIO() as buffer:
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
         drawn = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)

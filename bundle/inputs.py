@@ -1,6 +1,7 @@
 """Files that people write, as YAML; what is wrong with one is a line that names it."""
 
 import re
+import stat
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,33 @@ import yaml
 
 from lib.errors import UserError, nearest
 
+MOST_VALUES = 10_000  # of one YAML file, what its anchors repeat counted each time
+MOST_BYTES = 2**24  # of a file that people write: a notebook with its pictures has less
+MOST_DIGITS = 1000  # of a whole number: more could not be shown
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses keys given twice (YAML keeps the last) and numbers that mislead."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Return the document, refused where its anchors make it large or endless."""
+        node = super().get_single_node()
+        if node is not None:
+            _weigh(node, {})
+        return node
+
+
+def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node stands for; raises ConstructorError for too many."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES  # what holds itself would have no end
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = [part for pair in parts for part in (pair if isinstance(pair, tuple) else [pair])]
+        known[id(node)] = 1 + sum(_weigh(part, known) for part in inner)
+    if known[id(node)] > MOST_VALUES:
+        what = f"more than {MOST_VALUES:,} values, or one that holds itself"
+        raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+    return known[id(node)]
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
@@ -25,6 +50,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > MOST_DIGITS:
+        problem = f"a number of {len(node.value)} characters"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
     if re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
         kind = "a number to base 60" if ":" in node.value else "an octal number"
         problem = f"{node.value} would be read as {kind}; write a plain decimal number"
@@ -38,17 +66,38 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 def read_yaml(text: str) -> Any:
     """Return what a YAML text holds; raises YAMLError or ValueError, also for a key given twice."""
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError):
+        raise
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except Exception as error:  # a tag promises what its value is not, and PyYAML believes it
+        raise ValueError("a tag that does not fit its value") from error
+
+
+def read_text(path: Path, where: str) -> str:
+    """Return a text file's content; UserError, which names it as `where`, where there is none.
+
+    Only a plain file is read: to open a pipe would wait for ever.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+            raise UserError(f"{where}: is {kind}, not a file; restore it with git")
+        if found.st_size > MOST_BYTES:
+            raise UserError(f"{where}: {found.st_size:,} bytes are too many; restore it with git")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise UserError(f"{where}: {what}; restore it with git") from error
 
 
 def read_file(path: Path, where: str) -> Any:
     """Return what a YAML file holds; UserError, which names it as `where`, for what is wrong."""
     try:
-        return read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{where}: cannot be read ({error.strerror}); restore it with git"
-        ) from error
+        return read_yaml(read_text(path, where))
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bundle import files, paths, words
+from bundle import files, paths, surroundings, words
 from bundle.checks import build, described
 from bundle.runs import results
 from lib.settings import SECTIONS, Run
@@ -34,7 +34,9 @@ class Notebook:
     """
 
     def __init__(self, name: str, variables: dict[str, Any]):
+        surroundings.check_code()
         self.name, self.settings = name, build(SECTIONS.get(name, Run), variables, name)
+        surroundings.check_threads(getattr(self.settings, "threads", 1))
         self.run, self.notice = self.settings.run, ""
         self.folder = paths.outputs(self.run)
 

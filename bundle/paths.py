@@ -1,9 +1,12 @@
 """Where things are. Every other module asks here: a notebook works from any working directory."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -17,6 +20,9 @@ LOCK_FILE = ROOT / "requirements.txt"
 STAGE_VARIABLE = "BUNDLE_STAGE"
 # Set by the headless runner: train again although a finished training is there.
 RETRAIN_VARIABLE = "BUNDLE_RETRAIN"
+
+# Of a folder of results/, or of a released run there.
+RUN_NAME, LONGEST_NAME = r"(released/)?[A-Za-z0-9][A-Za-z0-9_.-]*", 200
 
 # What serves where a run's file is absent.
 STAND_INS = {"training/weights.pt": "training/logits.npz"}
@@ -61,5 +67,29 @@ def retrain_asked() -> bool:
 
 def shown(path: Path) -> str:
     """Return `path` relative to the bundle where it lies in it: for messages, not identity."""
-    path = Path(path).resolve()
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    # As it is named, then where it leads; resolve() fails for a link that leads to itself.
+    for known in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):  # noqa: PTH100
+        if known.is_relative_to(ROOT):
+            return str(known.relative_to(ROOT))
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def named(text: str) -> Path:
+    """Return the file or folder that a parameter or a variable names.
+
+    A relative path counts from the bundle, since notebooks run in a folder of their own; `~` is the
+    user's home. Raises UserError for a text that no path can be.
+    """
+    if "\0" in text:
+        raise UserError(f"{text!r}: a path cannot hold the character 0")
+    try:
+        return ROOT / Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{text}: no such home directory; write the whole path") from error
+
+
+def check_run_name(option: str, name: str) -> None:
+    """Raise UserError for a `name`, given as OPTION=name, that no folder of results/ can have."""
+    if len(name) > LONGEST_NAME or not re.fullmatch(RUN_NAME, name):
+        remedy = "letters, digits and _.- alone; see results/"
+        raise UserError(f"{option}={name}: no name of a run: {remedy}")

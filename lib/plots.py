@@ -29,12 +29,24 @@ STYLE = {
 # fmt: on
 
 
+def style() -> dict[str, Any]:
+    """Return every setting of Matplotlib that a figure is drawn and saved with."""
+    windows = (
+        "backend",
+        "backend_fallback",
+        "interactive",
+        "toolbar",
+    )  # no figure's, but a program's
+    plain = mpl.rcParamsDefault
+    return {key: plain[key] for key in plain if key not in windows} | STYLE
+
+
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in the bundle's style without changing matplotlib's settings for anyone else."""
+    """Draw in the bundle's style, over Matplotlib's defaults: no user's settings count."""
 
     @functools.wraps(draw)
     def inside(*arguments: Any, **options: Any) -> Figure:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(style()):
             return draw(*arguments, **options)
 
     return inside

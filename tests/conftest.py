@@ -21,12 +21,22 @@ from bundle.__main__ import main
 from bundle.dataset import cifar10
 from bundle.paths import ROOT
 
+# A user's git may sign commits, call hooks, or be told of another repository by a hook of its own.
+for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+    os.environ.pop(name, None)
+os.environ |= {
+    "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+}  # fmt: skip
+
 # fmt: off
 PARTS = (
     "lib", "bundle", "notebooks", "params", "docs", "pyproject.toml", "requirements.txt",
     "Makefile", "CITATION.cff", "Snakefile", "cluster", "requirements-cluster.txt",
 )
 # fmt: on
+# What Python, JupyterLab and systems leave in folders.
+LEFT = ("__pycache__", ".ipynb_checkpoints", ".virtual_documents", ".DS_Store")
 # A test that uses one of these fixtures runs commands or notebooks in processes of their own.
 SLOW = {"smoke", "bundle", "done", "cifar10_root"}
 # The files that take longest begin, so that the two processes end at about the same time.
@@ -50,7 +60,7 @@ class Bundle:
         self.folder = folder
         for name in parts:
             if (source / name).is_dir():
-                ignored = shutil.ignore_patterns("__pycache__")
+                ignored = shutil.ignore_patterns(*LEFT)
                 shutil.copytree(source / name, folder / name, ignore=ignored)
             else:
                 shutil.copy(source / name, folder / name)

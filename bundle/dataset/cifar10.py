@@ -67,7 +67,7 @@ def locate(verify: bool = True, archive: Archive = CIFAR10) -> Path | None:
     Raises UserError for a CIFAR10_ROOT without the folder and, with `verify`, for any damaged file.
     """
     given = os.environ.get(ROOT_VARIABLE, "")
-    root = paths.ROOT / Path(given).expanduser() if given else paths.DATA
+    root = paths.named(given) if given else paths.DATA
     if not (root / archive.folder).is_dir():
         if not given:
             return None

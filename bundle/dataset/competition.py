@@ -37,6 +37,14 @@ ALL_CODES = pickle._Unpickler.dispatch
 CODES = {code: ALL_CODES[code] for name in ALLOWED.split() for code in getattr(pickle, name)}
 
 
+OTHERS = {  # what is found in place of a pickle, by how it begins
+    "a Git LFS pointer, not the file: git lfs pull fetches it": re.compile(rb"version https://git-lfs"),
+    "a gzip archive: unpack it": re.compile(rb"\x1f\x8b"),
+    "a zip archive (.zip, .npz, a PyTorch file)": re.compile(rb"PK\x03\x04"),
+    "a web page, perhaps a login: fetch the file again": re.compile(rb"(?i)\s*<(!doc|html|\?xml)"),
+}  # fmt: skip
+
+
 class RefusedError(Exception):
     """What in the pickle is not allowed."""
 
@@ -157,14 +165,15 @@ class _Reader(pickle._Unpickler):  # the one in Python: its instructions can be 
 def read_shifted_set(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Return images (uint8, (N, 3, 32, 32)) and ids (N integers or texts) of the pickle at `path`.
 
-    Takes pickles of protocol 0 to 5, from Python 2 as well. Raises UserError for everything that is
-    not the competition's format, before anything that the file asks for is done.
+    A relative path counts from the bundle. Takes pickles of protocol 0 to 5, from Python 2 as well.
+    Raises UserError for everything that is not the competition's format, before anything that the
+    file asks for is done.
     """
-    path = Path(path)
+    path = paths.named(str(path))
     try:
         content = _load(path)
         if not isinstance(content, dict):
-            raise RefusedError(f"a {type(content).__name__.lstrip('_')}")
+            raise RefusedError(f"not a dict but {_kind(content)}")
         plain = {_text(key): value for key, value in content.items() if not isinstance(key, int)}
         if missing := [key for key in ("data", "ids") if key not in plain]:
             raise RefusedError(f"no key b'{missing[0]}'")
@@ -185,23 +194,40 @@ def _load(path: Path) -> Any:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{shown}: cannot be read ({error.strerror}); check it") from error
+    if kind := next((name for name, start in OTHERS.items() if start.match(content)), ""):
+        raise RefusedError(kind)
     try:
         return _Reader(content).load()
     except RefusedError:
         raise
     except Exception as error:  # a damaged pickle may raise nearly anything
-        reason = f"{type(error).__name__} {error}".strip().splitlines()[0][:80]
-        raise RefusedError(f"no pickle, or only the beginning of one ({reason})") from error
+        raise RefusedError("no pickle, or only the beginning of one") from error
 
 
 def _images(data: Any) -> np.ndarray:
     if not isinstance(data, _Array):
-        raise RefusedError(f"a {type(data).__name__} under b'data'")
+        raise RefusedError(f"{_kind(data)} under b'data'")
     data = data.value
     if data.dtype != np.uint8 or data.shape[1:] not in ((32, 32, 3), (3072,)):
         raise RefusedError(f"data of dtype {data.dtype} and shape {data.shape}")
-    planes = data.reshape(-1, 3, 32, 32) if data.ndim == 2 else data.transpose(0, 3, 1, 2)
-    return planes.copy(order="C")
+    if data.ndim == 2 and not _interleaved(data):
+        return data.reshape(-1, 3, 32, 32).copy(order="C")
+    return data.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy(order="C")
+
+
+def _interleaved(rows: np.ndarray) -> bool:
+    """Whether rows (N, 3072) hold pixel after pixel, not plane after plane as CIFAR-10's files do.
+
+    A pixel's neighbour below is 32 values on in a plane, 96 values on in pixels; in an image it is
+    more alike than what lies elsewhere. In planes, 96 values on is three lines below.
+    """
+    some = rows[:: max(1, len(rows) // 200)].astype(np.int16)
+    below = {step: np.abs(some[:, step:] - some[:, :-step]).mean() for step in (32, 96)}
+    return bool(below[96] < 0.9 * below[32])
+
+
+def _kind(value: Any) -> str:
+    return "an array" if isinstance(value, _Array) else f"a {type(value).__name__.lstrip('_')}"
 
 
 def _ids(ids: Any, images: int) -> np.ndarray:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lib.errors import one_line
+
 Say = Callable[[str], object]  # takes a line for the user
 
 
@@ -34,7 +36,7 @@ class _LeftError(Exception):
     """Why a mirror was left, with the bytes per second it gave where it was only slow."""
 
     def __init__(self, reason: str, rate: float = 0.0) -> None:
-        super().__init__(reason)
+        super().__init__(one_line(reason, 200))  # a mirror's own words may stand in it
         self.rate = rate
 
 

@@ -8,15 +8,14 @@ fingerprint is recorded.
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bundle import paths
+from bundle import paths, surroundings
 from bundle.files import Failed, locked, write_json
-from bundle.runs import graph, results, status, terminal
+from bundle.runs import adopt, graph, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters
@@ -28,20 +27,6 @@ TRAINS = "03_train"  # the notebook that trains: its progress is followed
 POLL_SECONDS = 0.5
 COMMAND_VARIABLE = "BUNDLE_COMMAND"  # the call of make that tries this again, with its options
 GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
-
-
-class Interrupted(Exception):
-    """A signal asked the run to stop; its number is the argument."""
-
-
-def raise_on_signals() -> None:
-    """Have SIGINT and SIGTERM raise Interrupted."""
-
-    def interrupt(number, _frame):
-        raise Interrupted(number)
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> list[str]:
@@ -82,6 +67,8 @@ def _run_node(
     node: Node, parameters: RunParameters, folder: Path, retrain: bool, steps: terminal.Steps
 ) -> None:
     stage, started = folder / ".stage" / node.name, time.monotonic()
+    if node.name == adopt.NODE and not retrain:
+        adopt.take(parameters, folder)
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     before = status.fingerprint_of(node, parameters, folder)  # of what the notebook starts from
@@ -105,7 +92,8 @@ def _run_node(
 def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) -> int:
     """Run the notebook's process, show what it trains, and return its exit status."""
     trains = node.name == TRAINS
-    environment = {**os.environ, paths.STAGE_VARIABLE: str(stage), "PYTHONUNBUFFERED": "1"}
+    environment = surroundings.child(PYTHONUNBUFFERED="1")
+    environment[paths.STAGE_VARIABLE] = str(stage)
     environment[paths.RETRAIN_VARIABLE] = "1" if retrain and trains else ""
     follower = None
     if trains:

@@ -1,10 +1,13 @@
 """The notebooks as a graph: each names in metadata (key ``bundle``) what it reads and writes."""
 
+import ast
 import json
 from dataclasses import dataclass
 
 from bundle import fingerprint, paths
+from bundle.inputs import read_text
 from bundle.runs.params import notebooks
+from lib.errors import UserError
 
 LABELS = {  # short names, for the terminal and the pages
     "01_explore_data": "Data",
@@ -38,10 +41,20 @@ class Node:
 
 def read(name: str) -> Node:
     """Return the node of a notebook."""
-    notebook = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
-    declared = notebook["metadata"].get("bundle", {})
-    cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-    files = (tuple(declared.get(key, ())) for key in ("reads", "writes", "shared"))
+    path = paths.NOTEBOOKS / f"{name}.ipynb"
+    text = read_text(path, paths.shown(path))
+    try:
+        notebook = json.loads(text)
+        declared = notebook["metadata"].get("bundle", {})
+        cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
+        files = [tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")]
+        ast.parse("\n".join(source for kind, source in cells if kind == "code"))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        remedy = f"not a readable notebook ({error}); restore it with git"
+        raise UserError(f"{paths.shown(path)}: {remedy}") from error
+    except SyntaxError as error:
+        remedy = f"a code cell is not Python ({error}); mend it"
+        raise UserError(f"{paths.shown(path)}: {remedy}") from error
     return Node(name, *files, cells)
 
 

@@ -14,8 +14,8 @@ import yaml
 from bundle import paths
 from bundle.checks import build, check, own_fields
 from bundle.dataset import cifar10
-from bundle.inputs import problem, read_file, read_yaml
-from lib.errors import UserError, nearest
+from bundle.inputs import problem, read_file, read_text, read_yaml
+from lib.errors import UserError, nearest, one_line
 from lib.settings import COMMON, SECTIONS
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
@@ -51,8 +51,12 @@ class RunParameters:
 
 
 def notebooks() -> list[str]:
-    """Return the notebooks' names in the order they run (two digits, underscore, words)."""
-    return sorted(path.stem for path in paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """Return the notebooks' names in the order they run (two digits, underscore, words).
+
+    Others, such as the copy 03_train-Copy1, are no part of a run.
+    """
+    files = paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
+    return sorted(path.stem for path in files if re.fullmatch(r"\d\d_\w+", path.stem, re.ASCII))
 
 
 def parameter_cell(notebook: str) -> dict[str, Any]:
@@ -63,19 +67,20 @@ def parameter_cell(notebook: str) -> dict[str, Any]:
     """
     path = paths.NOTEBOOKS / f"{notebook}.ipynb"
     where, defaults = paths.shown(path), {}
+    text = read_text(path, where)
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError) as error:
+        cells = json.loads(text)["cells"]
+        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"not a readable notebook ({error}); restore it with git"
         raise UserError(f"{where}: {remedy}") from error
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise UserError(f"{where}: {len(tagged)} cells tagged 'parameters'; it needs exactly one")
     try:
         for line in ast.parse("".join(tagged[0]["source"])).body:
             target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
             defaults[target.id] = ast.literal_eval(line.value)
-    except (AttributeError, SyntaxError, ValueError) as error:
+    except (AttributeError, SyntaxError, ValueError, TypeError, RecursionError) as error:
         remedy = f"the parameters cell may hold literals only ({error})"
         raise UserError(f"{where}: {remedy}") from error
     return defaults
@@ -86,7 +91,8 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
 
     Raises UserError, one line, for anything that is wrong with the file or the overrides.
     """
-    where, tree = _file(run), _merged(run)
+    tree = _merged(run)
+    where = _file(run)
     changes = parse_overrides(overrides)
     if seed not in (None, ""):
         changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
@@ -173,7 +179,8 @@ def _deep(under: dict, over: dict) -> dict:
 def runs() -> list[str]:
     """Return the names of all parameter files, those of params/ablations too."""
     folders = (paths.PARAMS, paths.PARAMS / ABLATIONS)
-    return sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
+    names = (path.stem for folder in folders for path in folder.glob("*.yaml"))
+    return sorted(name for name in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name))
 
 
 def _file(run: str) -> str:
@@ -183,7 +190,7 @@ def _file(run: str) -> str:
 
 
 def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run) or run not in runs():
+    if run not in runs():
         raise UserError(_no_such_run(run, chain))
     where = _file(run)
     tree = read_file(paths.PARAMS / where.removeprefix("params/"), where)
@@ -196,6 +203,7 @@ def _read(run: str, chain: tuple[str, ...]) -> dict[str, Any]:
 
 def _no_such_run(run: str, chain: tuple[str, ...]) -> str:
     known, hint = runs(), nearest(run, runs())
+    run = one_line(run, 60)
     given = f"{_file(chain[-1])}: base = {run!r}" if chain else f"RUN={run}"
     parent = next((name for name in known if run.startswith(f"{name}-")), "")
     if parent:
@@ -237,8 +245,9 @@ def _notebook_values(notebook: str, tree: dict[str, Any], name: str, where: str)
     """Return one notebook's checked parameters: all of lib.settings, or all that its cell has."""
     defaults = parameter_cell(notebook)  # read for every notebook: a bad cell is told before a run
     if notebook not in tree:
-        remedy = f"add a line '{notebook}: {{}}' to take its defaults"
-        raise UserError(f"{where}: missing section '{notebook}'; {remedy}")
+        remedy = f"add a line '{notebook}: {{}}' to take its defaults, or move that file away"
+        file = f"notebooks/{notebook}.ipynb"
+        raise UserError(f"{where}: missing section '{notebook}', for {file}; {remedy}")
     common = {key: tree[key] for key in COMMON if key in tree}
     given = {**common, **tree[notebook], "run": name}
     if notebook in SECTIONS:
@@ -271,8 +280,11 @@ def parse_overrides(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"SET={text}: {error}; {example}") from error
     for key, equals, value in pairs:
-        if not equals or not value or not key.rpartition(".")[2]:
+        if not equals or not value or "" in key.split("."):
             raise UserError(f"SET={text}: '{key}{equals}{value}' is not key=value; {example}")
+    keys = [key for key, _, _ in pairs]
+    if twice := next((key for key in keys if keys.count(key) > 1), ""):
+        raise UserError(f"SET={text}: '{twice}' is given twice; leave one out")
     changes = {key: _scalar(value, f"SET={key}") for key, _, value in pairs}
     for key, value in changes.items():
         _check_override(key, value)
@@ -298,6 +310,12 @@ def _scalar(text: str, where: str) -> Any:
         return read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: {text!r} is not a value ({problem(error)})") from error
+
+
+def files_in(values: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters that name a file: texts whose key ends in _set or _file."""
+    texts = {key: value for key, value in values.items() if isinstance(value, str) and value}
+    return {key: texts[key] for key in texts if key.endswith(("_set", "_file"))}
 
 
 def with_dataset(parameters: RunParameters, network: bool = True) -> RunParameters:

@@ -8,7 +8,7 @@ from bundle import fingerprint, paths
 from bundle.files import read_json, write_json
 from bundle.fingerprint import differences, of_file
 from bundle.runs.graph import Node, nodes
-from bundle.runs.params import RunParameters
+from bundle.runs.params import RunParameters, files_in
 from bundle.training import released
 
 WHOLE = {"notebook": "the notebook", "packages": "requirements.txt", "data": "the data"}
@@ -145,5 +145,4 @@ def _shared(node: Node) -> dict[str, str]:
 
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
     """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
-    named = {key: value for key, value in values.items() if key.endswith(("_set", "_file"))}
-    return {key: of_file(Path(value)) for key, value in named.items() if value}
+    return {key: of_file(paths.named(value)) for key, value in files_in(values).items()}

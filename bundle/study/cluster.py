@@ -49,7 +49,7 @@ def read_profile(name: str) -> dict[str, Any]:
     own = dict(pair.split("=", 1) for pair in tree.get("config") or [])
     check_keys(own, OWN_KEYS, f"{where}: config")
     together = own.get("jobs_per_gpu", "1")
-    if not together.isdigit() or not 1 <= int(together) <= 32:
+    if not together.isdecimal() or not 1 <= int(together) <= 32:
         remedy = "must be a whole number from 1 to 32"
         raise UserError(f"{where}: config: jobs_per_gpu={together}: {remedy}")
     return {**tree, "config": {**OWN_KEYS, **own}}

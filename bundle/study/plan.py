@@ -80,7 +80,10 @@ def _are(kind: type) -> Callable[[Any], bool]:
 
 # Key -> whether its value is right, and what is.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "title": (lambda title: isinstance(title, str), "must be text (quote it)"),
+    "title": (
+        lambda title: isinstance(title, str) and title.isprintable(),
+        "must be text on one line (quote it)",
+    ),
     "runs": (_are(str), "write a list of names"),
     "seeds": (_are(int), "write a list of numbers"),
     "epochs": (

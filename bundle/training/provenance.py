@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from bundle import paths
+from bundle import paths, surroundings
 
 # fmt: off
 PACKAGES = (
@@ -30,6 +30,7 @@ def commit() -> dict[str, Any]:
     """Return the git commit and whether tracked files differ from it; "unknown" outside a clone."""
     asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
     options = {"cwd": paths.ROOT, "capture_output": True, "text": True, "check": True}
+    options["env"] = surroundings.without(surroundings.REPOSITORY)
     try:
         done = [subprocess.run(["git", *command], **options) for command in asked]
     except (OSError, subprocess.CalledProcessError):

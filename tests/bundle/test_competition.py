@@ -218,7 +218,7 @@ def test_a_global_is_named(tmp_path):
         ({b"data": IMAGES}, "no key b'ids'"),
         ({b"ids": [1]}, "no key b'data'"),
         ([IMAGES], "a list"),
-        (IMAGES, "an Array".replace("an", "a")),
+        (IMAGES, "not a dict but an array"),
         ({(1, 2): 3}, "keys that are not plain"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -228,16 +228,7 @@ def test_what_is_found_is_said(tmp_path, content, said):
 
 
 def test_files_that_are_no_pickle(tmp_path, monkeypatch):
-    for content in (
-        b"",
-        b"ID,Labels\n1,2\n",
-        b"\x1f\x8b\x08",
-        b"\x80\xff.",
-        b".",
-        b"0",
-        b"(((",
-        b"\xff",
-    ):
+    for content in (b"", b"ID,Labels\n1,2\n", b"\x80\xff.", b".", b"0", b"(((", b"\xff"):
         message = refusal(save(tmp_path, content))
         assert "no pickle" in message or "an instruction" in message
     assert "no such file" in refusal(tmp_path / "cifar_test_nolabel.pkl.not")
