@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from bundle import paths
 from bundle.claims import costs, curves, network, read, recipe, record, results, trainings
-from bundle.claims.claim import OPEN, PENDING, VERDICTS, Claim, Finding, Reference, StudyTest
+from bundle.claims.claim import OPEN, PENDING, Claim, Finding, Reference, StudyTest
 from bundle.files import read_json
 from bundle.runs import results as runs_results
 from bundle.words import listed
@@ -132,10 +130,3 @@ def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
     done, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)
     progress = f"{done} of {needed} trainings of {runs} at full length are done"
     return "" if done == needed else progress
-
-
-def by_verdict(judged: list[Judged]) -> pd.DataFrame:
-    """Return the claims, one row a verdict, as fits a short report: verdict, number, claims."""
-    groups = pd.DataFrame(judged).groupby("verdict")["claim"]
-    table = pd.DataFrame({"number": groups.size(), "claims": groups.agg(" ".join)})
-    return table.reindex([verdict for verdict in VERDICTS if verdict in table.index]).reset_index()
