@@ -42,9 +42,9 @@ def cutmix_used(reference: Reference) -> Finding:
     said = next(row for row in reference["report_against_notebook"] if row["topic"] == "CutMix")
     return Finding(
         agreed(max(losses) >= share * entropy),
-        f"With CutMix on {share:.0%} of the images the training loss cannot fall below "
-        f"{share * entropy:.2f}; the notebook prints {listed(printed)}. They leave room for at "
-        f"most {listed(most)} of mixed images.",
+        f"With CutMix on {share:.0%} of the images, the share of its paper, the training loss "
+        f"cannot fall below {share * entropy:.2f}; the notebook prints {listed(printed)}. They "
+        f"leave room for at most {listed(most)} of mixed images.",
         "Even a perfect network's loss on a mixed image is the entropy of its mixed label: on "
         f"average {entropy:.2f} nat over {DRAWS:,} draws of this bundle's CutMix (1/2 if no box "
         "were cut off at the border and no partner were of the same class). The report names "

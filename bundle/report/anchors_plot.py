@@ -59,7 +59,8 @@ def label(result: Result, results: Sequence[Result]) -> str:
 
 def placed(results: Sequence[Result]) -> list[tuple[float, Result]]:
     """Return each result with its height: ranked from above, what is not within the limit apart."""
-    ranked = sorted(results, key=lambda result: (not result.within, -result.accuracy))
+    best = {id(result): max(score.accuracy for score in result.scores) for result in results}
+    ranked = sorted(results, key=lambda result: (not result.within, -best[id(result)]))
     gap = 1.3 if any(result.within for result in ranked) else 0
     return [(-place - gap * (not result.within), result) for place, result in enumerate(ranked)]
 

@@ -44,8 +44,8 @@ def averaged(metrics: Metrics) -> str:
     helps = "helps" if clear else "makes no clear difference"
     return (
         f"**Averaging views {helps}**: with {recipe.NUMBERS[number]} views "
-        f"{words.count(paired['only_second'], 'image')} more are right and "
-        f"{paired['only_first']:,} more are wrong, without further training "
+        f"{words.count(paired['only_second'], 'image')} become right and "
+        f"{paired['only_first']:,} become wrong, without further training "
         f"({words.p_is(paired['p'])})."
     )
 
@@ -69,11 +69,11 @@ def named(metrics: Metrics) -> str:
     if not rows or metrics["dataset"] == "digits":
         return ""
     ranks = words.listed(
-        f"{row['pair']} is number {row['this run: rank']:.0f} of 45 (there number "
-        f"{row['reference: rank']:.0f})"
+        f"{row['pair']} is number {row['this run: rank']:.0f} of 45 here and number "
+        f"{row['reference: rank']:.0f} there"
         for row in rows
     )
-    return f"Of the similar pairs that the reference report names as examples, {ranks}."
+    return f"The reference report names two similar pairs as examples: {ranks}, by confusions."
 
 
 def trust(metrics: Metrics) -> str:

@@ -1,5 +1,6 @@
 """The report's first screen: author, accuracy, cost and size, a scale, and the abstract."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -112,8 +113,11 @@ def _side(value: float) -> str:
     return f"right: {1 - value:.1%}; text-align: right" if value > 0.5 else f"left: {value:.1%}"
 
 
-def abstract(metrics: Metrics, reference: dict[str, Any]) -> str:
-    """Return what was asked, done and found, in five sentences with their numbers, as Markdown."""
+def abstract(metrics: Metrics, reference: dict[str, Any], ours: Sequence[Result] = ()) -> str:
+    """Return what was asked, done and found, in five sentences with their numbers, as Markdown.
+
+    With its seeds among `ours` (anchors.ours) the accuracy stands beside their mean.
+    """
     train, settings = metrics["train"], build(Train, metrics["settings"], "metrics.json")
     blocks = words.count(sum(metrics["network"]["blocks"]), "residual block")
     of_whom = "" if metrics["dataset"] == "digits" else " (Krizhevsky, 2009)"
@@ -125,13 +129,25 @@ def abstract(metrics: Metrics, reference: dict[str, Any]) -> str:
         f"with {recipe.in_short(settings)} for {words.count(train['epochs'], 'epoch')} on "
         f"{train['images']:,} images, it took {duration(train['seconds'])} on "
         f"{machine(metrics['environment'])}.",
-        reached(metrics),
+        reached(metrics, of_seeds(metrics, ours)),
         compared(metrics, reference),
         fails(metrics),
     ))  # fmt: skip
 
 
-def reached(metrics: Metrics) -> str:
+def of_seeds(metrics: Metrics, ours: Sequence[Result]) -> str:
+    """Return the mean over the seeds of the run's recipe, "" where there is one seed."""
+    base = SEED.sub("", metrics["run"])
+    group = next((result for result in ours if result.name == base), None)
+    if group is None or group.deviation is None:
+        return ""
+    return (
+        f"; the mean of {len(group.accuracies)} seeds is {words.percent(group.accuracy)}, standard "
+        f"deviation {100 * group.deviation:.2f} points"
+    )
+
+
+def reached(metrics: Metrics, seeds: str = "") -> str:
     """Return a sentence on the test accuracy, its interval, and what averaging views added."""
     test, images = metrics["test"], metrics["test"]["images"]
     span = f"{rate(test['low'], images)} to {rate(test['high'], images)}"
@@ -143,7 +159,7 @@ def reached(metrics: Metrics) -> str:
             f"; averaging {recipe.views(metrics['tta']['views']).split(' (')[0]} of each image "
             f"gives {rate(test['tta_accuracy'], images)} ({gain} points)"
         )
-    return f"{said} (95% interval {span}){averaged}."
+    return f"{said} (95% interval {span}{seeds}){averaged}."
 
 
 def compared(metrics: Metrics, reference: dict[str, Any]) -> str:

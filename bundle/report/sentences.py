@@ -54,7 +54,7 @@ def method(metrics: dict[str, Any]) -> str:
     data, held = metrics["data"], metrics["data"]["holdout"]
     settings = settings_of(metrics)
     kept = f"{held:,} are held out for choices" if held else "none is held out"
-    looked = "The test set was used once, after every choice was made"
+    looked = "No choice was made by the test set: it was used once, after the training"
     if settings.audit:
         looked = "The test set was followed all along, to show what choosing by it does: an audit, "
         looked += "no result"
@@ -88,23 +88,30 @@ def network_table(metrics: dict[str, Any]) -> pd.DataFrame:
     blocks, widths = (" + ".join(map(str, shape[key])) for key in ("blocks", "widths"))
     rows = {
         "stem": recipe.STEMS[settings.stem],
-        "blocks": f"{blocks}, of {widths} channels; {shape['layers']} layers in all",
+        "blocks": f"{blocks}, of {widths} channels; {shape['layers']} rows in the layer table",
         "classifier": f"{recipe.POOLINGS[settings.pooling]} of the last feature map, then linear",
         "cost of an image": f"{metrics['mmac']:.0f} million multiply-accumulates; "
-        f"{shape['memory_mib']['total']:.1f} MiB by the usual estimate",
+        f"{shape['memory_mib']['total']:.1f} MiB for all values kept",
     }
     return pd.DataFrame(rows.items(), columns=["part", "what"])
+
+
+def shortcut(network: Train) -> str:
+    """Return what the shortcut of a block does, for a caption."""
+    if network.block == "pooled":
+        return "A block adds what its first half gives to what its second half makes of it"
+    return "A block adds what it is given to what it computes"
 
 
 def counted(metrics: dict[str, Any], reference: dict[str, Any]) -> str:
     """Return two sentences: the run's parameters, and the three counts of the reference report."""
     count, theirs = metrics["parameters"], metrics["reference_network"]["parameters"]
-    same = "this network too" if count == theirs else "the reference's network, built anew here"
+    same = "this network too" if count == theirs else "the reference's network built anew here"
     return (
         f"The network has **{count:,} trainable parameters**, the same by formula and counted in "
         f"the built network, of {PARAMETER_LIMIT:,} allowed. The reference report (reference "
-        f"report) prints {reference['parameters']:,}, which is what {same}, has; beside it stand "
-        f"{reference['parameters_reported'] / 1e6:.2f} million and a formula that gives "
+        f"report) prints {reference['parameters']:,} in its table, as {same} has. Elsewhere it "
+        f"says {reference['parameters_reported'] / 1e6:.2f} million, and its formula gives "
         f"{reference['parameters_formula']:,}."
     )
 

@@ -101,7 +101,7 @@ def _differences(tested: pd.DataFrame) -> str:
     ends = [("helps", helps[-1:], len(helps)), ("hurts", hurts[:1], len(hurts))]
     told = [_most(verb, part, number, tested) for verb, part, number in ends if number]
     others, unclear = len(clear) - len(told), len(tested) - len(clear)
-    more = f"{_many(others, 'more ')} {'differs' if others == 1 else 'differ'} clearly"
+    more = f"{_many(others, 'more ')} {'differs' if others == 1 else 'differ'} with p below 0.05"
     none = f"{_many(unclear)} {'makes' if unclear == 1 else 'make'} no clear difference"
     last = "; ".join(filter(None, (more * bool(others), none * bool(unclear))))
     return " ".join([*told, *([_sentence(last)] if last else [])])

@@ -119,11 +119,11 @@ def test_a_single_view_names_no_average():
 def test_the_method_says_how_the_test_set_was_used():
     said = sentences.method(metrics())
     assert said.startswith("45,000 images are trained on, 5,000 are held out for choices. ")
-    assert "The test set was used once, after every choice" in said
+    assert "No choice was made by the test set: it was used once" in said
     none = sentences.method(metrics() | {"data": {"train": 50000, "holdout": 0}})
     assert "50,000 images are trained on, none is held out." in none
     audit = sentences.method(metrics(audit=True))
-    assert "used once" not in audit and "an audit, no result" in audit
+    assert "No choice was made" not in audit and "an audit, no result" in audit
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,10 @@ def test_what_limits_the_accuracy_is_computed(record):
 
 def test_what_was_learned_has_a_sentence_for_what_is_recorded(record):
     said = learned.learned(record)
-    assert "164 images more are right and 89 more are wrong" in said
+    assert "164 images become right and 89 become wrong" in said
     assert "**Cat is hardest**: 87.5% are found" in said
-    assert "cat/dog is number 1 of 45" in said and "deer/horse is number 13 of 45" in said
+    assert "cat/dog is number 1 of 45 here and number 1 there" in said
+    assert "deer/horse is number 13 of 45 here and number 13 there" in said
     assert "hardest pairs" not in said and "calibration" not in said
     bins = [[0.0, 0.5, 0, None, None], [0.5, 1.0, 1000, 0.9, 0.8]]
     told = record | {"calibration": {"ece": 0.1, "top2": 0.984, "bins": bins}}

@@ -408,7 +408,7 @@ def test_the_opening_names_what_helps_and_hurts_most_in_words():
     assert told == (
         "Muon for the convolutions in place of SGD helps most (+10.0 points). TrivialAugment on "
         "every image instead of half of them hurts most (−15.0 points). One more change differs "
-        "clearly; two changes make no clear difference."
+        "with p below 0.05; two changes make no clear difference."
     )
     few = jobs[:1] + jobs[4:5]
     assert sentences.opening(plan(names), few, table_of(few, [range(40), range(41)])) == (
