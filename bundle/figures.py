@@ -60,8 +60,10 @@ def alarm(figures: Iterable[Figure | None], notice: str) -> None:
     """Write what of `notice` is an alarm in red above each figure; a rehearsal is none."""
     if text := words.alarm(notice):
         for figure in filter(None, figures):
-            lines = textwrap.fill(text, round(LINE * figure.get_size_inches()[0]))
-            figure.suptitle(lines, fontsize=8, color=plots.RED, x=0.995, ha="right")
+            width, whole = round(LINE * figure.get_size_inches()[0]), len(words.DIGITS_NOTICE)
+            lines = textwrap.fill(text, max(width, whole))  # small rather than broken
+            size = 8 * min(1, width / whole)
+            figure.suptitle(lines, fontsize=size, color=plots.RED, x=0.995, ha="right")
 
 
 def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = True) -> None:

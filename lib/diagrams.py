@@ -190,7 +190,8 @@ PARTS = {
 def _block(axis: Axes, network: Any, narrow: bool) -> None:
     """Draw one residual block from left to right, its shortcut as an arc over what it skips."""
     act = ACTIVATIONS[network.activation]
-    before, way, after = ([text.format(act=act) for text in part] for part in PARTS[network.block])
+    parts = PARTS.get(network.block, ((), (f"{network.block} block",), ()))
+    before, way, after = ([text.format(act=act) for text in part] for part in parts)
     fork, sum_at = len(before) + 0.1, len(before) + len(way) + 0.75
     end = sum_at + 0.55 + len(after)
     axis.set(xlim=(-0.45, end + 0.35), ylim=(0, 2.1 if narrow else 1.85))

@@ -719,7 +719,7 @@ def test_the_cards_lines_run(released):
 
 def test_a_clone_runs_the_released_training(clone, released):
     assert (
-        "03_train: done" in clone.said
+        "(03_train): done" in clone.said
         and "epoch 1" not in clone.said
         and "epoch 2" not in clone.said
     )
