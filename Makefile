@@ -130,6 +130,8 @@ release: setup ## keep a run in results/released/ ([WEIGHTS=1] [LOGITS=1])
 
 release-render: setup ## render what is released anew, from its records
 	@$(BUNDLE) render
+clean: setup ## remove what runs left under results/, nothing that is committed
+	@$(BUNDLE) clean
 
 ##@ Studies: [PLAN=small] [TINY=1]; make -j2 trains two at a time
 
@@ -148,6 +150,7 @@ release-study: setup ## keep the page of a plan in results/released/
 	@case "$$PLAN" in *[!A-Za-z0-9_.-]*|.*|"") echo "error: PLAN must name a plan" >&2; exit 2;; esac
 	@test -f "results/studies/$$PLAN/study.html" || { echo \
 		"error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
+	@$(BUNDLE) seal --check "results/studies/$$PLAN"
 	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN"
 	@cp -r "results/studies/$$PLAN" results/released/studies/
 	@$(BUNDLE) render "studies/$$PLAN"

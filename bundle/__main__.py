@@ -68,14 +68,18 @@ def run(args: Namespace) -> int:
 
 def _show(parameters, reported: bool) -> int:
     """Render a run's pages and what compares it with others, and print its main figures."""
+    from bundle.files import Damaged, is_sealed
     from bundle.pages import index, publish
     from bundle.runs import results, terminal
 
     publish.render_run(parameters.name)
-    if reported or not (paths.RESULTS / "claims.html").is_file():
+    if reported or not is_sealed(paths.RESULTS / "claims.html"):
         from bundle.claims import page  # late: where all is up to date none of it is needed
 
-        page.write_page()
+        try:
+            page.write_page()
+        except Damaged as problem:
+            print(f"{problem}; the page of the claims stays as it was", file=sys.stderr)
     index.write_index()
     if "report" in results.read_metrics(parameters.name):
         print(terminal.summary(parameters))
@@ -96,6 +100,7 @@ def status(args: Namespace) -> int:
 def train(args: Namespace) -> int:
     """Train a run without a notebook; it leaves the same state as 03_train."""
     from bundle.dataset import cifar10
+    from bundle.files import locked
     from bundle.training import progress, session
 
     parameters = _ready(_parameters(args))
@@ -103,7 +108,8 @@ def train(args: Namespace) -> int:
     name, _ = cifar10.resolve(settings.dataset, verify=False)  # load verifies
     dataset = cifar10.load(name, settings.train_images, settings.holdout)
     folder = paths.results(parameters.name)
-    done = session.train(settings, dataset, folder, progress.print_epoch, args.retrain)
+    with locked(folder, parameters.name):
+        done = session.train(settings, dataset, folder, progress.print_epoch, args.retrain)
     print(f"{paths.shown(folder)}/training: complete, {done.summary['epochs']} epochs")
     return 0
 
@@ -154,10 +160,12 @@ def render(args: Namespace) -> int:
 
 def logits(args: Namespace) -> int:
     """Write the logits of a run's finished training beside its weights."""
+    from bundle.files import locked
     from bundle.training import logits as saved
 
     parameters = _ready(_parameters(args))
-    path = saved.save(parameters.name, parameters.settings("04_predict_tta"))
+    with locked(paths.results(parameters.name), parameters.name):
+        path = saved.save(parameters.name, parameters.settings("04_predict_tta"))
     print(f"{paths.shown(path)}: {path.stat().st_size / 2**20:.1f} MiB")
     return 0
 
@@ -244,6 +252,28 @@ def _with_head(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return added
 
 
+def seal(args: Namespace) -> int:
+    """Write the digests of released folders, or check the files of any folder by its digests."""
+    from bundle.files import check_folder, seal_folder
+
+    for folder in args.folders:
+        if args.check:
+            check_folder(folder)
+        elif not folder.resolve().is_relative_to(paths.RESULTS / "released"):
+            raise UserError(f"{folder}: sealed by the command that writes it; name a released one")
+        else:
+            print(paths.shown(seal_folder(folder)))
+    return 0
+
+
+def clean(_args: Namespace) -> int:
+    """Remove what runs left under results/, but nothing that is released."""
+    from bundle.files import clear
+
+    clear(paths.RESULTS, kept=("released", "README.md"))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     made = command.Parser(prog="python -m bundle", description=command.first_line(__doc__))
@@ -294,8 +324,17 @@ def parser() -> argparse.ArgumentParser:
     added = added_for(data)
     added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
-    added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
+    _keep_house(command)
     return made
+
+
+def _keep_house(command) -> None:
+    """Add the commands that are about no single run."""
+    command(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
+    added = command(seal)
+    added.add_argument("folders", nargs="+", type=Path, help="such as results/released/cpu")
+    added.add_argument("--check", action="store_true", help="write nothing")
+    command(clean)
 
 
 def main(arguments: list[str] | None = None) -> int:

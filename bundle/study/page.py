@@ -1,5 +1,6 @@
 """A study's page: results/studies/PLAN/study.html, its numbers (JSON, LaTeX), figure (SVG, PDF)."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def show(
     page = template("study_page.html.j2", {name: getattr(words, name) for name in FILTERS})
     html = page.render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())
+    files.seal(folder, *(path.name for path in folder.glob("study*.*")))
     return folder / "study.html"
 
 
@@ -95,7 +97,7 @@ def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
     path = paths.results(job["run"]) / "study.npz"
     if not path.is_file():
         return None
-    with np.load(path) as saved:
+    with np.load(io.BytesIO(files.read_sealed(path))) as saved:
         return {name: saved[name] for name in ("predictions", "labels", "index")}
 
 
