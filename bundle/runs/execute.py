@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from bundle import paths, surroundings
-from bundle.files import Failed, locked, write_json
+from bundle.files import Failed, locked, seal, write_json
 from bundle.runs import adopt, graph, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
@@ -165,6 +165,7 @@ def _move_into_place(node: Node, stage: Path, folder: Path, before: dict, second
     for name in written:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).replace(folder / name)
+    seal(folder, *status.read_back(written))
     shutil.rmtree(folder / ".stage", ignore_errors=True)
     _forget_failed(node, folder)
     results.merge(folder)

@@ -232,7 +232,7 @@ def test_second_call_trains_nothing_and_one_failing_job_does_not_stop_the_other(
     assert {
         path: path.stat().st_mtime_ns for path in folder(done, "quick").glob("training/*")
     } == before
-    assert "is working on this run" in ended.stderr
+    assert "another command is working on results/" in ended.stderr
     assert "smoke@7" in (done.results("studies") / "tiny" / "study.html").read_text()
 
 
