@@ -38,7 +38,7 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
     steps = terminal.Steps(node.name for node in all_nodes)
     with locked(folder, parameters.name):
         for path in results.mend(folder):
-            print(f"{paths.shown(path)}: not as it was written; what it is of is made again")
+            print(f"{paths.shown(path)}: not as it was written; it is made again")
         print(terminal.plan(parameters, retrain, until), flush=True)
         for node in all_nodes:
             reasons = status.reasons(node, parameters, folder)

@@ -196,10 +196,8 @@ def waiting(parameters: RunParameters) -> list[tuple[Node, list[str]]]:
 def report(parameters: RunParameters) -> str:
     """Return one line a notebook, up to date or what changed, and one a damaged file."""
     rows = [(node.name, "; ".join(phrases[:6])) for node, phrases in waiting(parameters)]
-    lines, folder = (
-        [f"{name:16} {told or 'up to date'}" for name, told in rows],
-        paths.results(parameters.name),
-    )
+    lines = [f"{name:16} {told or 'up to date'}" for name, told in rows]
+    folder = paths.results(parameters.name)
     for path in (*damaged(folder), *damaged(folder / "training")):
         lines.append(f"{paths.shown(path)}: not as it was written; {remedy(path)}")
     return "\n".join(lines)
