@@ -12,7 +12,7 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from bundle import command, paths
+from bundle import command, house, paths
 from lib.errors import UserError, exit_on_user_error, nearest
 
 RUN = "name of a file in params/, without .yaml"
@@ -252,28 +252,6 @@ def _with_head(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return added
 
 
-def seal(args: Namespace) -> int:
-    """Write the digests of released folders, or check the files of any folder by its digests."""
-    from bundle.files import check_folder, seal_folder
-
-    for folder in args.folders:
-        if args.check:
-            check_folder(folder)
-        elif not folder.resolve().is_relative_to(paths.RESULTS / "released"):
-            raise UserError(f"{folder}: sealed by the command that writes it; name a released one")
-        else:
-            print(paths.shown(seal_folder(folder)))
-    return 0
-
-
-def clean(_args: Namespace) -> int:
-    """Remove what runs left under results/, but nothing that is released."""
-    from bundle.files import clear
-
-    clear(paths.RESULTS, kept=("released", "README.md"))
-    return 0
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     made = command.Parser(prog="python -m bundle", description=command.first_line(__doc__))
@@ -324,17 +302,8 @@ def parser() -> argparse.ArgumentParser:
     added = added_for(data)
     added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
-    _keep_house(command)
-    return made
-
-
-def _keep_house(command) -> None:
-    """Add the commands that are about no single run."""
-    command(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
-    added = command(seal)
-    added.add_argument("folders", nargs="+", type=Path, help="such as results/released/cpu")
-    added.add_argument("--check", action="store_true", help="write nothing")
-    command(clean)
+    added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
+    return house.added(made, added_for)
 
 
 def main(arguments: list[str] | None = None) -> int:

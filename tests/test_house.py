@@ -30,7 +30,7 @@ FLOORS = (
     ("bundle.pages", "bundle.report"),
     ("bundle.notebook",),
     ("bundle.release", "bundle.study"),
-    ("bundle.claims", "bundle.readme"),
+    ("bundle.claims", "bundle.readme", "bundle.house"),
     ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook and nothing else
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

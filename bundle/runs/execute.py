@@ -37,14 +37,11 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
     folder, ran, all_nodes = paths.results(parameters.name), [], nodes()
     steps = terminal.Steps(node.name for node in all_nodes)
     with locked(folder, parameters.name):
-        for path in results.mend(folder):
-            print(f"{paths.shown(path)}: not as it was written; it is made again")
+        results.mend(folder)
         print(terminal.plan(parameters, retrain, until), flush=True)
         for node in all_nodes:
-            reasons = status.reasons(node, parameters, folder)
-            if retrain and node.name == TRAINS:
-                reasons = ["RETRAIN=1"]
-            if reasons:
+            again = retrain and node.name == TRAINS
+            if again or status.reasons(node, parameters, folder):
                 try:
                     _run_node(node, parameters, folder, retrain, steps)
                 finally:
@@ -55,8 +52,7 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
                 steps.end(node.name, "up to date")
             if node.name == until:
                 break
-        status.sweep_absent(folder)
-        status.seal_results(folder)
+        status.settle(folder)
     return ran
 
 

@@ -72,9 +72,11 @@ def merge(folder: Path) -> dict[str, Any]:
 def mend(folder: Path) -> list[Path]:
     """Merge the metrics of a run again where their file is damaged or gone; return what is damaged.
 
-    The notebooks and the training of the other files run again by what status.reasons finds.
+    It is said. Notebooks and training of the other files run again by what status.reasons finds.
     """
     found = [path for part in (folder, folder / "training") for path in damaged(part)]
+    for path in found:
+        print(f"{paths.shown(path)}: not as it was written; it is made again", flush=True)
     parts, merged = (folder / "metrics").is_dir(), folder / "metrics.json"
     if parts and (merged in found or not merged.is_file()):
         merge(folder)

@@ -117,6 +117,12 @@ def sweep_absent(folder: Path) -> None:
             (folder / f"{path.stem}.html").unlink(missing_ok=True)
 
 
+def settle(folder: Path) -> None:
+    """Leave a run whose notebooks are done with their files alone, all of them sealed."""
+    sweep_absent(folder)
+    seal_results(folder)
+
+
 def seal_results(folder: Path) -> None:
     """Seal what notebooks left that has no seal: it is older, or the manifest was damaged."""
     for record in sorted((folder / "fingerprints").glob("*.json")):

@@ -35,7 +35,9 @@ def write_page(collected: dict[str, Any]) -> Path:
     table = compare.summary(collected["jobs"], predictions_of, collected["plan"]["runs"])
     files.write_json(folder / "study.json", {**collected, "summary": summarised(table)})
     claims = [("Fact check", "../../claims.html")] * (paths.RESULTS / "claims.html").is_file()
-    return show(collected, table, folder, [("All runs", "../../index.html"), *claims])
+    page = show(collected, table, folder, [("All runs", "../../index.html"), *claims])
+    files.seal(folder, *(path.name for path in folder.glob("study*.*")))
+    return page
 
 
 def write_again(folder: Path) -> Path:
@@ -73,7 +75,6 @@ def show(
     page = template("study_page.html.j2", {name: getattr(words, name) for name in FILTERS})
     html = page.render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())
-    files.seal(folder, *(path.name for path in folder.glob("study*.*")))
     return folder / "study.html"
 
 

@@ -153,7 +153,7 @@ def as_run(folder: Path, seed: int) -> None:
     train = {"weights_sha256": files.read_json(folder / "training/state.json")["weights_sha256"]}
     values = {"test": test, "train": train, "report": {}, "dataset": "digits", "parameters": seed}
     files.write_json(stage / node.metrics, values)
-    execute._move_into_place(node, stage, folder, before(folder))
+    execute._move_into_place(node, stage, folder, before(folder), 1.0)
     publish.render_run(folder.name)
 
 
@@ -338,7 +338,7 @@ def test_damaged_metrics_are_shown_nowhere_and_merged_again(here, damage, capsys
 def test_a_notebook_whose_files_are_damaged_runs_again(here, name, damage, monkeypatch):
     folder, node = here / "tiny", notebook()
     monkeypatch.setattr(Node, "code", lambda self: {})
-    status.remember(node, folder, before(folder), ["04_predict_tta.ipynb", node.metrics])
+    status.remember(node, folder, before(folder), ["04_predict_tta.ipynb", node.metrics], 1.0)
     assert status.reasons(node, params.load("smoke"), folder) == []
     spoil(folder / name, damage, here / "tiny-seed43" / name)
     found = status.reasons(node, params.load("smoke"), folder)
@@ -556,7 +556,7 @@ def move(folder: Path, *names: str, node: Node | None = None) -> None:
     for name in names:
         (stage / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).write_text("{}")
-    execute._move_into_place(node, stage, folder, {"notebook": ""})
+    execute._move_into_place(node, stage, folder, {"notebook": ""}, 1.0)
 
 
 def left(folder: Path) -> set[str]:
