@@ -458,7 +458,7 @@ def test_a_page_is_written_again_from_its_record(results):
     assert soup(page).main == BeautifulSoup(first, "html.parser").main
     assert (page.parent / "study.json").read_bytes() == record
     older = {key: value for key, value in json.loads(record).items() if key != "summary"}
-    (page.parent / "study.json").write_text(json.dumps(older))
+    files.write_sealed(page.parent / "study.json", json.dumps(older).encode())
     study_page.write_again(page.parent)
     assert "not tested" in page.read_text() and "+2.00" in page.read_text()
 
