@@ -1,6 +1,6 @@
 """Runs of the notebooks, their trainings, studies, releases and pages, from the command line.
 
-The targets of the Makefile are these commands. Exit code 0: done; 1: failed or busy; 2: bad input,
+The targets of the Makefile are these commands. Exit code 0: done; 1: failed; 2: bad input or busy,
 one line; 130 and 143: interrupted.
 """
 
@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import shlex
+import sys
 from argparse import Namespace
 from pathlib import Path
 
