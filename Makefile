@@ -130,7 +130,6 @@ release: setup ## keep a run in results/released/ ([WEIGHTS=1] [LOGITS=1])
 
 release-render: setup ## render what is released anew, from its records
 	@$(BUNDLE) render
-
 ##@ Studies: [PLAN=small] [TINY=1]; make -j2 trains two at a time
 
 study: setup ## train a plan's runs and seeds, compare them
@@ -148,6 +147,7 @@ release-study: setup ## keep the page of a plan in results/released/
 	@case "$$PLAN" in *[!A-Za-z0-9_.-]*|.*|"") echo "error: PLAN must name a plan" >&2; exit 2;; esac
 	@test -f "results/studies/$$PLAN/study.html" || { echo \
 		"error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
+	@$(BUNDLE) seal --check "results/studies/$$PLAN"
 	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN"
 	@cp -r "results/studies/$$PLAN" results/released/studies/
 	@$(BUNDLE) render "studies/$$PLAN"
@@ -216,5 +216,6 @@ lock: setup ## compile requirements.txt from .in anew (needs uv)
 		--python-version 3.11 --generate-hashes --no-header $$name.in -o $$name.txt || exit; done
 
 clean: ## remove what runs left in results/, nothing committed
-	@if $(GIT) rev-parse --is-inside-work-tree >/dev/null 2>&1; then $(GIT) clean -fdX results; else \
+	@if $(BIN)/python -c 'import filelock' 2>/dev/null; then $(BUNDLE) clean; \
+	elif $(GIT) rev-parse --is-inside-work-tree >/dev/null 2>&1; then $(GIT) clean -fdX results; else \
 		find results -mindepth 1 -maxdepth 1 ! -name released ! -name README.md -exec rm -rf {} +; fi

@@ -1,6 +1,6 @@
 """Runs of the notebooks, their trainings, studies, releases and pages, from the command line.
 
-The targets of the Makefile are these commands. Exit code 0: done; 1: failed or busy; 2: bad input,
+The targets of the Makefile are these commands. Exit code 0: done; 1: failed; 2: bad input or busy,
 one line; 130 and 143: interrupted.
 """
 
@@ -9,10 +9,11 @@ import functools
 import json
 import os
 import shlex
+import sys
 from argparse import Namespace
 from pathlib import Path
 
-from bundle import command, paths
+from bundle import command, house, paths
 from lib.errors import UserError, exit_on_user_error, nearest
 
 RUN = "name of a file in params/, without .yaml"
@@ -68,14 +69,18 @@ def run(args: Namespace) -> int:
 
 def _show(parameters, reported: bool) -> int:
     """Render a run's pages and what compares it with others, and print its main figures."""
+    from bundle.files import Damaged, is_sealed
     from bundle.pages import index, publish
     from bundle.runs import results, terminal
 
     publish.render_run(parameters.name)
-    if reported or not (paths.RESULTS / "claims.html").is_file():
+    if reported or not is_sealed(paths.RESULTS / "claims.html"):
         from bundle.claims import page  # late: where all is up to date none of it is needed
 
-        page.write_page()
+        try:
+            page.write_page()
+        except Damaged as problem:
+            print(f"{problem}; the page of the claims stays as it was", file=sys.stderr)
     index.write_index()
     if "report" in results.read_metrics(parameters.name):
         print(terminal.summary(parameters))
@@ -96,6 +101,7 @@ def status(args: Namespace) -> int:
 def train(args: Namespace) -> int:
     """Train a run without a notebook; it leaves the same state as 03_train."""
     from bundle.dataset import cifar10
+    from bundle.files import locked
     from bundle.training import progress, session
 
     parameters = _ready(_parameters(args))
@@ -103,7 +109,8 @@ def train(args: Namespace) -> int:
     name, _ = cifar10.resolve(settings.dataset, verify=False)  # load verifies
     dataset = cifar10.load(name, settings.train_images, settings.holdout)
     folder = paths.results(parameters.name)
-    done = session.train(settings, dataset, folder, progress.print_epoch, args.retrain)
+    with locked(folder, parameters.name):
+        done = session.train(settings, dataset, folder, progress.print_epoch, args.retrain)
     print(f"{paths.shown(folder)}/training: complete, {done.summary['epochs']} epochs")
     return 0
 
@@ -154,10 +161,12 @@ def render(args: Namespace) -> int:
 
 def logits(args: Namespace) -> int:
     """Write the logits of a run's finished training beside its weights."""
+    from bundle.files import locked
     from bundle.training import logits as saved
 
     parameters = _ready(_parameters(args))
-    path = saved.save(parameters.name, parameters.settings("04_predict_tta"))
+    with locked(paths.results(parameters.name), parameters.name):
+        path = saved.save(parameters.name, parameters.settings("04_predict_tta"))
     print(f"{paths.shown(path)}: {path.stat().st_size / 2**20:.1f} MiB")
     return 0
 
@@ -295,7 +304,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
     added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
-    return made
+    return house.added(made, added_for)
 
 
 def main(arguments: list[str] | None = None) -> int:

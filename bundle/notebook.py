@@ -3,6 +3,7 @@
 Heavy rooms are imported where a method needs them: ``from bundle import Notebook`` stays quick.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -114,7 +115,7 @@ class Notebook:
         if hasattr(self.settings, "dataset"):
             wanted = self.settings
             return cifar10.load(wanted.dataset, wanted.train_images, wanted.holdout)
-        return identity.dataset_of(files.read_json(self.needed("training/state.json")))
+        return identity.dataset_of(identity.read_summary(self.needed("training/state.json").parent))
 
     # The training
 
@@ -137,8 +138,14 @@ class Notebook:
             show(row)
 
         folder, retrain = paths.results(self.run), paths.retrain_asked()
-        training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
+        with self._at_work():
+            training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
         return training, Markdown(sentences.which(training, len(trained)))
+
+    def _at_work(self):
+        """Hold the run's lock while training by hand; headless the runner holds it."""
+        by_hand = self.folder == paths.results(self.run)
+        return files.locked(self.folder, self.run) if by_hand else contextlib.nullcontext()
 
     def load_training(self):
         """Return the run's finished training; its model is None where only logits are here."""
@@ -306,8 +313,7 @@ class Notebook:
         path.parent.mkdir(exist_ok=True)
         files.write_json(path, part)
         if self.folder == paths.results(self.run):
-            results.drop_dependents(self.name, self.folder)
-            results.merge(self.folder)
+            results.keep_by_hand(self.name, self.folder)
 
 
 def _parameter(row, value: Any) -> str:

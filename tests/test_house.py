@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: what the project may grow to with what is asked of it today.
-LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 14_800
+LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 15_300
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
@@ -30,7 +30,7 @@ FLOORS = (
     ("bundle.pages", "bundle.report"),
     ("bundle.notebook",),
     ("bundle.release", "bundle.study"),
-    ("bundle.claims", "bundle.readme"),
+    ("bundle.claims", "bundle.readme", "bundle.house"),
     ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook and nothing else
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -78,7 +78,6 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "bundle/release/verify.py: verify": 28,
     "bundle/study/cluster.py: study_on_cluster": 27,
     "bundle/study/compare.py: summary": 28,
-    "bundle/study/jobs.py: do_job": 26,
     "bundle/study/jobs.py: of_study": 44,
     "bundle/training/session.py: train": 30,
     "benchmarks/baseline.py: cutmix": 33,

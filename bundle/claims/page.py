@@ -11,7 +11,7 @@ import pandas as pd
 from bundle import paths
 from bundle.claims.claim import CONFIRMED, KINDS, OPEN, PENDING, REFUTED, SOURCES, VERDICTS
 from bundle.claims.judge import COMMAND, FULL, Judged, judge_all, read_study, studies
-from bundle.files import read_json, write_atomically
+from bundle.files import read_json, write_atomically, write_sealed
 from bundle.pages.index import BUNDLE, template
 from bundle.runs.results import reference
 from bundle.words import listed
@@ -136,7 +136,7 @@ def write_page(judged: Sequence[Judged] | None = None) -> Path:
     page = paths.RESULTS / f"{NAME}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page.with_suffix(".tex"), latex(judged).encode())
-    write_atomically(page, html.encode())
+    write_sealed(page, html.encode())
     for suffix in ("html", "tex"):  # its name in earlier versions
         (paths.RESULTS / f"study.{suffix}").unlink(missing_ok=True)
     return page

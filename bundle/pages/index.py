@@ -3,12 +3,13 @@
 import json
 import math
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bundle import paths, words
-from bundle.files import read_json, write_atomically
+from bundle.files import intact, read_json, write_atomically
 from bundle.runs import graph
 from bundle.runs.results import DATASETS, averages_views, notice_of, readable_metrics, reference
 from bundle.words import number, percent
@@ -42,7 +43,8 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     folder, seconds = paths.results(run), number(metrics, "train", "seconds")
     ends = [number(metrics, "test", end) for end in ("accuracy", "low", "high")]
     tta = percent(number(metrics, "test", "tta_accuracy"))
-    pages = [path.stem for path in sorted(folder.glob("[0-9][0-9]_*.html"))]
+    pages = [path.stem for path in sorted(folder.glob("[0-9][0-9]_*.html")) if intact(path)]
+    report = folder / "report.html"
     return {
         "run": run.removeprefix(RELEASED),
         "released": run.startswith(RELEASED),
@@ -55,7 +57,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "tta": tta if averages_views(metrics) else "not used",
         "time": words.NONE if seconds is None else words.duration(seconds),
         "machine": _machine(metrics.get("environment")),
-        "report": f"{run}/report.html" if (folder / "report.html").is_file() else "",
+        "report": f"{run}/report.html" if report.is_file() and intact(report) else "",
         "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
     }
 
@@ -113,9 +115,12 @@ def _group(entries: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 def _beyond() -> list[tuple[str, str]]:
     """Return (label, address) of the pages that are no run's: the claims and the studies."""
     claims = [(CLAIMS, "claims.html")]
-    pages = claims if (paths.RESULTS / "claims.html").is_file() else []
+    judged = paths.RESULTS / "claims.html"
+    pages = claims if judged.is_file() and intact(judged) else []
     for folder, suffix in ((f"{RELEASED}studies", " (released)"), ("studies", "")):
         for page in sorted(paths.RESULTS.glob(f"{folder}/*/study.html")):
+            if not intact(page) or not intact(page.with_name("study.json")):
+                continue
             plan = read_json(page.with_name("study.json")).get("plan")
             title = plan.get("title") if isinstance(plan, dict) else page.parent.name
             address = page.relative_to(paths.RESULTS).as_posix()
@@ -128,7 +133,11 @@ def _runs() -> dict[str, dict[str, Any]]:
     here = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
     released = [path.parent.name for path in paths.RESULTS.glob(f"{RELEASED}*/metrics.json")]
     names = [*here, *(RELEASED + run for run in released if run not in here)]
-    return {run: readable_metrics(run) for run in names}
+    return {run: readable_metrics(run, say=_left_out) for run in names}
+
+
+def _left_out(problem: str) -> None:
+    print(f"{problem} (left out of the index)", file=sys.stderr)
 
 
 def _axis(recipes: Sequence[dict[str, Any]], reported: float | None) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bundle import paths
-from bundle.files import write_atomically
+from bundle.files import Damaged, is_sealed, locked, read_sealed, write_sealed
 from bundle.pages.index import BUNDLE, TEMPLATE, label
 from bundle.paths import shown
 from bundle.runs.results import full_result, notice_of, readable_metrics
@@ -77,13 +78,13 @@ def render(
     about |= {"code": code, "photographs": photographs, "notice": notice, "navigation": navigation}
     about |= _of_run(executed.resolve().parent.name) | {"beyond": _beyond() if navigation else ()}
     fingerprint = _fingerprint(executed, about)
-    if page.is_file() and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
+    if is_sealed(page) and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
         return
     # Late: nbconvert is slow to import and an unchanged page needs none of it.
     from bundle.pages import convert
 
     html = convert.convert_notebook(executed, convert.Page(**about, fingerprint=fingerprint))
-    write_atomically(page, html.encode())
+    write_sealed(page, html.encode())
 
 
 def executed_notebooks(run: str) -> list[Path]:
@@ -100,12 +101,31 @@ def _links(notebooks: list[Path]) -> list[tuple[str, str]]:
 
 
 def render_run(run: str) -> list[Path]:
-    """Render every executed notebook of `run`, and its report without code; return all pages."""
-    folder, notebooks = paths.results(run), executed_notebooks(run)
-    if not notebooks:
+    """Render every executed notebook of `run`, and its report without code; return all pages.
+
+    A notebook that is not as it was written is left out, said. Raises Busy where another command
+    is working on the run.
+    """
+    if not executed_notebooks(run):
         raise UserError(
-            f"{shown(folder)}: no executed notebook; run `make run-all RUN={run}` first"
+            f"{shown(paths.results(run))}: no executed notebook; run `make run-all RUN={run}` first"
         )
+    with locked(paths.results(run), run):
+        return _render_all(run, list(filter(_is_sound, executed_notebooks(run))))
+
+
+def _is_sound(executed: Path) -> bool:
+    """Whether a notebook is as it was written; says it where it is not."""
+    try:
+        read_sealed(executed)
+    except Damaged as problem:
+        print(f"{problem}; its page stays as it was", file=sys.stderr)
+        return False
+    return True
+
+
+def _render_all(run: str, notebooks: list[Path]) -> list[Path]:
+    folder = paths.results(run)
     notice, navigation = notice_of(readable_metrics(run)), _links(notebooks)
     written = []
     for notebook in notebooks:

@@ -23,7 +23,7 @@ from bundle.dataset import cifar10
 from bundle.files import locked, write_atomically, write_json
 from bundle.pages import publish
 from bundle.release import card, pages
-from bundle.runs import execute, results
+from bundle.runs import execute, results, status
 from bundle.runs.params import RunParameters
 from bundle.training import code, identity, logits, released, store, weights
 from bundle.training.store import complete_folder
@@ -34,6 +34,8 @@ from lib.errors import UserError
 def finished(parameters: RunParameters) -> tuple[identity.Training, data.Dataset]:
     """Return a finished run's training and data; UserError if it cannot be released."""
     run, again = parameters.name, f"make run-all RUN={parameters.file} first"
+    if changed := status.changed(paths.results(run)):
+        raise UserError(f"{paths.shown(changed[0])}: not as it was written; {again}")
     metrics, training = results.read_metrics(run), released.load(paths.results(run))
     if training is None or not {"train", "test", "report"} <= metrics.keys():
         raise UserError(f"results/{run}: no finished run there to release; {again}")
@@ -65,7 +67,7 @@ def round_weights(
 ) -> None:
     """Write rounded weights with state and history into `stage`; the state says what it did."""
     source = complete_folder(paths.results(parameters.name))
-    saved = torch.load(source / "weights.pt", map_location="cpu", weights_only=True)
+    saved = store.load_weights(source)
     packed = weights.pack({**saved, "model": weights.rounded(saved["model"])})
     write_atomically(stage / weights.FILE, packed)
     network, _statistics, _classes = weights.read_network(stage / weights.FILE)
@@ -102,7 +104,7 @@ def _write_state(stage: Path, training: identity.Training, digest: str, **change
 
 
 def _copy_history(source: Path, stage: Path) -> None:
-    write_atomically(stage / "history.jsonl", (source / "history.jsonl").read_bytes())
+    write_atomically(stage / store.HISTORY, files.read_sealed(source / store.HISTORY))
 
 
 def measure_again(parameters: RunParameters, rounded: Path) -> str:
@@ -112,9 +114,8 @@ def measure_again(parameters: RunParameters, rounded: Path) -> str:
         problem = f"results/{name} is where a release is measured"
         raise UserError(f"params/{name}.yaml: {problem}; rename that run")
     folder = paths.results(name)
-    training = complete_folder(folder)
-    here, wanted = (files.read_json(path / "state.json") for path in (training, rounded))
-    if here != wanted or not (training / "weights.pt").is_file():
+    here, _problem = released.sound(folder)
+    if not here or not here.model or here.summary != files.read_json(rounded / store.STATE):
         with locked(folder, name):
             released.place(rounded, complete_folder(folder), weights.unpack(rounded / weights.FILE))
     values = {notebook: {**given, "run": name} for notebook, given in parameters.values.items()}
@@ -130,7 +131,7 @@ def keep_logits(
     path = stage / released.LOGITS
     if training.model is None:
         kept = complete_folder(paths.results(parameters.name)) / released.LOGITS
-        write_atomically(path, kept.read_bytes())
+        write_atomically(path, files.read_sealed(kept))
     else:
         logits.write(path, training, dataset, parameters.settings("04_predict_tta"))
 
@@ -148,6 +149,7 @@ def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
     (stage / "training").mkdir(parents=True)
     try:
         fill(stage, parameters, training, dataset, what)
+        files.seal_folder(stage)
         files.exchange(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -172,7 +174,7 @@ def fill(
         _write_state(stage / "training", training, training.summary["weights_sha256"])
         _copy_history(complete_folder(paths.results(run)), stage / "training")
     verified = complete_folder(paths.results(measured)) / code.VERIFIED
-    if verified.is_file():
+    if files.intact(verified) and verified.is_file():
         write_atomically(stage / "training" / code.VERIFIED, verified.read_bytes())
     if "logits" in what:
         keep_logits(parameters, training, dataset, stage / "training")
@@ -182,7 +184,7 @@ def fill(
 
 def show(source: Path, stage: Path) -> None:
     """Put a run's metrics, figures and report, as page and as PDF, into `stage`."""
-    write_atomically(stage / "metrics.json", (source / "metrics.json").read_bytes())
+    write_atomically(stage / "metrics.json", files.read_sealed(source / "metrics.json"))
     pages.figures(source / "figures", stage / "figures")
     pages.report(source, stage)
     if problem := pages.pdf(stage):

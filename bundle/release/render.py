@@ -50,6 +50,7 @@ def render(run: str, say: Callable[[str], None] = print) -> Path:
             say(f"{paths.shown(target)}/report.pdf: left out, {problem}")
         told = card.write(RunParameters(file_of(run), run), stage)
         files.write_atomically(stage / "model_card.md", told.encode())
+        files.seal_folder(stage)
         files.exchange(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -62,6 +63,8 @@ def made_run(target: Path, run: str, metrics: dict[str, Any], root: Path) -> Non
     The run has what a report needs: metrics and the history of the training.
     """
     folder = root / run
+    for path in (target / "training").iterdir():
+        files.read_sealed(path)
     shutil.copytree(target / "training", folder / "training")
     (folder / "metrics").mkdir()
     write_json(folder / RECORD, metrics)

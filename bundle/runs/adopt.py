@@ -9,6 +9,7 @@ from typing import Any
 
 from bundle import files, paths
 from bundle.fingerprint import of_file
+from bundle.runs import status
 from bundle.runs.params import RunParameters
 from bundle.training import code, store
 
@@ -26,9 +27,9 @@ def take(parameters: RunParameters, folder: Path) -> str:
     name = parameters.file
     others = sorted(paths.RESULTS.glob(f"{name}-*"))
     for source in (one for one in (paths.results(name), *others) if one != folder):
-        saved = files.read_json(source / "fingerprints" / f"{NODE}.json")
-        alike = saved and _same(saved["before"], parameters)
-        fresh = alike and not code.of_folder(store.complete_folder(source))
+        saved, there = status.record_of(NODE, source), store.complete_folder(source)
+        alike = saved.get("before") and _same(saved["before"], parameters)
+        fresh = alike and not files.damaged(there) and not code.of_folder(there)
         if fresh and _copy(source, saved, complete):
             print(f"{NODE}: trained alike in results/{source.name}, taken from there", flush=True)
             return source.name

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from bundle import paths, surroundings
-from bundle.files import Failed, locked, write_json
+from bundle.files import Failed, locked, seal, write_json
 from bundle.runs import adopt, graph, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
@@ -37,12 +37,11 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
     folder, ran, all_nodes = paths.results(parameters.name), [], nodes()
     steps = terminal.Steps(node.name for node in all_nodes)
     with locked(folder, parameters.name):
+        results.mend(folder)
         print(terminal.plan(parameters, retrain, until), flush=True)
         for node in all_nodes:
-            reasons = status.reasons(node, parameters, folder)
-            if retrain and node.name == TRAINS:
-                reasons = ["RETRAIN=1"]
-            if reasons:
+            again = retrain and node.name == TRAINS
+            if again or status.reasons(node, parameters, folder):
                 try:
                     _run_node(node, parameters, folder, retrain, steps)
                 finally:
@@ -53,6 +52,7 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
                 steps.end(node.name, "up to date")
             if node.name == until:
                 break
+        status.settle(folder)
     return ran
 
 
@@ -154,16 +154,18 @@ def _move_into_place(node: Node, stage: Path, folder: Path, before: dict, second
     """Move a notebook's files to results/RUN, drop what used the old, record the fingerprint."""
     for name in ("job.json", "log.txt"):
         (stage / name).unlink(missing_ok=True)
-    status.forget(node, folder)
+    files = (path for path in stage.rglob("*") if path.is_file())
+    written = sorted(path.relative_to(stage).as_posix() for path in files)
+    status.forget(node, folder, written)
     results.drop_dependents(node.name, folder)
-    written = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
     for name in written:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).replace(folder / name)
+    seal(folder, *status.read_back(written))
     shutil.rmtree(folder / ".stage", ignore_errors=True)
     _forget_failed(node, folder)
     results.merge(folder)
-    status.remember(node, folder, before, [str(name) for name in written], seconds)
+    status.remember(node, folder, before, written, seconds)
 
 
 def _forget_failed(node: Node, folder: Path) -> None:

@@ -24,10 +24,11 @@ class Node:
     """One notebook: what it reads and writes in results/RUN, reads of the bundle, and its code."""
 
     name: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    shared: tuple[str, ...]  # files of the bundle, no run's own; they need not be there, * matches
-    cells: tuple[tuple[str, str], ...]  # (type, source)
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    # Files of the bundle, no run's own; they need not be there, * matches.
+    shared: tuple[str, ...] = ()
+    cells: tuple[tuple[str, str], ...] = ()  # (type, source)
 
     @property
     def metrics(self) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import paths, words
-from bundle.files import read_json, write_json
+from bundle.files import Damaged, damaged, read_intact, read_json, read_sealed, seal, write_json
 from bundle.runs import graph
 from bundle.training import code
 from lib.errors import UserError
@@ -15,12 +15,16 @@ STALE = "trained by other code than is here now"
 
 
 def needed(run: str, file: str) -> Path:
-    """Return an earlier notebook's artefact or stand-in; UserError names the notebook if none."""
+    """Return an earlier notebook's artefact or stand-in; UserError names the notebook if none.
+
+    Raises Damaged where it is not as it was written.
+    """
     path = paths.artefact(paths.results(run), file)
     if not path.exists():
         writer = graph.writer_of(file) or "03_train"
         remedy = f"run notebook {writer} first (or: make run-all RUN={run})"
         raise UserError(f"results/{run}/{file} is missing: {remedy}")
+    read_sealed(path)
     return path
 
 
@@ -48,20 +52,49 @@ def averages_views(metrics: dict[str, Any]) -> bool:
 
 
 def merge(folder: Path) -> dict[str, Any]:
-    """Merge metrics/NN.json in notebook order into metrics.json, atomically; return the result."""
+    """Merge metrics/NN.json in notebook order into metrics.json, atomically; return the result.
+
+    A damaged part is left out: its notebook has to run again.
+    """
     merged: dict[str, Any] = {}
     for path in sorted((folder / "metrics").glob("*.json")):
-        part = read_json(path)
+        try:
+            part = read_json(path)
+        except Damaged:
+            continue
         part["provenance"] = {**merged.get("provenance", {}), **part.get("provenance", {})}
         merged.update(part)
     write_json(folder / "metrics.json", merged)
+    seal(folder, "metrics.json")
     return merged
+
+
+def mend(folder: Path) -> list[Path]:
+    """Merge the metrics of a run again where their file is damaged or gone; return what is damaged.
+
+    It is said. Notebooks and training of the other files run again by what status.reasons finds.
+    """
+    found = [path for part in (folder, folder / "training") for path in damaged(part)]
+    for path in found:
+        print(f"{paths.shown(path)}: not as it was written; it is made again", flush=True)
+    parts, merged = (folder / "metrics").is_dir(), folder / "metrics.json"
+    if parts and (merged in found or not merged.is_file()):
+        merge(folder)
+    return found
 
 
 def drop_dependents(name: str, folder: Path) -> None:
     """Delete the metrics of notebooks that depend on `name`, which ran again: they are outdated."""
     for node in graph.dependents(name):
         (folder / node.metrics).unlink(missing_ok=True)
+
+
+def keep_by_hand(name: str, folder: Path) -> None:
+    """Take in what notebook `name` left in results/RUN by hand: its metrics, merged, its files."""
+    drop_dependents(name, folder)
+    node = next((node for node in graph.nodes() if node.name == name), graph.Node(name))
+    seal(folder, node.metrics, *(file for file in node.writes if not file.startswith("training/")))
+    merge(folder)
 
 
 def reference() -> dict[str, Any]:
@@ -81,11 +114,12 @@ DATASETS = {
 }
 
 
-def readable_metrics(run: str) -> dict[str, Any]:
-    """Return the run's metrics; empty where none can be read: the index shows the others."""
+def readable_metrics(run: str, say=lambda problem: None) -> dict[str, Any]:
+    """Return the run's metrics; empty where, said, none can be read: the index shows the others."""
     try:
         metrics = read_metrics(run)
-    except (OSError, UserError):
+    except (OSError, UserError) as problem:
+        say(str(problem))
         return {}
     return metrics if isinstance(metrics, dict) else {}
 
@@ -104,7 +138,7 @@ def full_result() -> tuple[str, str]:
 
     ("make run-all RUN=cpu", "93.6%, 21 minutes"); the second is "" where no such run is here.
     """
-    released = read_json(paths.RESULTS / "released" / FULL / "metrics.json")
+    released = read_intact(paths.RESULTS / "released" / FULL / "metrics.json")
     keys = (("test", "accuracy"), ("train", "seconds"))
     accuracy, seconds = (words.number(released, *key) for key in keys)
     known = accuracy is not None and seconds is not None

@@ -1,11 +1,12 @@
 """Whether a notebook's result is up to date, by content: a clone's file times mean nothing."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bundle import fingerprint, paths
-from bundle.files import read_json, write_json
+from bundle.files import Damaged, damaged, intact, read_json, remedy, seal, sums, write_json
 from bundle.fingerprint import differences, of_file
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters, files_in
@@ -29,37 +30,113 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
 
 def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
     """Return why a notebook has to run, one phrase each; an empty list where it is up to date."""
-    saved = read_json(record(node, folder))
-    if not saved:
+    if not intact(_record(node.name, folder)):
+        return [f"fingerprints/{node.name}.json was changed"]
+    saved = record_of(node.name, folder)
+    if not saved.get("before"):
         failed = (folder / "failed" / f"{node.name}.ipynb").exists()
         return ["failed at the last try"] if failed else ["not run yet"]
     phrases, before, now = [], saved["before"], fingerprint_of(node, parameters, folder)
-    phrases += [label for key, label in WHOLE.items() if before[key] != now[key]]
+    phrases += [label for key, label in WHOLE.items() if before.get(key) != now[key]]
     for key in ("parameters", "code", "inputs", "files"):
-        phrases += differences(before[key], now[key])
+        phrases += differences(before.get(key) or {}, now[key])
     phrases = [phrase if "->" in phrase else f"{phrase} changed" for phrase in phrases]
-    for name, digest in saved["outputs"].items():
-        if of_file(paths.artefact(folder, name)) != digest:
-            phrases.append(f"{name} is gone (an earlier notebook ran again) or was changed")
+    for name in changed_outputs(node.name, folder):
+        phrases.append(f"{name} is gone (an earlier notebook ran again) or was changed")
     if "training/state.json" in node.writes:
         phrases += released.newer(folder, parameters.settings(node.name))
     return phrases
 
 
+def changed_outputs(name: str, folder: Path) -> list[str]:
+    """Return which of the files that notebook `name` left are gone or have other content now."""
+    digests = record_of(name, folder).get("outputs", {})
+    return [file for file, was in digests.items() if of_file(paths.artefact(folder, file)) != was]
+
+
+def changed(folder: Path) -> list[Path]:
+    """Return the files of a run, and of its training, that are not as they were written."""
+    names = [path.stem for path in sorted((folder / "fingerprints").glob("*.json"))]
+    outputs = [folder / file for name in names for file in changed_outputs(name, folder)]
+    return [*damaged(folder), *damaged(folder / "training"), *outputs]
+
+
+def record_of(name: str, folder: Path) -> dict[str, Any]:
+    """Return what is recorded of notebook `name`: before, outputs; {} without, or a damaged one."""
+    try:
+        record = read_json(_record(name, folder))
+    except Damaged:
+        return {}
+    both = (record.get("before"), record.get("outputs"))
+    return record if all(isinstance(part, dict) for part in both) else {}
+
+
 def remember(
     node: Node, folder: Path, before: dict[str, Any], outputs: list[str], seconds: float
 ) -> None:
-    """Record that a notebook's result is complete: what it was made from, its files, its time."""
+    """Record that a notebook's result is complete: what it was made from, its files, its time.
+
+    What its last record listed and this one does not, it left in an earlier state: that goes.
+    """
     names = [*outputs, *(name for name in node.writes if name not in outputs)]
+    sweep(node.name, folder, names)
     digests = {name: of_file(paths.artefact(folder, name)) for name in names}
-    path = record(node, folder)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, {"before": before, "outputs": digests, "seconds": round(seconds, 1)})
+    made = {"before": before, "outputs": digests, "seconds": round(seconds, 1)}
+    _write(node.name, folder, made)
+    seal(folder, *read_back(names))
 
 
-def forget(node: Node, folder: Path) -> None:
-    """Take the record away before the result is replaced: after a crash it is run again."""
-    record(node, folder).unlink(missing_ok=True)
+def forget(node: Node, folder: Path, written: list[str]) -> None:
+    """Make the record void before the result is replaced: after a crash the notebook runs again.
+
+    It keeps the names of the files, the old and those about to be `written`, for a later sweep.
+    """
+    old = record_of(node.name, folder)
+    outputs = {**old.get("outputs", {}), **dict.fromkeys(written, "")}
+    _write(node.name, folder, {**old, "before": {}, "outputs": outputs})
+
+
+def sweep(name: str, folder: Path, kept: list[str]) -> None:
+    """Delete the files below results/RUN that notebook `name` left and that are none of `kept`."""
+    records = [path.stem for path in _record(name, folder).parent.glob("*.json")]
+    others = (record_of(other, folder).get("outputs", {}) for other in records if other != name)
+    kept = {*kept, *(file for outputs in others for file in outputs)}
+    for file in record_of(name, folder).get("outputs", {}).keys() - kept:
+        path = (folder / file).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            path.unlink()
+
+
+def sweep_absent(folder: Path) -> None:
+    """Delete what notebooks that are no more left below results/RUN, their pages and records."""
+    known = [node.name for node in nodes()]
+    for path in (folder / "fingerprints").glob("*.json"):
+        if path.stem not in known:
+            sweep(path.stem, folder, [])
+            path.unlink()
+            (folder / f"{path.stem}.html").unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """Leave a run whose notebooks are done with their files alone, all of them sealed."""
+    sweep_absent(folder)
+    seal_results(folder)
+
+
+def seal_results(folder: Path) -> None:
+    """Seal what notebooks left that has no seal: it is older, or the manifest was damaged."""
+    for record in sorted((folder / "fingerprints").glob("*.json")):
+        outputs = record_of(record.stem, folder).get("outputs", {})
+        left = [f"fingerprints/{record.name}", *outputs]
+        sound = {*left} - {*changed_outputs(record.stem, folder)}
+        trained = {name for name in sound if name.startswith("training/")}
+        for place, names in (
+            (folder, read_back(sound)),
+            (folder / "training", [name.removeprefix("training/") for name in trained]),
+        ):
+            known = sums(place)
+            if fresh := [name for name in names if name not in known and (place / name).is_file()]:
+                seal(place, *fresh)
 
 
 def unfinished(output: Path, code: int) -> str:
@@ -123,14 +200,30 @@ def waiting(parameters: RunParameters) -> list[tuple[Node, list[str]]]:
 
 
 def report(parameters: RunParameters) -> str:
-    """Return one line a notebook: up to date, or what changed."""
-    lines = [(node.name, "; ".join(phrases[:6])) for node, phrases in waiting(parameters)]
-    return "\n".join(f"{name:16} {told or 'up to date'}" for name, told in lines)
+    """Return one line a notebook, up to date or what changed, and one a damaged file."""
+    rows = [(node.name, "; ".join(phrases[:6])) for node, phrases in waiting(parameters)]
+    lines = [f"{name:16} {told or 'up to date'}" for name, told in rows]
+    folder = paths.results(parameters.name)
+    for path in (*damaged(folder), *damaged(folder / "training")):
+        lines.append(f"{paths.shown(path)}: not as it was written; {remedy(path)}")
+    return "\n".join(lines)
 
 
-def record(node: Node, folder: Path) -> Path:
-    """Return where it is recorded what a notebook's result was made from."""
-    return folder / "fingerprints" / f"{node.name}.json"
+def _record(name: str, folder: Path) -> Path:
+    return folder / "fingerprints" / f"{name}.json"
+
+
+def _write(name: str, folder: Path, record: dict[str, Any]) -> None:
+    """Write a notebook's record and seal it."""
+    path = _record(name, folder)
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, record)
+    seal(folder, path.relative_to(folder).as_posix())
+
+
+def read_back(outputs: Iterable[str]) -> list[str]:
+    """Return which of a notebook's files others read; a training has a manifest of its own."""
+    return [name for name in outputs if not name.startswith(("figures/", "tables/", "training/"))]
 
 
 def _shared(node: Node) -> dict[str, str]:

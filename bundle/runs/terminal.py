@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import paths, words
-from bundle.files import read_json
+from bundle.files import read_intact
 from bundle.runs import results, status
 from bundle.runs.graph import Node, label
 from bundle.runs.params import RunParameters
@@ -54,7 +54,7 @@ def plan(parameters: RunParameters, retrain: bool = False, until: str = "") -> s
     some = f"{parameters.name}: {words.count(len(todo), 'notebook')} to run"
     if None not in seconds:
         return f"{some}, some {words.duration(sum(seconds))} by the last time"
-    released = read_json(paths.RESULTS / "released" / parameters.name / "metrics.json")
+    released = read_intact(paths.RESULTS / "released" / parameters.name / "metrics.json")
     took = words.number(released, "train", "seconds")
     if took is None or "03_train" not in [node.name for node in todo]:
         return f"{some}; how long that takes is not known yet"
@@ -65,8 +65,8 @@ def plan(parameters: RunParameters, retrain: bool = False, until: str = "") -> s
 def _last_time(node: Node, folder: Path, retrain: bool) -> float | None:
     """Return how long a notebook took here, in seconds; with `retrain` 03 as it last trained."""
     if retrain and node.name == "03_train":
-        return words.number(read_json(folder / node.metrics), "train", "seconds")
-    return words.number(read_json(status.record(node, folder)), "seconds")
+        return words.number(read_intact(folder / node.metrics), "train", "seconds")
+    return words.number(status.record_of(node.name, folder), "seconds")
 
 
 def state(parameters: RunParameters) -> str:

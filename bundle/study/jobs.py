@@ -14,7 +14,7 @@ import torch
 
 from bundle import fingerprint, paths, words
 from bundle.dataset import cifar10
-from bundle.files import locked, read_json, write_json
+from bundle.files import Damaged, intact, locked, read_json, read_sealed, seal, write_json
 from bundle.runs import params, results
 from bundle.runs.params import RunParameters
 from bundle.study.plan import Plan, find_job
@@ -26,7 +26,7 @@ from lib.layers import layer_table
 from lib.model import count_parameters
 from lib.settings import VIEWS, Train
 
-RESULT = "study.json"  # in results/RUN: what a job found
+RESULT, ARRAYS = "study.json", "study.npz"  # in results/RUN: what a job found
 # Of a plan, for its page and its study.json.
 DESCRIBED = ("name", "title", "runs", "seeds", "epochs", "train_images", "full", "set", "judged_on")
 
@@ -35,7 +35,7 @@ def do_job(parameters: RunParameters, judged_on="test", say=print, wait_s: float
     """Train, or go on, predict and record; what is there, of these parameters, is not redone.
 
     A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
-    Where another process is at it, Failed is raised after `wait_s` seconds: a node that was given
+    Where another process is at it, Busy is raised after `wait_s` seconds: a node that was given
     up may still be writing.
     """
     folder, settings = paths.results(parameters.name), parameters.settings("03_train")
@@ -54,15 +54,26 @@ def do_job(parameters: RunParameters, judged_on="test", say=print, wait_s: float
             settings, dataset, folder, lambda row: log(progress.epoch_line(row))
         )
         result, arrays = of_study(training, dataset, parameters, judged_on)
-        np.savez_compressed(folder / "study.npz", **arrays)
-        write_json(folder / RESULT, result)
+        _keep(folder, result, arrays)
     log(f"{judged_on} accuracy {result['test']['accuracy']:.2%}")
+
+
+def _keep(folder: Path, result: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    np.savez_compressed(folder / ARRAYS, **arrays)
+    write_json(folder / RESULT, result)
+    seal(folder, ARRAYS, RESULT)
 
 
 def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -> bool:
     """Whether the job in `folder` was done with these parameters, images and any training here."""
-    result, trained = read_json(folder / RESULT), read_json(complete_folder(folder) / "state.json")
-    return (
+    try:
+        read = [
+            read_json(path) for path in (folder / RESULT, complete_folder(folder) / "state.json")
+        ]
+    except Damaged:
+        return False
+    result, trained = read
+    return intact(folder / ARRAYS) and (
         bool(result)
         and result.get("judged_on", "test") == judged_on
         and checksum in ("", result["data_checksum"])
@@ -72,8 +83,16 @@ def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -
 
 
 def outdated(folder: Path, settings: Train) -> str:
-    """Return, in a line, the parameters in which a job differs from its file now, "" for none."""
-    result = read_json(folder / RESULT)
+    """Return, in a line, the parameters in which a job differs from its file now, "" for none.
+
+    Where what it left is not as it was written, that is the line.
+    """
+    try:
+        result, _ = read_json(folder / RESULT), read_json(complete_folder(folder) / "state.json")
+        if (folder / ARRAYS).is_file():
+            read_sealed(folder / ARRAYS)
+    except Damaged as problem:
+        return str(problem)
     if not result:
         return ""
     both = (result["settings"], identity.parameters_of(settings))

@@ -1,5 +1,6 @@
 """A study's page: results/studies/PLAN/study.html, its numbers (JSON, LaTeX), figure (SVG, PDF)."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def write_page(collected: dict[str, Any]) -> Path:
     table = compare.summary(collected["jobs"], predictions_of, collected["plan"]["runs"])
     files.write_json(folder / "study.json", {**collected, "summary": summarised(table)})
     claims = [("Fact check", "../../claims.html")] * (paths.RESULTS / "claims.html").is_file()
-    return show(collected, table, folder, [("All runs", "../../index.html"), *claims])
+    page = show(collected, table, folder, [("All runs", "../../index.html"), *claims])
+    files.seal(folder, *(path.name for path in folder.glob("study*.*")))
+    return page
 
 
 def write_again(folder: Path) -> Path:
@@ -95,7 +98,7 @@ def predictions_of(job: Job) -> dict[str, np.ndarray] | None:
     path = paths.results(job["run"]) / "study.npz"
     if not path.is_file():
         return None
-    with np.load(path) as saved:
+    with np.load(io.BytesIO(files.read_sealed(path))) as saved:
         return {name: saved[name] for name in ("predictions", "labels", "index")}
 
 

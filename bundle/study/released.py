@@ -30,6 +30,7 @@ def render(name: str) -> Path:
     try:
         shutil.copytree(target, stage)
         page.write_again(stage)
+        files.seal_folder(stage)
         files.exchange(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import fingerprint
-from bundle.files import read_json, write_json
+from bundle.files import intact, read_json, seal, write_json
 from bundle.training.provenance import commit
 
 FILE = Path(__file__).with_name("known_code.json")
@@ -39,13 +39,19 @@ def changed(summary: dict[str, Any], verified: dict[str, Any] | None = None) -> 
 def of_folder(folder: Path) -> list[str]:
     """Return what `changed` does for the finished training in a folder, [] where there is none."""
     summary = read_json(folder / "state.json")
-    return changed(summary, read_json(folder / VERIFIED)) if summary else []
+    return changed(summary, verified(folder)) if summary else []
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """Return what `record` noted beside a finished training, {} where nothing or it is damaged."""
+    return read_json(folder / VERIFIED) if intact(folder / VERIFIED) else {}
 
 
 def record(folder: Path) -> None:
     """Note beside a finished training that the code that is here gives the same bits."""
     now = {"code": fingerprint.of_value(fingerprint.of_loop()), **commit()}
     write_json(folder / VERIFIED, now)
+    seal(folder, VERIFIED)
 
 
 def _known(code: dict[str, str]) -> dict[str, Any] | None:

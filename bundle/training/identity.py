@@ -26,6 +26,8 @@ def architecture(summary: dict[str, Any]) -> ResNet:
     return ResNet(**configuration(build(Train, summary["parameters"], "state.json"), CLASSES))
 
 
+# What state.json says of every finished training.
+SUMMARY = {"parameters", "data", "code", "compute", "epochs", "weights_sha256"}
 # Parameters of where the training computes; they stand in the identity under "compute".
 COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
 
@@ -101,15 +103,39 @@ def network_of(saved: dict[str, Any]) -> ResNet:
 
 
 def load_finished(run_folder: Path, identity: dict[str, dict] | None = None) -> Training | None:
-    """Return the finished training of a run, None without one (of these parameters, this data)."""
+    """Return the finished training of a run, None without one (of these parameters, this data).
+
+    Raises Damaged where its files are not as they were written, or not of one training.
+    """
     folder = store.complete_folder(run_folder)
-    summary = files.read_json(folder / "state.json")
+    summary = read_summary(folder)
     if not summary or (identity and not _same(summary, identity)):
         return None
-    saved = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-    model = network_of(saved).to(memory_format=torch.channels_last)
-    verified = files.read_json(folder / code.VERIFIED)
-    return Training(model, store.read_history(folder), summary, verified)
+    if not (folder / store.WEIGHTS).is_file():
+        return None
+    model = _network(folder, summary)
+    history = store.finished_history(folder, summary["epochs"])
+    return Training(model, history, summary, code.verified(folder))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the state.json of a training's folder, {} without one; Damaged if it is not such."""
+    summary = files.read_json(folder / store.STATE)
+    if summary and not summary.keys() >= SUMMARY:
+        raise store.damaged(folder / store.STATE, "not the summary of a training")
+    return summary
+
+
+def _network(folder: Path, summary: dict[str, Any]) -> ResNet:
+    """Return the network of weights.pt; Damaged where state.json tells of others."""
+    saved, path = store.load_weights(folder), folder / store.WEIGHTS
+    try:
+        model = network_of(saved)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise store.damaged(path, "not the weights of a network here") from error
+    if store.weights_digest(model) != summary["weights_sha256"]:
+        raise store.damaged(path, f"not the weights that {store.STATE} tells of")
+    return model.to(memory_format=torch.channels_last)
 
 
 def dataset_of(summary: dict[str, Any]) -> Dataset:

@@ -8,6 +8,7 @@ float32 (N, classes), the test images' other normalisation; weights_sha256.
 """
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,13 @@ class FromFile:
     def __init__(self, run_folder: Path, training: identity.Training):
         self.told = ABSENT if training.model is None else KEPT
         self.path = store.complete_folder(run_folder) / released.LOGITS
-        with np.load(self.path) as file:
-            self.arrays = dict(file)
+        content = files.read_sealed(self.path)
+        try:
+            with np.load(io.BytesIO(content)) as file:
+                self.arrays = dict(file)
+            self.arrays["weights_sha256"]
+        except (ValueError, LookupError, OSError, TypeError, zipfile.BadZipFile) as error:
+            raise store.damaged(self.path, "no file of logits") from error
         if str(self.arrays["weights_sha256"]) != training.summary["weights_sha256"]:
             what = "of other weights than state.json; copy both from one training"
             raise UserError(f"{paths.shown(self.path)}: {what}")
@@ -147,9 +153,13 @@ def source(
     if training.model is None:
         return FromFile(folder, training)
     if settings.saved_logits and (store.complete_folder(folder) / released.LOGITS).is_file():
-        saved = FromFile(folder, training)
-        if saved.hold(settings, dataset):
-            return saved
+        try:
+            saved = FromFile(folder, training)
+        except files.Damaged as problem:
+            print(f"{problem}; the network predicts")
+        else:
+            if saved.hold(settings, dataset):
+                return saved
     return FromNetwork(training, dataset, settings)
 
 
@@ -188,6 +198,7 @@ def save(run: str, settings: PredictTta) -> Path:
     released.with_network(run, "logits")
     path = store.complete_folder(paths.results(run)) / released.LOGITS
     write(path, training, identity.dataset_of(training.summary), settings)
+    files.seal(path.parent, path.name)
     return path
 
 

@@ -21,7 +21,7 @@ from lib.data import Dataset
 from lib.errors import UserError
 from lib.settings import Train
 
-LOGITS = "logits.npz"
+LOGITS = store.LOGITS
 
 
 def folder(run: str) -> Path:
@@ -38,16 +38,27 @@ def fits(summary: dict[str, Any], settings: Train, dataset: Dataset) -> bool:
 
 
 def load(run_folder: Path) -> identity.Training | None:
-    """Return a run's finished training, without a network (None) where only its logits are here."""
+    """Return a run's finished training, without a network (None) where only its logits are here.
+
+    Raises Damaged where its files are not as they were written.
+    """
     training = store.complete_folder(run_folder)
-    if (training / "weights.pt").is_file():
+    if (training / store.WEIGHTS).is_file():
         return identity.load_finished(run_folder)
-    if not (training / LOGITS).is_file():
+    summary = identity.read_summary(training)
+    if not summary or not (training / LOGITS).is_file():
         return None
-    summary = files.read_json(training / "state.json")
-    verified = files.read_json(training / code.VERIFIED)
-    rows = store.read_history(training)
-    return identity.Training(None, rows, summary, verified) if summary else None
+    files.read_sealed(training / LOGITS)
+    rows = store.finished_history(training, summary["epochs"])
+    return identity.Training(None, rows, summary, code.verified(training))
+
+
+def sound(run_folder: Path) -> tuple[identity.Training | None, str]:
+    """Return a run's finished training and "", or None and what is wrong with it, in a line."""
+    try:
+        return load(run_folder), ""
+    except files.Damaged as problem:
+        return None, str(problem)
 
 
 def with_network(run: str, what_for: str) -> None:
@@ -72,7 +83,7 @@ def train_or_take(
     """
     if not retrain and not (store.partial_folder(run_folder) / store.CHECKPOINT).is_file():
         take(settings, dataset, run_folder)
-        here = load(run_folder)
+        here, _ = sound(run_folder)  # a damaged one is told of where it is trained again
         taken = here and (here.model is None or here.summary.get("released"))
         if taken and fits(here.summary, settings, dataset):
             return here
@@ -83,16 +94,18 @@ def train_or_take(
 
 def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
     """Take the release as the run's training where it fits and none or an older one is there."""
-    source, target = folder(run_folder.name) / "training", store.complete_folder(run_folder)
-    released, here = (files.read_json(path / "state.json") for path in (source, target))
-    packed = source / weights.FILE
+    source, (here, problem) = folder(run_folder.name) / "training", sound(run_folder)
+    whole = here and fits(here.summary, settings, dataset)
+    if whole and not here.summary.get("released"):
+        return
+    packed, released = source / weights.FILE, files.read_json(source / store.STATE)
     usable = packed.is_file() or (source / LOGITS).is_file()
-    if not usable or not fits(released, settings, dataset):
+    if not usable or not fits(released, settings, dataset) or (whole and here.summary == released):
         return
-    whole = paths.artefact(run_folder, "training/weights.pt").is_file()
-    if whole and fits(here, settings, dataset) and (not here.get("released") or here == released):
-        return
-    place(source, target, weights.unpack(packed) if packed.is_file() else None)
+    if problem:
+        print(f"{problem}: its release is taken again", flush=True)
+    saved = weights.unpack(packed) if packed.is_file() else None
+    place(source, store.complete_folder(run_folder), saved)
 
 
 def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
@@ -101,26 +114,30 @@ def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     kept = [LOGITS] if not saved or (source / LOGITS).is_file() else []
-    for name in ("state.json", "history.jsonl", *kept):
-        files.write_atomically(fresh / name, (source / name).read_bytes())
-    summary = files.read_json(fresh / "state.json")
+    for name in (store.STATE, store.HISTORY, *kept):
+        files.write_atomically(fresh / name, files.read_sealed(source / name))
+    summary = files.read_json(fresh / store.STATE)
+    store.finished_history(source, summary["epochs"])
     # A history written now would be drawn as the progress of a training that is under way.
     finished = calendar.timegm(time.strptime(summary["finished"], "%Y-%m-%dT%H:%M:%SZ"))
-    os.utime(fresh / "history.jsonl", (finished, finished))
+    os.utime(fresh / store.HISTORY, (finished, finished))
     if saved:
         if store.weights_digest(identity.network_of(saved)) != summary["weights_sha256"]:
             what = "weights and state.json are not of one release; restore with git"
             raise UserError(f"{paths.shown(source)}: {what}")
-        files.write_atomically(fresh / "weights.pt", store.saved(saved))
+        files.write_atomically(fresh / store.WEIGHTS, store.saved(saved))
+    files.seal(fresh, store.STATE, store.HISTORY, store.WEIGHTS, *kept)
     exchange(fresh, target)
 
 
 def newer(run_folder: Path, settings: Train) -> list[str]:
     """Return why 03_train must run again: its training is of a release that was replaced since."""
-    path = folder(run_folder.name) / "training" / "state.json"
-    here = files.read_json(store.complete_folder(run_folder) / "state.json")
-    released = files.read_json(path)
-    if not here.get("released") or not released or here == released:
+    path, here = folder(run_folder.name) / "training" / store.STATE, {}
+    state = store.complete_folder(run_folder) / store.STATE
+    if files.intact(state):  # else 03_train runs again anyway
+        here = files.read_json(state)
+    released = files.read_json(path) if here.get("released") else {}
+    if not released or here == released:
         return []
     same = here["data"] == released["data"] and _same_parameters(released, settings)
     return [f"{paths.shown(path.parent)} was released anew"] if same else []

@@ -1,12 +1,15 @@
 """A run's training: what goes to disk after every epoch, and what is gone on with."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bundle import files, paths
 from bundle.training import energy, store
@@ -44,7 +47,7 @@ def train(
     folder = store.partial_folder(run_folder)
     saved = store.load_checkpoint(folder, say)
     under_way = saved and same_identity(saved["identity"], identity)
-    if not retrain and not under_way and (finished := load_finished(run_folder, identity)):
+    if not retrain and not under_way and (finished := _finished(run_folder, identity, say)):
         return finished
     if saved and not under_way and not retrain:
         store.refuse_other(saved["identity"], identity, folder, saved["epoch"])
@@ -53,6 +56,15 @@ def train(
     done = loop.train(settings, dataset, checkpoints, watch, teacher and teacher.model)
     _finish(done, settings, dataset, identity, run_folder)
     return load_finished(run_folder, identity)
+
+
+def _finished(run_folder: Path, identity: dict[str, dict], say: Callable) -> Training | None:
+    """Return the finished training of an identity, None without one or, said, a damaged one."""
+    try:
+        return load_finished(run_folder, identity)
+    except files.Damaged as problem:
+        say(f"{problem}: it is trained again")
+        return None
 
 
 def teacher_of(settings: Train, dataset: Dataset) -> Training | None:
@@ -101,15 +113,37 @@ class Checkpoints:
         return self.saved
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put state and history on disk, then tell of the epoch."""
+        """Put state and history on disk, then tell of the epoch; Failed for what is not finite."""
+        _check_finite(state)
         store.save_checkpoint(self.folder, {**state, "identity": self.identity})
         self._write(state["history"])
         if self.on_epoch:
             self.on_epoch(state["history"][-1])
 
     def _write(self, history: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(row) + "\n" for row in history)
+        lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in history)
         files.write_atomically(self.folder / "history.jsonl", lines.encode())
+
+
+def _check_finite(state: dict[str, Any]) -> None:
+    """Raise Failed where a training has diverged; the epochs before stay on disk."""
+    row, parts = state["history"][-1], [state["model"], (state["average"] or {})]
+    numbers = [value for value in row.values() if isinstance(value, float)]
+    what = "" if all(map(math.isfinite, numbers)) else "the loss is not finite"
+    tensors = [tensor for part in parts for tensor in _tensors(part)]
+    if not what and not all(tensor.isfinite().all() for tensor in tensors):
+        what = "a weight is not finite"
+    if what:
+        again = ", with RETRAIN=1" if row["epoch"] > 1 else ""
+        remedy = f"lower 03_train.learning_rate{again}"
+        raise files.Failed(f"epoch {row['epoch']}: {what}; {remedy}")
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested dictionaries."""
+    if isinstance(value, dict):
+        return [tensor for part in value.values() for tensor in _tensors(part)]
+    return [value] if isinstance(value, torch.Tensor) else []
 
 
 class Heart(loop.Watch):

@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 import torch
 
 from bundle import paths
-from bundle.files import exchange, write_atomically, write_json
+from bundle.files import Damaged, exchange, read_sealed, remedy, seal, write_atomically, write_json
 from bundle.fingerprint import differences
 from lib.errors import UserError
 
 CHECKPOINT, PREVIOUS = "checkpoint.bin", "checkpoint.previous.bin"
+WEIGHTS, STATE, HISTORY, LOGITS = "weights.pt", "state.json", "history.jsonl", "logits.npz"
 DIGEST_BYTES = 32
 
 
@@ -55,10 +56,22 @@ def load_checkpoint(folder: Path, say=print) -> dict[str, Any] | None:
             continue
         content = path.read_bytes()
         digest, data = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if hashlib.sha256(data).digest() == digest:
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        say(f"{paths.shown(path)}: damaged; the checkpoint before it is used")
+        if hashlib.sha256(data).digest() == digest and (state := _state(data)) is not None:
+            return state
+        before = name == CHECKPOINT and (folder / PREVIOUS).is_file()
+        then = "the checkpoint before it is used" if before else "the training begins anew"
+        say(f"{paths.shown(path)}: damaged; {then}")
     return None
+
+
+def _state(data: bytes) -> dict[str, Any] | None:
+    """Return the state in a checkpoint, None where it holds something else."""
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception:  # what torch.load raises for bytes that are no such file is not told
+        return None
+    needed = {"identity", "epoch", "history", "model", "optimiser"}
+    return state if isinstance(state, dict) and needed <= state.keys() else None
 
 
 def refuse_other(
@@ -89,20 +102,55 @@ def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -
     next call.
     """
     partial, complete = partial_folder(run_folder), complete_folder(run_folder)
-    write_atomically(partial / "weights.pt", saved(weights))
-    write_json(partial / "state.json", summary)
+    write_atomically(partial / WEIGHTS, saved(weights))
+    write_json(partial / STATE, summary)
+    seal(partial, WEIGHTS, STATE, HISTORY)
     exchange(partial, complete)
-    for name in (CHECKPOINT, PREVIOUS, "progress.json"):
-        (complete / name).unlink(missing_ok=True)
+    for path in (
+        *map(complete.joinpath, (CHECKPOINT, PREVIOUS, "progress.json")),
+        *complete.glob("*.writing"),
+    ):
+        path.unlink(missing_ok=True)
+
+
+def load_weights(folder: Path) -> dict[str, Any]:
+    """Return the content of a finished training's weights.pt, on the CPU; Damaged if it is not."""
+    content = read_sealed(folder / WEIGHTS)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # what torch.load raises for bytes that are no such file is not told
+        raise damaged(folder / WEIGHTS, "no file of weights") from error
+
+
+def finished_history(folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """Return a finished training's rows; Damaged where they are not as sealed, one an epoch."""
+    path = folder / HISTORY
+    rows = rows_of(read_sealed(path).decode(errors="replace")) if path.is_file() else []
+    if [row.get("epoch") for row in rows] != list(range(1, epochs + 1)):
+        raise damaged(path, f"not the {epochs} epochs that {STATE} has")
+    return rows
+
+
+def damaged(path: Path, what: str) -> Damaged:
+    """Return the error for a file of a training that does not fit the others."""
+    return Damaged(f"{paths.shown(path)}: {what}; {remedy(path)}")
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of history.jsonl, one an epoch; a line cut off in writing is left out."""
-    path = folder / "history.jsonl"
+    """Return the rows of history.jsonl of a training that may be under way, [] without one."""
+    path = folder / HISTORY
+    return rows_of(path.read_text("utf-8", errors="replace")) if path.is_file() else []
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    """Return the rows of a history, one an epoch; a line cut off in writing is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in text.splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows

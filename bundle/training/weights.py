@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from bundle.files import read_sealed
 from bundle.paths import shown
 from bundle.training import identity
 from lib.data import Statistics
@@ -60,6 +61,7 @@ def pack(saved: dict[str, Any]) -> bytes:
 
 def unpack(path: Path) -> dict[str, Any]:
     """Return a weights.pt's content from a safetensors file: float32 again, rounded as it is."""
+    read_sealed(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             rest = json.loads(file.metadata()[KEY])

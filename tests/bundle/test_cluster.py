@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bundle.dataset import cifar10
-from bundle.files import Failed, locked
+from bundle.files import Busy, Failed, locked
 from bundle.paths import ROOT
 from bundle.study import cluster, jobs
 from bundle.study import plan as study_plan
@@ -293,7 +293,7 @@ def test_without_cifar10_a_node_has_none(tmp_path, monkeypatch):
 def test_lock_is_waited_for(tmp_path):
     with (
         locked(tmp_path, "run"),
-        pytest.raises(Failed, match="another make is working"),
+        pytest.raises(Busy, match="another command is working on results/run"),
         locked(tmp_path, "run", 0.5),
     ):
         pass

@@ -524,7 +524,7 @@ def test_unchanged_pages_are_not_written_again(run):
     assert [page.name for page in before if after[page] != before[page]] == ["04_predict_tta.html"]
     (run / "metrics.json").unlink()
     assert all(page.stat().st_mtime_ns != after[page] for page in publish.render_run("quick"))
-    assert not list(run.glob("*.part")) and not list(run.glob(".*"))
+    assert not list(run.glob("*.part")) and [path.name for path in run.glob(".*")] == [".lock"]
 
 
 def test_a_run_without_notebooks_is_one_line(results):

@@ -335,7 +335,8 @@ def test_what_was_not_saved_is_one_line(results, without_weights, digits, ask, s
 
 def test_logits_of_other_weights_are_refused(results, without_weights, digits):
     summary = files.read_json(without_weights / "state.json")
-    files.write_json(without_weights / "state.json", {**summary, "weights_sha256": "0" * 64})
+    changed = json.dumps({**summary, "weights_sha256": "0" * 64}).encode()
+    files.write_sealed(without_weights / "state.json", changed)
     with pytest.raises(UserError, match=r"of other weights than state\.json"):
         logits.source(training_released.load(results / "tiny"), digits, PREDICT)
 

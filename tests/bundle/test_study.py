@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle import files
 from bundle.paths import ROOT
 from bundle.runs import params
 from bundle.study import plan as plans
@@ -232,7 +233,7 @@ def test_second_call_trains_nothing_and_one_failing_job_does_not_stop_the_other(
     assert {
         path: path.stat().st_mtime_ns for path in folder(done, "quick").glob("training/*")
     } == before
-    assert "is working on this run" in ended.stderr
+    assert "another command is working on results/" in ended.stderr
     assert "smoke@7" in (done.results("studies") / "tiny" / "study.html").read_text()
 
 
@@ -282,7 +283,8 @@ def test_a_job_done_elsewhere_is_taken_as_done(done, bundle, call):
     assert not (here / "training").exists()
     shutil.copytree(there / "training", here / "training")
     state = json.loads((here / "training" / "state.json").read_text())
-    (here / "training" / "state.json").write_text(json.dumps(state | {"weights_sha256": "0" * 64}))
+    changed = json.dumps(state | {"weights_sha256": "0" * 64}).encode()
+    files.write_sealed(here / "training" / "state.json", changed)
     ended = call(bundle, "study", "job", "tiny", "smoke@7")
     assert ended.returncode == 0 and "test accuracy" in ended.stdout, ended.stderr
 

@@ -9,7 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from scipy import stats
 
-from bundle import paths, words
+from bundle import files, paths, words
 from bundle.study import compare, released, sentences
 from bundle.study import page as study_page
 from bundle.study.figure import forest
@@ -458,7 +458,7 @@ def test_a_page_is_written_again_from_its_record(results):
     assert soup(page).main == BeautifulSoup(first, "html.parser").main
     assert (page.parent / "study.json").read_bytes() == record
     older = {key: value for key, value in json.loads(record).items() if key != "summary"}
-    (page.parent / "study.json").write_text(json.dumps(older))
+    files.write_sealed(page.parent / "study.json", json.dumps(older).encode())
     study_page.write_again(page.parent)
     assert "not tested" in page.read_text() and "+2.00" in page.read_text()
 
@@ -478,7 +478,9 @@ def test_page_without_jobs_leaves_nothing_of_an_earlier_state(results):
     page = study_page.write_page({"plan": plan(["a"]), "jobs": [], "missing": ["a@42"]})
     text = soup(page).get_text(" ")
     assert "No training of this plan is done yet, of 1." in text and "make study PLAN=p" in text
-    assert sorted(path.name for path in page.parent.iterdir()) == ["study.html", "study.json"]
+    names = sorted(path.name for path in page.parent.iterdir())
+    assert names == ["SHA256SUMS", "study.html", "study.json"]
+    assert set(files.sums(page.parent)) == {"study.html", "study.json"}
 
 
 def test_page_says_where_jobs_differ(results):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bundle import fingerprint, paths
+from bundle import files, fingerprint, paths
 from bundle.training import identity, outcome, session, store
 from lib import data, predict, train
 from lib.errors import UserError
@@ -136,7 +136,7 @@ def test_a_parameter_added_since_throws_no_training_away(digits, tmp_path):
     path = store.complete_folder(tmp_path) / "state.json"
     summary = json.loads(path.read_text())
     del summary["parameters"]["shift_rate"]
-    path.write_text(json.dumps(summary))
+    files.write_sealed(path, json.dumps(summary).encode())
     rows = []
     loaded = session.train(TINY, digits, tmp_path, rows.append)
     assert not rows and loaded.summary["weights_sha256"] == done.summary["weights_sha256"]

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from bundle import fingerprint
+from bundle import files, fingerprint
 from bundle.__main__ import main
 from bundle.release import verify
 from bundle.training import code
@@ -24,7 +24,7 @@ def kept(finished, monkeypatch):
     monkeypatch.setenv("CIFAR10_ROOT", "")
     monkeypatch.setenv("BUNDLE_OFFLINE", "1")
     yield path
-    path.write_bytes(before)
+    files.write_sealed(path, before)
     shutil.rmtree(finished.results() / "verify", ignore_errors=True)
 
 
@@ -33,7 +33,7 @@ def change(path, **changes) -> None:
     for key, value in changes.items():
         part, _, name = key.partition("__")
         metrics[part][name] = value
-    path.write_text(json.dumps(metrics))
+    files.write_sealed(path, json.dumps(metrics).encode())
 
 
 def test_the_same_machine_gives_the_same_bits(kept, capsys):

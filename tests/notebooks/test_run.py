@@ -245,8 +245,8 @@ def test_second_run_at_the_same_time_is_refused(own):
     second = own.run("bundle", "run", "smoke")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert second.returncode == 1 and len(second.stderr.strip().splitlines()) == 1
-    assert "another make is working" in second.stderr
+    assert second.returncode == 2 and len(second.stderr.strip().splitlines()) == 1
+    assert "another command is working on results/smoke" in second.stderr
 
 
 def test_changed_code_keeps_the_training_and_marks_it_stale(own):
