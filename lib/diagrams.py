@@ -214,8 +214,9 @@ def _shortcut(axis: Axes, fork: float, sum_at: float, network: Any, narrow: bool
     axis.plot(fork, 0.5, "o", color=RED, markersize=4)
     axis.plot(sum_at, 0.5, "o", color=LIGHT, markeredgecolor=RED, markersize=14, zorder=3)
     axis.text(sum_at, 0.48, "+", fontsize=12, color=RED, zorder=4, **_CENTRE)
-    text = "shortcut: the input itself"
+    text = "shortcut: what the first half gives"
     if network.block != "pooled":
+        text = "shortcut: the input itself"
         of = " of the first activation" * (network.block == "preactivation")
         text += f";{chr(10) if narrow else ' '}where stride or width change, a 1×1 conv{of}"
     look = {"fontsize": 8.5 if narrow else 9, "color": RED, "ha": "center", "va": "bottom"}
