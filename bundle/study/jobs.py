@@ -49,13 +49,19 @@ def do_job(parameters: RunParameters, judged_on="test", say=print, wait_s: float
             return log("done already")
         if changed := outdated(folder, settings):
             say(f"{changed}; it is trained again, and stays until that is done", flush=True)
-        released.with_network(parameters.name, "make study")
+        _check_weights(parameters.name)
         training = session.train(
             settings, dataset, folder, lambda row: log(progress.epoch_line(row))
         )
         result, arrays = of_study(training, dataset, parameters, judged_on)
         _keep(folder, result, arrays)
     log(f"{judged_on} accuracy {result['test']['accuracy']:.2%}")
+
+
+def _check_weights(run: str) -> None:
+    """Raise UserError where a finished training has only logits; a damaged one is trained again."""
+    if not released.sound(paths.results(run))[1]:
+        released.with_network(run, "make study")
 
 
 def _keep(folder: Path, result: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

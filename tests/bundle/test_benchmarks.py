@@ -27,7 +27,7 @@ from benchmarks import (
 )
 from bundle.paths import ROOT
 from bundle.readme import marks
-from bundle.report.anchors import Result
+from bundle.report.anchors import Result, Score
 from lib import predict
 from lib.data import CIFAR10_STATISTICS, Dataset, Images, normalise
 from lib.errors import UserError, exit_on_user_error
@@ -301,7 +301,9 @@ def test_time_of_many_jobs_by_hand():
     """Ten jobs of 100 s + 20 s on four machines are three rounds; each machine has a row."""
     assert cluster.duration(10, 4, 100.0, 20.0) == 3 * 120
     times = ((100.0, "CPU, 2 threads, bf16"), (3600.0, "CPU, 2 threads, fp32"))
-    found = cluster.rows([Result("cpu", 1_971_362, 118, 10, (0.93, 0.94), 2, 0.354, times)], 20.0)
+    scores = (Score("single", (0.93, 0.94)),)
+    result = Result("cpu", 1_971_362, 10, scores, runs=2, pflop=0.354, times=times)
+    found = cluster.rows([result], 20.0)
     assert found == [
         ["run", "on each", "one training", "200 on 1", "200 on 8", "200 on 64"],
         ["`cpu`", "CPU, 2 threads, bf16", "1:40", "6:40:00", "50:00", "8:00"],

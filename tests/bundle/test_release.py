@@ -632,6 +632,7 @@ def test_a_release_holds_what_it_says_and_no_more(released):
     folder = released.folder / "results/released/smoke"
     printed = ["report.pdf"] if publish.find_chromium() else []
     assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS",
         "figures",
         "metrics.json",
         "model_card.md",

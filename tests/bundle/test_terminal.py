@@ -88,7 +88,8 @@ def test_the_plan_adds_up_what_the_last_time_took(here, monkeypatch):
     todo = waits(monkeypatch, "01_explore_data", "02_build_model")
     assert terminal.plan(here) == "quick: 2 notebooks to run; how long that takes is not known yet"
     for node, seconds in zip(todo, (40.2, 85.0), strict=True):
-        write(f"quick/fingerprints/{node.name}.json", {"seconds": seconds})
+        record = {"before": {}, "outputs": {}, "seconds": seconds}
+        write(f"quick/fingerprints/{node.name}.json", record)
     assert terminal.plan(here) == "quick: 2 notebooks to run, some 2 min by the last time"
     assert terminal.plan(here, until="01_explore_data").startswith(
         "quick: 1 notebook to run, some 40 s"
