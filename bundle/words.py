@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 NONE = MISSING = "–"
+SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def clock(seconds: float) -> str:
@@ -81,6 +82,11 @@ def listed(values: Iterable[Any]) -> str:
     """Return values as a list in a sentence: "a, b and c", "" for none."""
     *most, last = [*map(str, values)] or [""]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def spelled(number: int) -> str:
+    """Return a number up to ten as a word, "no" for 0, a larger one in digits."""
+    return SPELLED[number] if number < len(SPELLED) else str(number)
 
 
 def count(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ views are two measurements: every accuracy says which of the two it is.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from statistics import fmean, stdev
@@ -32,10 +33,6 @@ NOTE = (
     "Interval: 95% Wilson, on 10,000 test images; SD: standard deviation over the seeds, points. "
     "PFLOP are 10¹⁵ operations, six a multiply-accumulate; SE is squeeze-and-excitation. A dash "
     "stands for what is not stated."
-)
-NOT_HERE = (
-    "Only a run on all of CIFAR-10, within the limit and with the test set unseen until its end, "
-    "is compared with what others report; this one is not such a run."
 )
 NONE_YET = (
     "No run on all of CIFAR-10 has been finished here yet, so nothing of ours stands in this table."
@@ -206,6 +203,12 @@ def _machine(environment: dict[str, Any]) -> str:
     """Return what a training's time depends on: a GPU's name, or a CPU's threads and precision."""
     on_cpu = environment["device"] == "cpu"
     return words.machine_in_short(environment) if on_cpu else words.device(environment)
+
+
+def of_recipe(metrics: dict[str, Any], ours: Sequence[Result]) -> Result | None:
+    """Return a run's recipe among `ours`, None where it was not trained with several seeds."""
+    base = SEED.sub("", metrics["run"])
+    return next((each for each in ours if each.name == base and each.deviation is not None), None)
 
 
 def rows(results: list[Result]) -> list[tuple[Result, Score]]:

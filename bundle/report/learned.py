@@ -4,8 +4,7 @@ from typing import Any
 
 from bundle import words
 from bundle.checks import build
-from bundle.report import recipe
-from bundle.report.anchors import SEED, Result
+from bundle.report.anchors import Result, of_recipe
 from bundle.report.opening import rate
 from bundle.report.sentences import origin, stale
 from bundle.runs.results import averages_views
@@ -43,7 +42,7 @@ def averaged(metrics: Metrics) -> str:
     clear = paired["p"] < 0.05 and paired["only_second"] > paired["only_first"]
     helps = "helps" if clear else "makes no clear difference"
     return (
-        f"**Averaging views {helps}**: with {recipe.NUMBERS[number]} views "
+        f"**Averaging views {helps}**: with {words.spelled(number)} views "
         f"{words.count(paired['only_second'], 'image')} become right and "
         f"{paired['only_first']:,} become wrong, without further training "
         f"({words.p_is(paired['p'])})."
@@ -99,10 +98,9 @@ def trust(metrics: Metrics) -> str:
 
 def limitations(metrics: Metrics, ours: list[Result]) -> str:
     """Return what the result does not show, as a Markdown list; `ours` as from anchors.ours."""
-    base = SEED.sub("", metrics["run"])
-    group = next((result for result in ours if result.name == base), None)
+    group = of_recipe(metrics, ours)
     seeds = f"One seed ({metrics['seed']}): another gives another accuracy."
-    if group and group.deviation is not None:
+    if group:
         values = words.listed(words.percent(value) for value in group.accuracies)
         seeds = f"{len(group.accuracies)} seeds of this recipe reach {values}: mean "
         seeds += f"{words.percent(group.accuracy)}, standard deviation "

@@ -7,7 +7,7 @@ from typing import Any
 from bundle import words
 from bundle.checks import build
 from bundle.report import recipe
-from bundle.report.anchors import SEED, Result
+from bundle.report.anchors import SEED, Result, of_recipe
 from bundle.runs.results import averages_views
 from lib import metrics as statistics
 from lib.model import PARAMETER_LIMIT
@@ -137,9 +137,7 @@ def abstract(metrics: Metrics, reference: dict[str, Any], ours: Sequence[Result]
 
 def of_seeds(metrics: Metrics, ours: Sequence[Result]) -> str:
     """Return the mean over the seeds of the run's recipe, "" where there is one seed."""
-    base = SEED.sub("", metrics["run"])
-    group = next((result for result in ours if result.name == base), None)
-    if group is None or group.deviation is None:
+    if not (group := of_recipe(metrics, ours)):
         return ""
     return (
         f"; the mean of {len(group.accuracies)} seeds is {words.percent(group.accuracy)}, standard "

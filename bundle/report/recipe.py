@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bundle.words import count, listed
+from bundle.words import count, listed, spelled
 from lib.schedule import Phase, phases
 from lib.settings import SHIFTS, Network, Train
 
@@ -49,7 +49,6 @@ VIEWS = {
     "gaussian_blur": "the image blurred",
     "gaussian_blur_mixed": "the image blurred, its colours mixed",
 }
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def in_words(network: Network) -> str:
@@ -192,7 +191,7 @@ def _under(recipe: Train) -> str:
 
 def views(names: Sequence[str]) -> str:
     """Return the views of a test image that are averaged, in words, for a sentence."""
-    number = NUMBERS[len(names)] if len(names) < len(NUMBERS) else str(len(names))
+    number = spelled(len(names))
     if {*names} == {"original", "horizontal_flip", *SHIFTS}:
         return f"{number} views (the image, two shifts, and their mirror images)"
     known = [VIEWS.get(name, name.replace("_", " ")) for name in names]

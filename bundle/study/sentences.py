@@ -23,7 +23,6 @@ ONE_SEED = (
     "Interval and test of one seed speak of that one network on these {} images: two seeds of the "
     "same recipe may differ as clearly."
 )
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
@@ -118,8 +117,7 @@ def _most(verb: str, part: pd.DataFrame, number: int, tested: pd.DataFrame) -> s
 
 def _many(number: int, more: str = "") -> str:
     """Return a number of changes in words: "five changes", "two more changes"."""
-    text = NUMBERS[number] if number < len(NUMBERS) else str(number)
-    return f"{text} {more}change{'' if number == 1 else 's'}"
+    return f"{words.spelled(number)} {more}change{'' if number == 1 else 's'}"
 
 
 def _whole(plan: Mapping[str, Any]) -> int:
