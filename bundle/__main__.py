@@ -104,7 +104,7 @@ def train(args: Namespace) -> int:
     from bundle.files import locked
     from bundle.training import progress, session
 
-    parameters = _ready(_parameters(args))
+    parameters = _ready(_parameters(args, resolved=True))
     settings = parameters.settings("03_train")
     name, _ = cifar10.resolve(settings.dataset, verify=False)  # load verifies
     dataset = cifar10.load(name, settings.train_images, settings.holdout)

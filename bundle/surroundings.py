@@ -5,6 +5,7 @@ Matplotlib and Python start from their defaults; a user need not have a name or 
 """
 
 import contextlib
+import ctypes
 import os
 import sys
 import tempfile
@@ -26,12 +27,16 @@ FOREIGN = (
 # By which a hook or an editor points git to another repository.
 REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 THREAD_LIMIT, DYNAMIC = "OMP_THREAD_LIMIT", "OMP_DYNAMIC"
+WAITING = "OMP_WAIT_POLICY"
+# Options of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def settle() -> None:
     """Set for this process, before PyTorch is loaded, what must be there and may be missing."""
     import pwd
 
+    keep_memory()
     with contextlib.suppress(KeyError):
         pwd.getpwuid(os.getuid())
         return _fix_threads()
@@ -45,9 +50,29 @@ def settle() -> None:
 
 
 def _fix_threads() -> None:
-    """Fewer threads than were asked for would wait for ever for those that never came."""
-    if DYNAMIC in os.environ and "torch" not in sys.modules:
+    """Let threads that wait sleep, and all come that were asked for, or some would wait for ever.
+
+    A thread that waits awake takes a core from whatever else runs here, and the other threads then
+    wait for that.
+    """
+    if "torch" in sys.modules:
+        return
+    os.environ.setdefault(WAITING, "passive")
+    if DYNAMIC in os.environ:
         os.environ[DYNAMIC] = "false"
+
+
+def keep_memory() -> bool:
+    """Let this process keep what PyTorch frees, for the next step; return whether it can (glibc).
+
+    Memory that goes back to the kernel after each step is cleared and mapped anew in the next one.
+    The same bits, faster; `python -m benchmarks.kept` measures by how much.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def check_threads(threads: int) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import platform
+import resource
 import shutil
 import signal
 import subprocess
@@ -218,6 +220,33 @@ def pictures(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["set.pkl", "./set.pkl", "~/set.pkl", "notebooks/../set.pkl"])
+@pytest.mark.parametrize(("given", "there"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_sleep_unless_somebody_says_otherwise(given, there):
+    """In a process of its own, and what it starts: before PyTorch is loaded."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    code = "import bundle, os; from bundle import surroundings"
+    code += "; print(os.environ['OMP_WAIT_POLICY'], surroundings.child()['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [there, there], done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an option of glibc's")
+def test_memory_is_kept_between_steps():
+    """A block of 256 MiB that is freed stays in the process; by default glibc hands it back."""
+    code = "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p\n"
+    code += "block = libc.malloc(1 << 28); ctypes.memset(block, 1, 1 << 28)\n"
+    code += "libc.free(ctypes.c_void_p(block)); print(open('/proc/self/statm').read().split()[1])"
+    pages = [
+        int(subprocess.run([sys.executable, "-c", start + code], cwd=ROOT, capture_output=True,
+                           text=True, check=True).stdout)
+        for start in ("import bundle; ", "")
+    ]  # fmt: skip
+    assert pages[0] - pages[1] > (1 << 27) // resource.getpagesize()
+
+
 def test_a_path_means_one_file_for_status_and_notebook(pictures, name):
     folder = "home" if name.startswith("~") else "root"
     whole = pictures / folder / "set.pkl"
