@@ -112,6 +112,7 @@ data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
 
 lab: setup ## open the notebooks in JupyterLab
 	@env -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 OMP_DYNAMIC=false \
+		OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-passive}" \
 		$(PY) -m jupyterlab --notebook-dir=. $$LAB notebooks
 
 ##@ Results: [RUN=quick]

@@ -396,7 +396,7 @@ def test_full_study_that_refutes(name):
 def test_how_unlikely_the_reported_accuracy_is_by_hand():
     """Mean 94.10, deviation 0.1: t = 0.55 / 0.11547 = 4.763, p = 1 - t / sqrt(2 + t^2) = 0.041."""
     found = by_id(study(REFUTING["phase2_last"]))["phase2_last"]
-    for words in ("94.10% on average", "93.60% to 94.60%", "For 94.65%, p = 0.041"):
+    for words in ("94.10%, mean of 3 seeds", "93.60% to 94.60%", "For 94.65%, p = 0.041"):
         assert words in found.found
 
 
@@ -448,9 +448,9 @@ def test_a_study_that_is_not_complete_decides_only_what_it_can():
         one for one in collected["jobs"] if (one["file"], one["seed"]) != ("as_run", 44)
     ]
     found = by_id(collected)
-    # two seeds 0.05 points apart about 94.625: 12.706 * 0.0354 * sqrt(3/2) is wider than allowed
-    assert found["phase2_last"].verdict == OPEN
-    assert "mean of 2 seeds" in found["phase2_last"].found
+    # two seeds 0.05 points apart about 94.625: 12.706 * 0.03536 * sqrt(3/2) = 0.5502
+    for words in ("94.62%, mean of 2 seeds", "94.07% to 95.18%"):
+        assert words in found["phase2_last"].found
     collected["jobs"] = [one for one in collected["jobs"] if one["file"] != "as_run"]
     found = by_id(collected)
     assert found["phase2_last"].verdict == found["tta_improves"].verdict == PENDING
@@ -498,7 +498,7 @@ def test_one_seed_takes_the_spread_that_others_measured():
     assert "as_written 95.00% (one seed)" in found["cutmix_helps"].found
     assert "Best minus last epoch, one seed" in found["selection_bias"].found
     assert found["cutmix_helps"].verdict == CONFIRMED
-    worse = change("test", "accuracy", to=0.9515, run="no_cutmix", keep_seeds=True)
+    worse = change("test", "accuracy", to=0.957, run="no_cutmix", keep_seeds=True)
     assert by_id(study(worse, seeds=(42,)))["cutmix_helps"].verdict == REFUTED
 
 

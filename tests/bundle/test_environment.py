@@ -219,7 +219,6 @@ def pictures(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["set.pkl", "./set.pkl", "~/set.pkl", "notebooks/../set.pkl"])
 @pytest.mark.parametrize(("given", "there"), [(None, "passive"), ("active", "active")])
 def test_threads_that_wait_sleep_unless_somebody_says_otherwise(given, there):
     """In a process of its own, and what it starts: before PyTorch is loaded."""
@@ -247,6 +246,7 @@ def test_memory_is_kept_between_steps():
     assert pages[0] - pages[1] > (1 << 27) // resource.getpagesize()
 
 
+@pytest.mark.parametrize("name", ["set.pkl", "./set.pkl", "~/set.pkl", "notebooks/../set.pkl"])
 def test_a_path_means_one_file_for_status_and_notebook(pictures, name):
     folder = "home" if name.startswith("~") else "root"
     whole = pictures / folder / "set.pkl"
