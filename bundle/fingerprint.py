@@ -25,6 +25,7 @@ LOOP = (("lib.train", "train"), ("lib.data", "load"))
 SHOWS = (
     "bundle.notebook",
     "bundle.figures",
+    "bundle.diagrams",
     "bundle.words",
     "bundle.report.",
     "bundle.claims.",

@@ -252,6 +252,14 @@ class Report(Run):
 
     author: str = option("", "name under the title; empty: none")
     course: str = option("", "course, named after the author; empty: none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Compute):
+    """Notebook 07_robustness."""
+
+    test_images: int = option(
+        2000, "test images of each corruption and severity, stratified; 0 takes all", 0, 10_000)
 # fmt: on
 
 
@@ -262,6 +270,7 @@ SECTIONS: dict[str, type[Run]] = {
     "04_predict_tta": PredictTta,
     "05_confusion": Confusion,
     "06_report": Report,
+    "07_robustness": Robustness,
 }
 # The first field of each is run.
 COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part)[1:]}

@@ -1,4 +1,4 @@
-"""Diagrams of the network and of its mistakes; like those of lib.plots they open no file.
+"""Diagrams of the network and of its mistakes; like the charts of lib.plots they open no file.
 
 Text on a coloured cell is black or white, whichever stands out more: at least 4.5 to 1, the
 contrast that WCAG 2.2 asks of text (success criterion 1.4.3).
