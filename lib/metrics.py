@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 EXACT_BELOW = 25  # discordant images; fewer make McNemar's chi-square approximation poor
@@ -186,6 +186,20 @@ def calibration(probabilities: NDArray, labels: ArrayLike, bins: int = 15) -> di
         "brier": float(((given - np.eye(given.shape[1])[true]) ** 2).sum(1).mean()),
         "bins": rows,
     }
+
+
+def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Return what divides logits (N, C) for the least mean NLL of their softmax, 0.05 to 20.
+
+    Guo et al., ICML 2017, section 4.2. Of images that were neither trained on nor are judged by it;
+    it changes no prediction, above 1 it makes the network less sure.
+    """
+    given, each = np.asarray(logits, dtype=np.float64), np.arange(len(labels))
+
+    def nll(log: float) -> float:
+        return -special.log_softmax(given / np.exp(log), axis=1)[each, labels].mean()
+
+    return float(np.exp(optimize.minimize_scalar(nll, bounds=(-3, 3), method="bounded").x))
 
 
 def _bin(number: int, bins: int, inside: NDArray, confidence: NDArray, hits: NDArray) -> list:

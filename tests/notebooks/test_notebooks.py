@@ -310,7 +310,8 @@ def test_imports_are_lib_libraries_and_the_facade(name):
 
 
 def test_the_search_for_imports_finds_them():
-    source = "from bundle import Notebook, diagrams, paths\nfrom bundle.report import recipe\nimport lib.data"
+    source = "from bundle import Notebook, diagrams, paths\nfrom bundle.report import recipe\n"
+    source += "import lib.data"
     assert not_allowed("03_train", source) == {"bundle.paths", "bundle.report.recipe"}
     assert not_allowed("06_report", source) == {"bundle.paths"}
     assert not_allowed("03_train", "import bundle.words") == {"bundle.words"}
