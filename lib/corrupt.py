@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import jpeg
 from lib.step import generator_of
 
 SEVERITIES = range(1, 6)
+TINY = 1e-3  # float32 must not cost a whole level where nothing changed
 
 
 def corrupt(pixels: Tensor, name: str, severity: int, seed: int) -> Tensor:
@@ -35,7 +36,7 @@ def corrupt(pixels: Tensor, name: str, severity: int, seed: int) -> Tensor:
     function, *strengths = CORRUPTIONS[name]
     generator = generator_of(seed, f"{name}/{severity}")
     levels = function(pixels.float(), strengths[severity - 1], generator)
-    return levels.clamp(0, 255).byte()
+    return (levels + TINY).clamp(0, 255).byte()
 
 
 def _impulse(levels: Tensor, share: float, generator: Generator) -> Tensor:
@@ -75,7 +76,7 @@ def _glass(levels: Tensor, strength: tuple[float, int], generator: Generator) ->
     Theirs is written as a swap of neighbours, but NumPy's views make it a copy.
     """
     sigma, rounds = strength
-    levels, side = _smooth(levels, sigma).floor(), torch.arange(levels.shape[-1])
+    levels, side = (_smooth(levels, sigma) + TINY).floor(), torch.arange(levels.shape[-1])
     for _ in range(rounds):
         back = torch.randint(2, (2, len(levels), len(side), len(side)), generator=generator)
         back = back * ((side > 1) & (side > 1)[:, None])  # two rows and columns stay

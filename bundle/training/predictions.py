@@ -56,6 +56,16 @@ class Predictions:
         halves = [temperature(self.logits[half], self.labels[half]) for half in (odd, ~odd)]
         return np.array(halves)[index % 2]
 
+    @property
+    def calibrated(self) -> NDArray:
+        """The probabilities of the logits divided by their temperatures, (N, C)."""
+        return softmax(self.logits / self.temperatures()[:, None], axis=1)
+
+    @property
+    def fitted_on(self) -> str:
+        """What images the temperature is fitted on, in words."""
+        return "the hold-out" if self.held else "the other half of the test images"
+
     def mistakes(self, count: int) -> NDArray:
         """Return the positions of the wrong images, the surest `count` of them."""
         return self.surest(np.flatnonzero(self.classified != self.labels), count)

@@ -11,11 +11,12 @@ from scipy.special import softmax
 from torch import Tensor
 
 from bundle.dataset import shifted
+from bundle.effects import Effect, mean_effect
 from bundle.training.identity import Training
 from lib import compute, metrics, predict
 from lib.corrupt import CORRUPTIONS, SEVERITIES, corrupt
 from lib.data import Dataset, Images
-from lib.metrics import Accuracy, Effect
+from lib.metrics import Accuracy
 
 AVERAGED_AT = 3  # the severity at which averaged views stand beside the single one
 
@@ -55,7 +56,7 @@ class Shift:
         Its interval is over the images: the versions of one image are not independent.
         """
         chosen = [self.names.index(name) for name in names or self.names]
-        return metrics.mean_effect(self.hits[chosen].mean((0, 1)))
+        return mean_effect(self.hits[chosen].mean((0, 1)))
 
     def table(self) -> pd.DataFrame:
         """Return a row a corruption: columns 1 to 5 (severities), mean, low, high, fractions."""
@@ -86,7 +87,7 @@ class Shift:
     def gain(self) -> Effect:
         """Return averaged minus single view, mean over the corruptions, interval over images."""
         single = self.hits[:, AVERAGED_AT - 1].astype(float)
-        return metrics.mean_effect(((self.averaged == self.labels) - single).mean(0))
+        return mean_effect(((self.averaged == self.labels) - single).mean(0))
 
     def trust(self, temperatures: NDArray) -> pd.DataFrame:
         """Return a row a severity, 0 the clean images: ece, nll, brier as of metrics.calibration.

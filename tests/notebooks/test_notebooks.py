@@ -386,7 +386,9 @@ def test_figures_and_tables_do_not_overwrite_each_other():
 def test_what_is_read_was_written_by_an_earlier_notebook():
     written = set()
     for name in [node.name for node in graph.nodes()]:
-        assert {"reads", "writes"} <= set(declared(name)) <= {"reads", "writes", "shared"}
+        assert (
+            {"reads", "writes"} <= set(declared(name)) <= {"reads", "writes", "shared", "variables"}
+        )
         assert set(declared(name)["reads"]) <= written, name
         assert not set(declared(name)["writes"]) & written, name
         written |= {*declared(name)["writes"], f"metrics/{name}.json"}
