@@ -252,6 +252,17 @@ class Report(Run):
 
     author: str = option("", "name under the title; empty: none")
     course: str = option("", "course, named after the author; empty: none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Compute):
+    """Notebook 07_robustness."""
+
+    test_images: int = option(
+        2000, "test images of each corruption and severity, stratified; 0 takes all", 0, 10_000)
+    corruption_seed: int = option(
+        0, "of the corruptions; the same for every run, so that runs can be compared", 0, 2**31 - 1)
+    batch_size: int = option(0, "images a forward pass; 0: 500 on a CPU, 5,000 on a GPU", 0, 20_000)
 # fmt: on
 
 
@@ -262,6 +273,7 @@ SECTIONS: dict[str, type[Run]] = {
     "04_predict_tta": PredictTta,
     "05_confusion": Confusion,
     "06_report": Report,
+    "07_robustness": Robustness,
 }
 # The first field of each is run.
 COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part)[1:]}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from lib import diagrams
+from bundle import diagrams
 from lib.layers import count_by_hand
 from lib.settings import BLOCKS, Network
 
