@@ -15,12 +15,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: what the project may grow to with what is asked of it today.
-LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 15_900
+LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 16_900
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
 # second, which have no folder, count as one room.
-GROUND = "bundle.words paths surroundings interruption files figures inputs checks command diagrams"
+GROUND = (
+    "bundle.words paths surroundings interruption files figures inputs checks command diagrams "
+    "effects"
+)
 FLOORS = (
     ("lib",),
     (GROUND,),

@@ -18,7 +18,7 @@ from lib.errors import UserError, nearest
 from lib.model import ResNet
 
 RELEASED = "released/"  # begins the name of a release, as its folder in results/
-TEMPERATURE = ("robustness", "temperature")  # where a record has it
+TEMPERATURE = ("temperature", "value")  # where a record has it
 MAPS = 20  # pictures whose occlusion maps are computed at a time: 82 copies of each
 
 

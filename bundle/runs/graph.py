@@ -30,6 +30,7 @@ class Node:
     # Files of the bundle, no run's own; they need not be there, * matches.
     shared: tuple[str, ...] = ()
     cells: tuple[tuple[str, str], ...] = ()  # (type, source)
+    variables: tuple[str, ...] = ()  # of the environment, that name files outside the bundle
 
     @property
     def metrics(self) -> str:
@@ -50,6 +51,7 @@ def read(name: str) -> Node:
         declared = notebook["metadata"].get("bundle", {})
         cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
         files = [tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")]
+        variables = tuple(declared.get("variables", ()))
         ast.parse("\n".join(source for kind, source in cells if kind == "code"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"not a readable notebook ({error}); restore it with git"
@@ -57,7 +59,7 @@ def read(name: str) -> Node:
     except SyntaxError as error:
         remedy = f"a code cell is not Python ({error}); mend it"
         raise UserError(f"{paths.shown(path)}: {remedy}") from error
-    return Node(name, *files, cells)
+    return Node(name, *files, cells, variables)
 
 
 def nodes() -> list[Node]:

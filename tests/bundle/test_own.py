@@ -425,7 +425,7 @@ def test_a_release_alone_gives_its_network(results, rounded, digits):  # noqa: F
 
 def test_the_temperature_is_of_these_weights(results):  # noqa: F811
     digest = files.read_json(results / "tiny/training/state.json")["weights_sha256"]
-    record = {"train": {"weights_sha256": digest}, "robustness": {"temperature": 1.5}}
+    record = {"train": {"weights_sha256": digest}, "temperature": {"value": 1.5}}
     files.write_json(results / "tiny/metrics.json", record)
     assert load_released("tiny").temperature == 1.5
     record["train"]["weights_sha256"] = "of others"

@@ -310,7 +310,8 @@ def test_imports_are_lib_libraries_and_the_facade(name):
 
 
 def test_the_search_for_imports_finds_them():
-    source = "from bundle import Notebook, diagrams, paths\nfrom bundle.report import recipe\nimport lib.data"
+    source = "from bundle import Notebook, diagrams, paths\nfrom bundle.report import recipe\n"
+    source += "import lib.data"
     assert not_allowed("03_train", source) == {"bundle.paths", "bundle.report.recipe"}
     assert not_allowed("06_report", source) == {"bundle.paths"}
     assert not_allowed("03_train", "import bundle.words") == {"bundle.words"}
@@ -385,7 +386,9 @@ def test_figures_and_tables_do_not_overwrite_each_other():
 def test_what_is_read_was_written_by_an_earlier_notebook():
     written = set()
     for name in [node.name for node in graph.nodes()]:
-        assert {"reads", "writes"} <= set(declared(name)) <= {"reads", "writes", "shared"}
+        assert (
+            {"reads", "writes"} <= set(declared(name)) <= {"reads", "writes", "shared", "variables"}
+        )
         assert set(declared(name)["reads"]) <= written, name
         assert not set(declared(name)["writes"]) & written, name
         written |= {*declared(name)["writes"], f"metrics/{name}.json"}
