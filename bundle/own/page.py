@@ -17,6 +17,7 @@ from bundle.own import pictures
 from bundle.own.network import RELEASED, Network, stacked
 from bundle.own.pictures import Picture
 from bundle.pages.index import BUNDLE, TEMPLATE, template
+from bundle.runs.results import notice_of
 
 MOST = 200  # pictures of a page; the table has all
 TABLE, PAGE = "predictions.csv", "predictions.html"
@@ -45,7 +46,7 @@ def _rows(network: Network, found: list[Picture], occlusion: bool) -> list[dict[
         rows.append(
             {
                 "file": picture.file,
-                "size": "{:,} x {:,}".format(*picture.size),
+                "size": "{:,} × {:,}".format(*picture.size),
                 "preview": pictures.address("jpeg", picture.preview),
                 "bars": [(network.classes[place], float(shares[place])) for place in order],
                 **{name: _png(images[number]) for name, images in seen.items()},
@@ -80,6 +81,8 @@ def write(network: Network, images: Sequence[str | os.PathLike], occlusion: bool
     html = template("own_page.html.j2").render(
         bundle=BUNDLE,
         network=network,
+        notice=notice_of(network.metrics),
+        words=words,
         accuracy=_accuracy(network),
         shown=fragment(network, found, occlusion),
         pictures=words.count(len(found), "picture"),
