@@ -31,10 +31,11 @@ FLOORS = (
     ("bundle.training",),
     ("bundle.runs",),
     ("bundle.pages", "bundle.report"),
+    ("bundle.own",),
     ("bundle.notebook",),
     ("bundle.release", "bundle.study"),
     ("bundle.claims", "bundle.readme", "bundle.house"),
-    ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook and nothing else
+    ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook, load_released
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # fmt: off
@@ -55,7 +56,12 @@ TOUCHES_DISK = {  # functions and methods by their last name
 LOADERS = {f"{module}.{name}" for module in ("np", "numpy", "torch", "json", "pickle")
            for name in ("load", "save", "dump")} | {"os.remove", "os.replace"}
 # fmt: on
-NOTEBOOK_USES = LIB_USES | {"IPython", "bundle.Notebook", "bundle.diagrams"}
+NOTEBOOK_USES = LIB_USES | {
+    "IPython",
+    "bundle.Notebook",
+    "bundle.diagrams",
+    "bundle.load_released",
+}  # fmt: skip
 REPORT_USES = NOTEBOOK_USES | {"bundle.report", "bundle.claims"}
 
 # fmt: off
