@@ -91,7 +91,7 @@ PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-cluster data run-all status verify release release-render study study-jobs \
-	study-cluster release-study claims bench bench-readme readme html pdf lab check test \
+	study-cluster release-study claims bench bench-readme readme html pdf demo lab check test \
 	test-hostile test-cluster lint strip lock clean
 
 help:
@@ -121,6 +121,9 @@ html: setup ## render the pages of a run and the index again
 
 pdf: setup ## print the report to PDF (needs Chromium or Chrome)
 	@$(BUNDLE) pages --pdf -- "$$RUN"
+
+demo: setup ## the network in a page: classifies your pictures, offline
+	@$(BUNDLE) demo -- "$$RUN"
 
 verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)

@@ -14,6 +14,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bundle import command, house, paths
+from bundle.demo import demo
 from lib.errors import UserError, exit_on_user_error, nearest
 
 RUN = "name of a file in params/, without .yaml"
@@ -303,6 +304,7 @@ def parser() -> argparse.ArgumentParser:
     added = added_for(data)
     added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
+    added_for(demo).add_argument("run", help="a folder of results/, or released/RUN")
     added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
     return house.added(made, added_for)
 

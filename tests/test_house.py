@@ -29,7 +29,7 @@ FLOORS = (
     ("bundle.runs",),
     ("bundle.pages", "bundle.report"),
     ("bundle.notebook",),
-    ("bundle.release", "bundle.study"),
+    ("bundle.release", "bundle.study", "bundle.demo"),
     ("bundle.claims", "bundle.readme", "bundle.house"),
     ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook and nothing else
 )
