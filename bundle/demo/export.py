@@ -1,4 +1,4 @@
-"""A trained network as plain steps and 8-bit or 16-bit weights, for a program that is not PyTorch.
+"""A trained network as plain steps and weights of few bits, for a program that is not PyTorch.
 
 The steps are those of its forward pass, as torch.fx traces it, with batch norm folded into the
 convolution before it. So every network of lib.model that consists of the modules and functions
@@ -17,7 +17,6 @@ from torch.fx.experimental.optimization import fuse
 
 from lib.errors import UserError
 
-LEVELS = 127  # of a weight in 8 bits, to each side of 0
 ACTIVATIONS = {F.relu: "relu", F.gelu: "gelu"}
 REMEDY = "add it to bundle/demo/export.py and template/network.js"
 
@@ -28,8 +27,9 @@ class Exported:
 
     steps: one dictionary a step, in order of computation; "op" says what it does, "from" lists the
         steps it takes values of, counted from 1; 0 is the normalised image.
-    weights: those of all convolutions, as `bits` says; each step knows where its own begin.
-    numbers: float32: scales and biases.
+    bits: of a weight, 2 to 16.
+    weights: whole numbers, those of all convolutions; each step knows where its own begin.
+    numbers: scales and biases.
     """
 
     bits: int
@@ -37,13 +37,20 @@ class Exported:
     weights: list[np.ndarray] = field(default_factory=list)
     numbers: list[np.ndarray] = field(default_factory=list)
 
+    @property
+    def levels(self) -> int:
+        """The largest weight: the smallest is its negative."""
+        return 2 ** (self.bits - 1) - 1
+
     def data(self) -> tuple[bytes, bytes]:
-        """Return weights (int8 or float16) and numbers (float32), little-endian."""
-        kind = "<i1" if self.bits == 8 else "<f2"
-        return tuple(
-            np.concatenate(parts).astype(form).tobytes()
-            for parts, form in ((self.weights, kind), (self.numbers, "<f4"))
-        )
+        """Return weights and numbers: `bits` bits each from the lowest on, and float32.
+
+        A weight is stored plus `levels`, so that it is not negative. Both are little-endian.
+        """
+        whole = np.concatenate(self.weights).astype(np.int64) + self.levels
+        single = (whole[:, None] >> np.arange(self.bits) & 1).astype(np.uint8)
+        packed = np.packbits(single, bitorder="little").tobytes()
+        return packed, np.concatenate(self.numbers).astype("<f4").tobytes()
 
     def keep(self, values: Tensor, parts: list[np.ndarray] | None = None) -> int:
         """Append values to `numbers` or another list of parts; return where they begin."""
@@ -53,10 +60,8 @@ class Exported:
         return start
 
 
-def export(model: nn.Module, bits: int = 8) -> Exported:
-    """Return a network's steps; its weights rounded to `bits`: 8 or 16.
-
-    Weights of 8 bits share one scale for each output channel; those of 16 are float16.
+def export(model: nn.Module, bits: int) -> Exported:
+    """Return a network's steps; its weights rounded to `bits`, one scale for each output channel.
 
     Raises:
         UserError: the network has a part that the page cannot compute.
@@ -117,10 +122,8 @@ def _of_module(module: nn.Module, made: Exported) -> dict[str, Any] | None:
 def _convolution(module: nn.Conv2d, made: Exported) -> dict[str, Any]:
     """Keep a convolution's weights, rounded, and its biases; return its step."""
     weight = module.weight.detach()
-    scale = torch.ones(len(weight))
-    if made.bits == 8:
-        scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-30) / LEVELS
-        weight = (weight / scale[:, None, None, None]).round()
+    scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-30) / made.levels
+    whole = (weight / scale[:, None, None, None]).round()
     bias = torch.zeros(len(weight)) if module.bias is None else module.bias
     return {
         "op": "convolution",
@@ -128,7 +131,7 @@ def _convolution(module: nn.Conv2d, made: Exported) -> dict[str, Any]:
         "size": module.kernel_size[0],
         "stride": module.stride[0],
         "padding": module.padding[0],
-        "weights": made.keep(weight, made.weights),
+        "weights": made.keep(whole, made.weights),
         "scale": made.keep(scale),
         "bias": made.keep(bias),
     }

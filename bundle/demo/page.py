@@ -18,7 +18,7 @@ from lib.model import ResNet, count_parameters
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
 SIDE = 32  # pixels of either dataset's images
-BITS = 8
+BITS = 10  # of a weight: 8 change the class of one image in 200 of a weak network
 TEMPERATURE = ("temperature", "value")  # where a record has it
 
 

@@ -9,13 +9,17 @@ const TILE = 4; // a product of matrices is computed in tiles of so many rows an
 function bytes(text) {
   const binary = atob(text), found = new Uint8Array(binary.length);
   for (let at = 0; at < found.length; at += 1) found[at] = binary.charCodeAt(at);
-  return found.buffer;
+  return found;
 }
 
-// float16: sign, 5 bits of exponent, 10 of fraction.
-function half(bits) {
-  const sign = bits >> 15 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024;
-  return sign * (exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14);
+// Whole numbers of `bits` bits each, side by side from the lowest bit on, less the largest weight.
+function reader(coded, bits) {
+  const mask = 2 ** bits - 1, middle = 2 ** (bits - 1) - 1;
+  return (at) => {
+    const byte = Math.floor((at * bits) / 8), shift = (at * bits) % 8;
+    const three = coded[byte] | (coded[byte + 1] << 8) | (coded[byte + 2] << 16);
+    return ((three >> shift) & mask) - middle;
+  };
 }
 
 // Rows of `depth` values to tiles of TILE rows, in which equal places of the rows lie side by side.
@@ -30,9 +34,8 @@ function packRows(rows, depth, valueAt) {
 
 // The convolutions' weights are unpacked once.
 function unpack(network) {
-  const coded = bytes(network.weights), numbers = new Float32Array(bytes(network.numbers));
-  const whole = network.bits === 8 ? new Int8Array(coded) : new Uint16Array(coded);
-  const read = network.bits === 8 ? (at) => whole[at] : (at) => half(whole[at]);
+  const read = reader(bytes(network.weights), network.bits);
+  const numbers = new Float32Array(bytes(network.numbers).buffer);
   for (const step of network.steps.filter((one) => one.op === "convolution")) {
     const depth = step.channels[0] * step.size * step.size;
     step.packed = packRows(step.channels[1], depth,
