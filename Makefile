@@ -13,6 +13,9 @@ COURSE ?=
 # A release: what it keeps beside the figures.
 WEIGHTS ?=
 LOGITS ?=
+# Pictures of one's own: a folder or a picture, and whether maps of what decides are wanted.
+IMAGES ?=
+OCCLUSION ?=
 # A study: the file params/studies/PLAN.yaml, or an epoch or two of it; the cluster's folder in
 # cluster/; the seconds that a job waits for another process.
 PLAN ?= small
@@ -30,13 +33,13 @@ JOBS ?=
 # What a user gives is data. Make would expand a $(shell ...) in it, and a shell what is pasted into
 # a command: so every value is taken as it is written, and commands get it in the environment.
 GIVEN := RUN SET SEED RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
-GIVEN += PYTHON AUTHOR COURSE
+GIVEN += PYTHON AUTHOR COURSE IMAGES OCCLUSION
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
 	override $(name) := $$(value $(name)))))
-export RUN SET SEED AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB
+export RUN SET SEED AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB IMAGES
 # Yes or no: 1 or nothing, or in words.
 NO := 0 no false
-$(foreach name,RETRAIN WEIGHTS LOGITS TINY,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
+$(foreach name,RETRAIN WEIGHTS LOGITS TINY OCCLUSION,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
 	$(name) must be 1 or 0)))
 on = $(filter-out $(NO),$($1))
 # The names of jobs become targets, which have their own syntax.
@@ -90,8 +93,8 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster data run-all status verify release release-render study study-jobs \
-	study-cluster release-study claims bench bench-readme readme html pdf demo lab check test \
+.PHONY: help setup setup-cluster data run-all status predict verify release release-render study \
+	study-jobs study-cluster release-study claims bench bench-readme readme html pdf demo lab check test \
 	test-hostile test-cluster lint strip lock clean
 
 help:
@@ -124,6 +127,9 @@ pdf: setup ## print the report to PDF (needs Chromium or Chrome)
 
 demo: setup ## the network in a page: classifies your pictures, offline
 	@$(BUNDLE) demo -- "$$RUN"
+
+predict: setup ## pictures of your own: IMAGES=folder ([OCCLUSION=1])
+	@$(BUNDLE) predict $(if $(call on,OCCLUSION),--occlusion) -- "$$RUN" "$$IMAGES"
 
 verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bundle import command, house, paths
 from bundle.demo import demo
+from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
 
 RUN = "name of a file in params/, without .yaml"
@@ -306,7 +307,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
     added_for(demo).add_argument("run", help="a folder of results/, or released/RUN")
     added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
-    return house.added(made, added_for)
+    return own.added(house.added(made, added_for), added_for)
 
 
 def main(arguments: list[str] | None = None) -> int:

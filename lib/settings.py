@@ -236,6 +236,7 @@ class PredictTta(Compute):
     saved_logits: bool = option(
         True, "a release's saved logits stand for its network, as far as they go")
     shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
+    own_images: str = option("", "folder with pictures of your own to predict; empty: none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +245,7 @@ class Confusion(Run):
 
     pairs: int = option(5, "most confused pairs shown with images", 1, 20)
     mistakes: int = option(12, "most confident mistakes shown", 1, 60)
+    explained: int = option(6, "of these, mistakes whose deciding parts are shown; 0: none", 0, 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +254,17 @@ class Report(Run):
 
     author: str = option("", "name under the title; empty: none")
     course: str = option("", "course, named after the author; empty: none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Compute):
+    """Notebook 07_robustness."""
+
+    test_images: int = option(
+        2000, "test images of each corruption and severity, stratified; 0 takes all", 0, 10_000)
+    corruption_seed: int = option(
+        0, "of the corruptions; the same for every run, so that runs can be compared", 0, 2**31 - 1)
+    batch_size: int = option(0, "images a forward pass; 0: 500 on a CPU, 5,000 on a GPU", 0, 20_000)
 # fmt: on
 
 
@@ -262,6 +275,7 @@ SECTIONS: dict[str, type[Run]] = {
     "04_predict_tta": PredictTta,
     "05_confusion": Confusion,
     "06_report": Report,
+    "07_robustness": Robustness,
 }
 # The first field of each is run.
 COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part)[1:]}

@@ -15,12 +15,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: what the project may grow to with what is asked of it today.
-LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 15_300
+LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 16_900
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
 # second, which have no folder, count as one room.
-GROUND = "bundle.words paths surroundings interruption files figures inputs checks command"
+GROUND = (
+    "bundle.words paths surroundings interruption files figures inputs checks command diagrams "
+    "effects"
+)
 FLOORS = (
     ("lib",),
     (GROUND,),
@@ -28,10 +31,11 @@ FLOORS = (
     ("bundle.training",),
     ("bundle.runs",),
     ("bundle.pages", "bundle.report"),
+    ("bundle.own",),
     ("bundle.notebook",),
     ("bundle.release", "bundle.study", "bundle.demo"),
     ("bundle.claims", "bundle.readme", "bundle.house"),
-    ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook and nothing else
+    ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook, load_released
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # fmt: off
@@ -52,7 +56,12 @@ TOUCHES_DISK = {  # functions and methods by their last name
 LOADERS = {f"{module}.{name}" for module in ("np", "numpy", "torch", "json", "pickle")
            for name in ("load", "save", "dump")} | {"os.remove", "os.replace"}
 # fmt: on
-NOTEBOOK_USES = LIB_USES | {"IPython", "bundle.Notebook"}
+NOTEBOOK_USES = LIB_USES | {
+    "IPython",
+    "bundle.Notebook",
+    "bundle.diagrams",
+    "bundle.load_released",
+}  # fmt: skip
 REPORT_USES = NOTEBOOK_USES | {"bundle.report", "bundle.claims"}
 
 # fmt: off

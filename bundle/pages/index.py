@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bundle.words import number, percent
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
 DEMO = "demo.html"  # the trained network in a page, where `make demo` wrote it
+REPORT = "06_report"
 RELEASED = "released/"  # of the folders of results/ that hold released runs
 CLAIMS = "Fact check of the reference report"
 COMPARED = ("cifar10", "cifar10-subset")  # datasets whose accuracies stand beside the reference's
@@ -35,8 +36,13 @@ def template(name: str, filters: Mapping[str, Callable] | None = None, folder: P
 
 
 def label(notebook: str) -> str:
-    """Return the name of a notebook's page: ``05_confusion`` is "Mistakes", ``07_new`` is "New"."""
-    return "Report (code)" if notebook == "06_report" else graph.label(notebook)
+    """Return the name of a notebook's page: ``05_confusion`` is "Mistakes", ``09_new`` is "New"."""
+    return "Report (code)" if notebook == REPORT else graph.label(notebook)
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """Return files of notebooks in the order of reading: by name, the report's after the others."""
+    return sorted(files, key=lambda path: (path.stem == REPORT, path.name))
 
 
 def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     folder, seconds = paths.results(run), number(metrics, "train", "seconds")
     ends = [number(metrics, "test", end) for end in ("accuracy", "low", "high")]
     tta = percent(number(metrics, "test", "tta_accuracy"))
-    stems = [path.stem for path in sorted(folder.glob("[0-9][0-9]_*.html")) if intact(path)]
+    stems = [path.stem for path in in_order(folder.glob("[0-9][0-9]_*.html")) if intact(path)]
     pages = [(label(stem), f"{run}/{stem}.html") for stem in stems]
     pages += [("Try it", f"{run}/{DEMO}")] if (folder / DEMO).is_file() else []
     report = folder / "report.html"

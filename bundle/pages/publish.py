@@ -14,7 +14,7 @@ from typing import Any
 
 from bundle import paths
 from bundle.files import Damaged, is_sealed, locked, read_sealed, write_sealed
-from bundle.pages.index import BUNDLE, DEMO, TEMPLATE, label
+from bundle.pages.index import BUNDLE, DEMO, REPORT, TEMPLATE, in_order, label
 from bundle.paths import shown
 from bundle.runs.results import full_result, notice_of, readable_metrics
 from bundle.words import number
@@ -22,7 +22,6 @@ from lib.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 CODE = ("publish.py", "convert.py", "markdown.py", "index.py", "photographs.py", "../words.py")
-REPORT = "06_report"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PRINT_SECONDS = 120
@@ -93,9 +92,9 @@ def render(
 
 
 def executed_notebooks(run: str) -> list[Path]:
-    """Return the executed notebooks of `run` in order; copies of failed ones have another name."""
+    """Return the executed notebooks of `run`, the report last; failed ones have another name."""
     notebooks = paths.results(run).glob("*.ipynb")
-    return sorted(path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem))
+    return in_order(path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem))
 
 
 def _links(notebooks: list[Path]) -> list[tuple[str, str]]:

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
-from bundle import figures, paths
+from bundle import diagrams, figures, paths
 from bundle.pages import publish
 from bundle.report import anchors, learned, opening, recipe, references, reproduced, sentences
 from bundle.runs import results
 from bundle.training.predictions import Predictions
-from lib import diagrams
 from lib.layers import count_by_hand
 from lib.settings import Network, Train
 
