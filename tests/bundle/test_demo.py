@@ -16,6 +16,7 @@ from torch.fx.experimental.optimization import fuse
 from bundle import files
 from bundle.demo import page
 from bundle.demo.export import export
+from bundle.own.network import Network, load_released
 from lib import data, predict
 from lib.data import CIFAR10_CLASSES, CIFAR10_STATISTICS
 from lib.errors import UserError
@@ -53,7 +54,9 @@ def network(kind: str) -> ResNet:
 
 
 def made(model: ResNet, metrics=METRICS, classes=CIFAR10_CLASSES, **options) -> str:
-    return page.html("mine", model, CIFAR10_STATISTICS, list(classes), metrics, **options)
+    temperature = metrics.get("temperature", {}).get("value")
+    about = (CIFAR10_STATISTICS, tuple(classes), temperature, metrics)
+    return page.html(Network("mine", model, *about), **options)
 
 
 def pixels(count: int) -> torch.Tensor:
@@ -174,7 +177,7 @@ def test_the_page_says_what_it_is():
 def test_without_a_record_it_claims_neither_accuracy_nor_calibration():
     found = BeautifulSoup(made(network("basic"), {}), "html.parser").main.get_text(" ")
     assert "test images" not in found and "%" not in found.split("About this page")[1]
-    assert "no record of a temperature" in found
+    assert "not calibrated" in found
 
 
 def test_other_data_is_said_aloud_and_names_are_escaped():
@@ -288,9 +291,9 @@ def test_the_command_writes_a_page_that_decides_as_pytorch_does(finished, call, 
     assert "smoke/demo.html" in index
 
     images = data.load("digits").all_train.pixels[:1000]
-    model, statistics, classes = page.trained("smoke")
-    assert classes == [*"0123456789"]
-    expected = predict.logits(model, images, statistics)
+    network = load_released("smoke")
+    assert network.classes == (*"0123456789",)
+    expected = predict.logits(network.model, images, network.statistics)
     given = in_browser(tmp_path, written.read_text("utf-8"), images)
     assert (given.argmax(1) == expected.argmax(1)).float().mean() >= 0.995
     assert (given - expected).abs().max() <= 0.03 * expected.abs().max()
