@@ -93,8 +93,8 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster data run-all status predict verify release release-render study study-jobs \
-	study-cluster release-study claims bench bench-readme readme html pdf lab check test \
+.PHONY: help setup setup-cluster data run-all status predict verify release release-render study \
+	study-jobs study-cluster release-study claims bench bench-readme readme html pdf demo lab check test \
 	test-hostile test-cluster lint strip lock clean
 
 help:
@@ -125,6 +125,9 @@ html: setup ## render the pages of a run and the index again
 
 pdf: setup ## print the report to PDF (needs Chromium or Chrome)
 	@$(BUNDLE) pages --pdf -- "$$RUN"
+
+demo: setup ## the network in a page: classifies your pictures, offline
+	@$(BUNDLE) demo -- "$$RUN"
 
 predict: setup ## pictures of your own: IMAGES=folder ([OCCLUSION=1])
 	@$(BUNDLE) predict $(if $(call on,OCCLUSION),--occlusion) -- "$$RUN" "$$IMAGES"

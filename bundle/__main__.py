@@ -14,6 +14,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bundle import command, house, paths
+from bundle.demo import command as demo
 from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
 
@@ -305,7 +306,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
     added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
-    return own.added(house.added(made, added_for), added_for)
+    return demo.added(own.added(house.added(made, added_for), added_for), added_for)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -33,7 +33,7 @@ FLOORS = (
     ("bundle.pages", "bundle.report"),
     ("bundle.own",),
     ("bundle.notebook",),
-    ("bundle.release", "bundle.study"),
+    ("bundle.release", "bundle.study", "bundle.demo"),
     ("bundle.claims", "bundle.readme", "bundle.house"),
     ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook, load_released
 )
