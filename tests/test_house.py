@@ -15,12 +15,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: what the project may grow to with what is asked of it today.
-LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 15_300
+LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 15_700
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
 # second, which have no folder, count as one room.
-GROUND = "bundle.words paths surroundings interruption files figures inputs checks command"
+GROUND = "bundle.words paths surroundings interruption files figures inputs checks command install"
 FLOORS = (
     ("lib",),
     (GROUND,),
@@ -69,7 +69,7 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "lib/step.py: loss_function": 32,
     "lib/step.py: train_epoch": 42,
     "lib/train.py: train": 27,
-    "bundle/__main__.py: parser": 52,
+    "bundle/__main__.py: parser": 50,
     "bundle/dataset/cifar10.py: resolve": 35,
     "bundle/dataset/cifar10.py: download": 32,
     "bundle/dataset/download.py: _ask": 28,

@@ -9,12 +9,14 @@ def check(parameters: RunParameters) -> None:
     """Raise UserError where a run would fail later for its environment or for a file it names.
 
     Threads that the environment does not give; a file of a parameter (its key ends in _set or
-    _file) that is not there or cannot be read; a set of images in another format.
+    _file) that is not there or cannot be read; a set of images in another format; a GPU or a driver
+    that is too old.
     """
     surroundings.check_threads(parameters.values["03_train"]["threads"])
     for notebook, values in parameters.values.items():
         for key, value in files_in(values).items():
             _check_file(f"{notebook}.{key}", value)
+    surroundings.check_gpu(parameters.values["03_train"]["device"])
 
 
 def _check_file(key: str, value: str) -> None:
