@@ -13,12 +13,20 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from bundle import command, house, paths
+from bundle import command, house, paths, surroundings
 from bundle.demo import command as demo
 from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
 
 RUN = "name of a file in params/, without .yaml"
+# What any command about a run takes.
+TEXTS = {
+    "set": 'such as "03_train.epochs=2 batch_size=64"',
+    "seed": "results go to results/RUN-seedN",
+    "threads": "CPU threads, or auto: the cores here; results go to results/RUN-threadsN",
+    "author": "a line for the head of the report",
+    "course": "a line for the head of the report",
+}
 
 
 def _parameters(args: Namespace, resolved: bool = False):
@@ -30,8 +38,8 @@ def _parameters(args: Namespace, resolved: bool = False):
 
 
 def _overrides(args: Namespace) -> str:
-    """Return the text of SET with author and course of the report, whatever signs they hold."""
-    parts = [args.set]
+    """Return the text of SET with the threads, and author and course, whatever signs they hold."""
+    parts = [args.set, shlex.quote(f"threads={args.threads}") * bool(args.threads)]
     for key in ("author", "course"):
         value = getattr(args, key)
         if not value.isprintable():
@@ -51,6 +59,7 @@ def _ready(parameters):
 
 def run(args: Namespace) -> int:
     """Run the notebooks of a run, render its pages, end with the result."""
+    surroundings.check_packages()
     from bundle.runs import params
 
     known = params.notebooks()
@@ -249,9 +258,9 @@ def readme(args: Namespace) -> int:
     return 0
 
 
-def _with_head(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    for key in ("author", "course"):
-        added.add_argument(f"--{key}", default="", help="a line for the head of the report")
+def _with_texts(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    for key, told in TEXTS.items():
+        added.add_argument(f"--{key}", default="", help=told)
     return added
 
 
@@ -269,9 +278,7 @@ def parser() -> argparse.ArgumentParser:
     def of_run(function) -> argparse.ArgumentParser:
         added = added_for(function)
         added.add_argument("run", help=RUN)
-        added.add_argument("--set", default="", help='such as "03_train.epochs=2 batch_size=64"')
-        added.add_argument("--seed", default="", help="results go to results/RUN-seedN")
-        return _with_head(added)
+        return _with_texts(added)
 
     def of_plan(function) -> argparse.ArgumentParser:
         added = added_for(function)

@@ -37,6 +37,7 @@ class Notebook:
         surroundings.check_code()
         self.name, self.settings = name, build(SECTIONS.get(name, Run), variables, name)
         surroundings.check_threads(getattr(self.settings, "threads", 1))
+        surroundings.check_gpu(getattr(self.settings, "device", "cpu"))
         self.run, self.notice = self.settings.run, ""
         self.folder = paths.outputs(self.run)
 

@@ -56,7 +56,7 @@ class Compute(Run, group="where"):
         "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     precision: str = option(
         "auto", "auto is bf16 where native, else fp32", choices=("auto", "fp32", "bf16"))
-    threads: int = option(2, "CPU threads; another number gives other bits", 1, 256)
+    threads: int = option(2, "CPU threads (auto: all cores); decides the bits", 1, 256, ("auto",))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -534,7 +534,8 @@ ATTACKS = ("$(shell touch x)", "$$(touch x)", "`touch x`", "; touch x", '"; touc
            "\\$(shell touch x)")  # fmt: skip
 TARGETS = {
     "RUN": "run-all status html pdf verify release", "SET": "run-all", "SEED": "status",
-    "UNTIL": "run-all", "RETRAIN": "run-all", "WEIGHTS": "release", "LOGITS": "release",
+    "UNTIL": "run-all", "RETRAIN": "run-all", "THREADS": "run-all", "TORCH": "status",
+    "WEIGHTS": "release", "LOGITS": "release",
     "PLAN": "study-jobs study release-study study-cluster", "TINY": "study-jobs",
     "WAIT": "study-jobs", "PROFILE": "study-cluster", "RUNS": "readme",
     "JOBS": "study-jobs", "LAB": "lab",
@@ -561,6 +562,15 @@ def test_make_passes_some_data_never_code(make, attack):
 
 
 @pytest.mark.slow
+def test_make_takes_a_folder_with_python3_only(make, tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.rename(python.with_name("python3"))
+    assert "<-m><bundle><status>" in make("status")
+    python.with_name("python3").rename(python.with_name("other"))
+    assert "BIN=bin: no python there" in make("status")
+
+
+@pytest.mark.slow
 def test_make_clean_needs_no_git(tmp_path):
     """As in an unpacked archive: what is released stays."""
     shutil.copy(ROOT / "Makefile", tmp_path)
@@ -573,9 +583,10 @@ def test_make_clean_needs_no_git(tmp_path):
 
 @pytest.mark.slow
 def test_make_passes_what_it_is_given(make):
-    assert "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--author=><--course=x y>" in make(
-        "run-all", "RUN=my run", "SET=a='b c' d=$(e)", "SEED=3", "COURSE=x y"
-    )
+    given = ("RUN=my run", "SET=a='b c' d=$(e)", "SEED=3", "THREADS=8", "COURSE=x y")
+    assert (
+        "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--threads=8><--author=><--course=x y>"
+    ) in make("run-all", *given)
     assert "<--retrain>" in make("run-all", "RETRAIN=1") and "<run>" in make("run-all")
     for no in ("0", "no", "false", ""):
         assert "<--retrain>" not in make("run-all", f"RETRAIN={no}")
