@@ -19,6 +19,9 @@ PLAN ?= small
 TINY ?=
 PROFILE ?= local
 WAIT ?=
+# Two finished runs, to be compared.
+A ?=
+B ?=
 # The runs in README's table of results, in this order.
 RUNS ?= cpu
 
@@ -30,10 +33,10 @@ JOBS ?=
 # What a user gives is data. Make would expand a $(shell ...) in it, and a shell what is pasted into
 # a command: so every value is taken as it is written, and commands get it in the environment.
 GIVEN := RUN SET SEED RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
-GIVEN += PYTHON AUTHOR COURSE
+GIVEN += PYTHON AUTHOR COURSE A B
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
 	override $(name) := $$(value $(name)))))
-export RUN SET SEED AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB
+export RUN SET SEED AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB A B
 # Yes or no: 1 or nothing, or in words.
 NO := 0 no false
 $(foreach name,RETRAIN WEIGHTS LOGITS TINY,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
@@ -92,7 +95,7 @@ PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-cluster data run-all status verify release release-render study study-jobs \
 	study-cluster release-study claims bench bench-readme readme html pdf lab check test \
-	test-hostile test-cluster lint strip lock clean
+	test-hostile test-cluster lint strip lock clean compare
 
 help:
 	@echo 'make run-all    # some 5 minutes; ends with results/quick/report.html'
@@ -121,6 +124,9 @@ html: setup ## render the pages of a run and the index again
 
 pdf: setup ## print the report to PDF (needs Chromium or Chrome)
 	@$(BUNDLE) pages --pdf -- "$$RUN"
+
+compare: setup ## two finished runs side by side (A=cpu B=cpu-seed43)
+	@$(BUNDLE) compare -- "$$A" "$$B"
 
 verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)
