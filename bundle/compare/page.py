@@ -18,7 +18,7 @@ from bundle.training.identity import with_defaults
 from lib import metrics
 from lib.errors import UserError
 
-FILTERS = ("percent", "points", "p_value", "interval")  # of bundle.words, for the template
+FILTERS = ("percent", "points", "p_is", "interval")  # of bundle.words, for the template
 MOST_PAIRS = 8  # of classes, those whose confusions differ most
 
 
@@ -148,7 +148,7 @@ def recalls(first: Finished, second: Finished) -> list[dict[str, Any]]:
 def pairs(first: Finished, second: Finished) -> list[dict[str, Any]]:
     """Return the pairs of classes whose confusions differ most; [] for sets of different sizes.
 
-    clear: whether the difference is more than twice its standard error, the square root of the sum
+    sure: whether the difference is more than twice its standard error, the square root of the sum
     of both counts, as if they were Poisson's.
     """
     if first.matrix.sum() != second.matrix.sum():
@@ -161,7 +161,7 @@ def pairs(first: Finished, second: Finished) -> list[dict[str, Any]]:
             "name": f"{first.classes[i[n]]} and {first.classes[j[n]]}",
             "counts": (int(ours[n]), int(theirs[n])),
             "change": int(theirs[n] - ours[n]),
-            "clear": bool(abs(theirs[n] - ours[n]) > 2 * (ours[n] + theirs[n]) ** 0.5),
+            "sure": bool(abs(theirs[n] - ours[n]) > 2 * (ours[n] + theirs[n]) ** 0.5),
         }
         for n in order
         if ours[n] != theirs[n]
