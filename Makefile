@@ -110,7 +110,7 @@ run-all: setup ## notebooks, pages, report (AUTHOR="A. Name" COURSE=...)
 status: setup ## what a run reached; which notebooks are up to date
 	@$(BUNDLE) status $(WHICH)
 
-data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
+data: setup ## find CIFAR-10, or fetch it into data/ (170 MB, verified; resumes)
 	@$(BUNDLE) data
 
 lab: setup ## open the notebooks in JupyterLab
