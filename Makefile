@@ -24,6 +24,9 @@ PLAN ?= small
 TINY ?=
 PROFILE ?= local
 WAIT ?=
+# Two finished runs, to be compared.
+A ?=
+B ?=
 # The runs in README's table of results, in this order.
 RUNS ?= cpu
 
@@ -35,10 +38,10 @@ JOBS ?=
 # What a user gives is data. Make would expand a $(shell ...) in it, and a shell what is pasted into
 # a command: so every value is taken as it is written, and commands get it in the environment.
 GIVEN := RUN SET SEED THREADS RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
-GIVEN += PYTHON TORCH TORCH_INDEX AUTHOR COURSE IMAGES OCCLUSION
+GIVEN += PYTHON TORCH TORCH_INDEX AUTHOR COURSE IMAGES OCCLUSION A B
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
 	override $(name) := $$(value $(name)))))
-export RUN SET SEED THREADS AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB IMAGES
+export RUN SET SEED THREADS AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB IMAGES A B
 # Yes or no: 1 or nothing, or in words.
 NO := 0 no false
 $(foreach name,RETRAIN WEIGHTS LOGITS TINY OCCLUSION,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
@@ -106,7 +109,8 @@ PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-cluster data run-all status predict verify release release-render study \
 	study-jobs study-cluster release-study claims bench bench-readme readme html pdf demo lab check test \
-	test-hostile test-cluster lint strip lock clean
+	test-hostile test-cluster lint strip lock clean \
+	compare
 
 help:
 	@echo 'make run-all    # some 5 minutes; ends with results/quick/report.html'
@@ -121,7 +125,7 @@ run-all: setup ## notebooks, pages, report (AUTHOR="A. Name" COURSE=...)
 status: setup ## what a run reached; which notebooks are up to date
 	@$(BUNDLE) status $(WHICH)
 
-data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
+data: setup ## find CIFAR-10, or fetch it into data/ (170 MB, verified; resumes)
 	@$(BUNDLE) data
 
 lab: setup ## open the notebooks in JupyterLab
@@ -142,6 +146,9 @@ demo: setup ## the network in a page: classifies your pictures, offline
 
 predict: setup ## pictures of your own: IMAGES=folder ([OCCLUSION=1])
 	@$(BUNDLE) predict $(if $(call on,OCCLUSION),--occlusion) -- "$$RUN" "$$IMAGES"
+
+compare: setup ## two finished runs side by side (A=cpu B=cpu-seed43)
+	@$(BUNDLE) compare -- "$$A" "$$B"
 
 verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)

@@ -243,7 +243,10 @@ def data(args: Namespace) -> int:
     except KeyboardInterrupt as stop:
         return command.stopped(stop, "what was downloaded is kept, `make data` goes on from there")
     if root:
-        print(f"CIFAR-10 is in {paths.shown(root / cifar10.CIFAR10.folder)}")
+        version = cifar10.CIFAR10.version_in(root) or cifar10.CIFAR10
+        print(f"CIFAR-10 is in {paths.shown(root / version.folder)}")
+        if others := cifar10.unused(root):
+            print(others)
     return 0
 
 

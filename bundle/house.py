@@ -1,4 +1,4 @@
-"""Commands that keep results/ in order: the digests of releases, and what runs left removed."""
+"""Commands about results/: two runs compared, releases sealed, what runs left removed."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -29,10 +29,21 @@ def clean(_args: Namespace) -> int:
     return 0
 
 
+def compare(args: Namespace) -> int:
+    """Show two finished runs side by side: results/compare/A-B.html."""
+    from bundle.compare import page
+
+    print(paths.shown(page.write(args.a, args.b)))
+    return 0
+
+
 def added(parser: ArgumentParser, command) -> ArgumentParser:
-    """Return the parser with both commands in it; `command` makes the parser of a function."""
+    """Return the parser with these commands in it; `command` makes the parser of a function."""
     sealing = command(seal)
     sealing.add_argument("folders", nargs="+", type=Path, help="such as results/released/cpu")
     sealing.add_argument("--check", action="store_true", help="write nothing")
     command(clean)
+    comparing = command(compare)
+    for name in ("a", "b"):
+        comparing.add_argument(name, help="a run of results/ or results/released/")
     return parser

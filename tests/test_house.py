@@ -34,6 +34,7 @@ FLOORS = (
     ("bundle.own",),
     ("bundle.notebook",),
     ("bundle.release", "bundle.study", "bundle.demo"),
+    ("bundle.compare",),
     ("bundle.claims", "bundle.readme", "bundle.house"),
     ("bundle.__main__", "bundle"),  # bundle/__init__.py hands on Notebook, load_released
 )

@@ -238,11 +238,12 @@ def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
         if base := groups.get(job["base"]):
             before, after = ({**each["settings"], "seed": 0} for each in (base[0], job))
             keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-            texts = [(key, _text(before, key), _text(after, key)) for key in keys or [""]]
+            texts = [(key, in_text(before, key), in_text(after, key)) for key in keys or [""]]
             rows += [(name, job["base"], *text) for text in texts]
     return pd.DataFrame(rows, columns=["run", "base", "setting", "before", "after"])
 
 
-def _text(settings: Mapping[str, Any], key: str) -> str:
+def in_text(settings: Mapping[str, Any], key: str) -> str:
+    """Return a setting's value as text, an en dash where it is not known."""
     value = settings.get(key)
     return NONE if value is None else value if isinstance(value, str) else json.dumps(value)
