@@ -37,6 +37,8 @@ JOBS ?=
 
 # What a user gives is data. Make would expand a $(shell ...) in it, and a shell what is pasted into
 # a command: so every value is taken as it is written, and commands get it in the environment.
+$(if $(findstring :,$(CURDIR)),$(error $(CURDIR): Python cannot import from a folder with ':'; \
+	rename it))
 GIVEN := RUN SET SEED THREADS RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
 GIVEN += PYTHON TORCH TORCH_INDEX AUTHOR COURSE IMAGES OCCLUSION A B
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
@@ -217,8 +219,8 @@ lint: setup ## check code and notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-strip: setup ## take the outputs out of notebooks/
-	@$(PY) -m nbconvert --clear-output --inplace notebooks/*.ipynb
+strip: setup ## take outputs and what editors wrote out of notebooks/
+	@$(BUNDLE) strip
 
 readme: setup ## write the generated parts of README.md and docs/
 	@$(BUNDLE) readme -- "$$RUNS"

@@ -13,6 +13,7 @@ from bundle import paths, words
 from bundle.files import read_json, write_atomically
 from bundle.report import anchors, anchors_plot
 from bundle.runs import params, results
+from bundle.study import compare
 from bundle.study.sentences import notice_of
 from lib.errors import UserError
 
@@ -133,12 +134,24 @@ def _choice(page: Path, study: dict) -> str:
     """Return a study's heading and table, the base first, then from the worst change on."""
     plan, address = study["plan"], link("ingredients", page.relative_to(paths.ROOT).as_posix())
     notice = notice_of(plan, study["jobs"])
-    rows = sorted(study["summary"], key=lambda row: (bool(row["base"]), row["difference"] or 0.0))
-    heading = ["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"]
+    rows = sorted(
+        _corrected(study["summary"]), key=lambda row: (bool(row["base"]), row["difference"] or 0.0)
+    )
+    heading = ["change", "hold-out accuracy (95% interval)", "points (95% interval, p by Holm)"]
     body = [[_change(row), words.accuracy(row), _against(row)] for row in rows]
     return f"**{plan['title']}** ([page]({address}); {notice})\n\n" + words.markdown(
         [heading, *body]
     )
+
+
+def _corrected(summary: list[dict]) -> list[dict]:
+    """Return a study's rows with `holm`, p corrected for the number of tests; None without a test.
+
+    Older records have none.
+    """
+    p = {row["run"]: row["p"] for row in summary if row["p"] is not None}
+    corrected = dict(zip(p, compare.holm([*p.values()]), strict=True))
+    return [{**row, "holm": corrected.get(row["run"])} for row in summary]
 
 
 def _change(row: dict) -> str:
@@ -154,7 +167,7 @@ def _against(row: dict) -> str:
         return ""
     ends = [row.get("least"), row.get("most")]  # older pages have none
     known = [] if ends[0] is None else [" to ".join(map(words.points, ends))]
-    known += [] if row["p"] is None else [words.p_is(row["p"])]
+    known += [] if row["holm"] is None else [words.p_is(row["holm"])]
     return words.points(row["difference"]) + (f" ({', '.join(known)})" if known else "")
 
 

@@ -189,12 +189,7 @@ def without(names: Collection[str]) -> dict[str, str]:
 
 
 def child(**more: str) -> dict[str, str]:
-    """Return the environment of a process of the bundle: this one's code, nobody's own settings.
-
-    Raises UserError where the bundle's folder cannot stand in PYTHONPATH.
-    """
-    if os.pathsep in str(paths.ROOT):
-        raise UserError(f"{paths.ROOT}: Python cannot import from a folder with ':'; rename it")
+    """Return the environment of a process of the bundle: this one's code, nobody's own settings."""
     kept = without(FOREIGN)
     others = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part]
     others = [part for part in others if part != str(paths.ROOT)]
@@ -224,9 +219,13 @@ def readable(path: Path) -> bool:
 def check_code() -> None:
     """Raise UserError where a notebook imports another bundle's code than that beside it.
 
-    That is so in a copy of a bundle whose environment still points to the first.
+    That is so in a copy of a bundle whose environment still points to the first, and where the
+    bundle's folder cannot stand in PYTHONPATH.
     """
     import lib
+
+    if os.pathsep in str(paths.ROOT):
+        raise UserError(f"{paths.ROOT}: Python cannot import from a folder with ':'; rename it")
 
     here, cwd = Path(__file__).resolve().parent.parent, Path.cwd()
     own = cwd.parent if cwd.name == "notebooks" and (cwd.parent / "bundle").is_dir() else here

@@ -59,11 +59,11 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 
 
 def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[np.uint8]:
-    """Return one white RGB canvas with images (3, H, W), uint8 or float in [0, 1], in rows."""
+    """Return one RGBA canvas, clear but for images (3, H, W), uint8 or float in [0, 1], in rows."""
     height, width = rows[0][0].shape[-2:]
     columns = max(map(len, rows))
-    shape = (len(rows) * (height + gap + above), columns * (width + gap) - gap, 3)
-    canvas = np.full(shape, 255, dtype=np.uint8)
+    shape = (len(rows) * (height + gap + above), columns * (width + gap) - gap, 4)
+    canvas = np.zeros(shape, dtype=np.uint8)
     for number, images in enumerate(rows):
         top = number * (height + gap + above) + above
         for column, image in enumerate(images):
@@ -71,7 +71,8 @@ def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[n
             if array.dtype != np.uint8:
                 array = (array.clip(0, 1) * 255).round().astype(np.uint8)
             left = column * (width + gap)
-            canvas[top : top + height, left : left + width] = array
+            opaque = np.dstack([array, np.full_like(array[..., :1], 255)])
+            canvas[top : top + height, left : left + width] = opaque
     return canvas
 
 

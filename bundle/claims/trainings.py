@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from bundle.claims.claim import Finding, Reference, agreed, decided, named, needs
 from bundle.effects import Effect, mean_effect, paired, t_effect, welch
+from bundle.study.compare import holm
 from bundle.words import listed, p_is, points
 from lib.predict import COMBINATIONS
 
@@ -129,14 +130,6 @@ def selection_bias(jobs: Jobs, reference: Reference, tolerance: float) -> Findin
 
 
 # The confusion matrix
-
-
-def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Return p values (n,) corrected for number (Holm, Scand. J. Statist. 1979), in order."""
-    p = np.asarray(p, dtype=float)
-    order, corrected = np.argsort(p), np.empty(len(p))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
-    return corrected
 
 
 def homogeneity(first: ArrayLike, second: ArrayLike) -> float:

@@ -58,7 +58,7 @@ NOW = {
     # 0.2470 / 0.2023 = 1.221, 0.2435 / 0.1994 = 1.221, 0.2616 / 0.2010 = 1.301
     "same_normalisation": (REFUTED, ["22%, 22% and 30%", "0.2010", "scaled otherwise"]),
     "determinism": (REFUTED, ["the seeds and cuDNN's flag", "are not turned on", "T4",
-        "to 1x1, PyTorch computes a mean"]),
+        "to 1x1, PyTorch computes a mean", "would have differed is undecided: one is reported"]),
     "notebook_ran": (REFUTED, ["never fills the lists", "no execution counts"]),
     "five_views": (REFUTED, ["4 of the 5", "padded and centre-cropped view", "2 times in 5"]),
     # of 255: 163, 75 and 16, each cut down to a whole level after each axis

@@ -23,7 +23,7 @@ from bundle import command, files, interruption, paths, surroundings
 from bundle.__main__ import main
 from bundle.dataset.competition import read_shifted_set
 from bundle.fingerprint import of_file
-from bundle.runs import adopt, params, status
+from bundle.runs import adopt, params, ready, status
 from bundle.training import provenance
 from lib import plots
 from lib.errors import UserError
@@ -161,6 +161,83 @@ def test_a_commit_is_this_repository_s_whatever_a_hook_has_set(monkeypatch):
     for name in surroundings.REPOSITORY:
         monkeypatch.setenv(name, "/elsewhere")
     assert provenance.commit() == known
+
+
+def test_a_clone_of_another_owner_is_said_with_the_remedy_of_git(tmp_path, monkeypatch, capsys):
+    git = tmp_path / "git"
+    git.write_text(
+        '#!/bin/sh\necho "fatal: detected dubious ownership in repository" >&2; exit 128'
+    )
+    git.chmod(0o755)
+    assert provenance.refused() == ""  # here git tells the commit, or there is no clone
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert provenance.commit() == {"commit": "unknown", "dirty": None}
+    ready.check(params.load("smoke"))
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.rstrip().endswith(f"git config --global --add safe.directory {ROOT}")
+
+
+def test_tests_commit_whatever_a_user_s_git_is_told(tmp_path, monkeypatch):
+    """Signed commits, hooks and templates of a user: tests/conftest.py sets them aside."""
+    (tmp_path / "hooks").mkdir()
+    for name in ("pre-commit", "commit-msg"):
+        (tmp_path / "hooks" / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "hooks" / name).chmod(0o755)
+    (tmp_path / ".gitconfig").write_text(
+        f"[commit]\n gpgsign = true\n[core]\n hooksPath = {tmp_path}/hooks\n"
+        f"[init]\n templateDir = {tmp_path}/none\n[gpg]\n program = false\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x")
+    for arguments in (("init", "-q"), who):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+
+
+SLEEPER = """
+import os, pathlib, time
+pathlib.Path({told!r}).write_text(os.environ["IPYTHONDIR"])
+time.sleep(120)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGTERM to the notebook's process", "SIGKILL of its runner"])
+def test_an_interrupted_notebook_leaves_no_sockets_and_no_key(tmp_path, how):
+    told, path = tmp_path / "told", tmp_path / "01_a.ipynb"
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(SLEEPER.format(told=str(told)))],
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
+    )
+    nbformat.write(notebook, path)
+    job = {"notebook": str(path), "output": str(tmp_path / "out.ipynb"), "parameters": {}}
+    files.write_json(tmp_path / "job.json", job)
+    command = [sys.executable, "-m", "bundle.runs.kernel", str(tmp_path / "job.json")]
+    runner = (
+        "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], start_new_session=True); "
+        "print(p.pid, flush=True); p.wait()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", runner, *command], cwd=ROOT, env=surroundings.child(),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        pid = int(process.stdout.readline())
+        assert until(lambda: told.is_file() and told.read_text())
+        folder = Path(told.read_text()).parent
+        assert folder.is_dir() and list(folder.iterdir())
+        if how.startswith("SIGTERM"):
+            os.kill(pid, signal.SIGTERM)
+        else:
+            process.kill()
+        assert until(lambda: not folder.exists())
+
+
+def until(condition, seconds: float = 60.0) -> bool:
+    """Wait until a condition holds; return whether it does."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return bool(condition())
 
 
 # Threads
@@ -301,6 +378,66 @@ def test_copies_of_notebooks_are_no_part_of_a_run(tmp_path, monkeypatch):
     (tmp_path / ".ipynb_checkpoints").mkdir()
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     assert params.notebooks() == ["01_a", "02_b"]
+
+
+@pytest.fixture
+def used(tmp_path, monkeypatch):
+    """Folders of the bundle in which JupyterLab, editors and a desktop left their things."""
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("notebooks", "params", "params/studies", "lib", "results"):
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        for left in (".ipynb_checkpoints", ".virtual_documents", "__pycache__", ".idea"):
+            (place / left).mkdir()
+            (place / left / "03_train-checkpoint.ipynb").write_text("{}")
+        for left in (".DS_Store", "._smoke.yaml", "._03_train.ipynb", "Thumbs.db", "smoke.yaml~"):
+            (place / left).write_bytes(b"\0\1")
+    for name in ("notebooks", "params", "results"):
+        monkeypatch.setattr(paths, name.upper(), tmp_path / name)
+    monkeypatch.setenv("BUNDLE_OFFLINE", "1")
+    return tmp_path
+
+
+def test_what_editors_and_systems_leave_is_passed_over(used, capsys):
+    assert params.notebooks() == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    folders = (ROOT / "params", ROOT / "params" / "ablations")
+    assert params.runs() == sorted(path.stem for one in folders for path in one.glob("*.yaml"))
+    assert main(["status", "smoke"]) == 0 and main(["study", "jobs", "small"]) == 0
+    capsys.readouterr()
+    assert main(["strip"]) == 0 and capsys.readouterr().out == ""
+    assert main(["pages"]) == 0 and main(["claims"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_strip_leaves_nothing_of_a_working_session(used, capsys):
+    """What JupyterLab, VS Code and Colab write beside the source goes; the bundle's own stays."""
+    path = used / "notebooks" / "03_train.ipynb"
+    before = path.read_bytes()
+    notebook = nbformat.reads(before.decode(), as_version=4)
+    notebook.metadata |= {
+        "kernelspec": {"display_name": "mine", "language": "python", "name": "my-env"},
+        "language_info": {"name": "python", "version": "3.12.1", "file_extension": ".py"},
+        "widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}},
+        "colab": {"provenance": []}, "vscode": {"interpreter": {"hash": "0"}},
+        "papermill": {"environment_variables": {}},
+    }  # fmt: skip
+    for cell in notebook.cells:
+        cell.metadata |= {"execution": {"iopub.status.busy": "2026"}, "collapsed": True,
+                          "jupyter": {"outputs_hidden": True}, "ExecuteTime": {}}  # fmt: skip
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.v4.new_output("stream", text="/home/me/secret")]
+            cell.execution_count = 3
+    nbformat.write(notebook, path)
+    assert main(["strip"]) == 0 and path.read_bytes() == before
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("notebooks/03_train.ipynb")
+    for name in params.notebooks():  # those that are committed need no change
+        committed = (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
+        assert (used / "notebooks" / f"{name}.ipynb").read_bytes() == committed
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"03_train\.ipynb: no notebook; save it again"):
+        main(["strip"])
+    assert path.read_text() == "{"
 
 
 # A training that another directory of the run holds
@@ -579,6 +716,20 @@ def test_make_clean_needs_no_git(tmp_path):
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
     subprocess.run(["make", "clean"], cwd=tmp_path, env=environment, check=True)
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["released"]
+
+
+def test_a_folder_that_python_cannot_import_from_is_refused(tmp_path, monkeypatch):
+    """A colon ends a folder in PYTHONPATH: the rest of its name would be another one."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "a:b")
+    with pytest.raises(UserError, match="a:b: Python cannot import from a folder with ':'; rename"):
+        surroundings.check_code()
+    (tmp_path / "a:b").mkdir()
+    shutil.copy(ROOT / "Makefile", tmp_path / "a:b")
+    done = subprocess.run(
+        ["make", "status"], cwd=tmp_path / "a:b", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "a:b: Python cannot import from a folder" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

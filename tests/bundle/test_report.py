@@ -172,19 +172,21 @@ def test_an_unset_author_is_marked_and_a_set_one_is_escaped(record):
     assert "unset" not in byline and "A. &lt;b&gt; · Deep Learning · run cpu" in byline
 
 
-def ours(*accuracies, name="other"):
-    """One result of ours for each accuracy, or for each tuple of the accuracies of its seeds."""
+def ours(*accuracies, name="other", record=None):
+    """One result of ours for each accuracy, or for each tuple of the accuracies of its seeds.
+
+    `record`: the metrics of a run that they are of.
+    """
     scores = [each if isinstance(each, tuple) else (each,) for each in accuracies]
-    return [
-        anchors.Result(
-            f"{name}{n or ''}", 1, 1.0, (anchors.Score("single", seeds),), len(seeds), 1.0, ()
-        )
-        for n, seeds in enumerate(scores)
-    ]
+    made = []
+    for n, seeds in enumerate(scores):
+        score, called = (anchors.Score("single", seeds),), f"{name}{n or ''}"
+        made.append(anchors.Result(called, 1, 1.0, score, len(seeds), 1.0, (), record=record))
+    return made
 
 
 def test_the_scale_goes_from_chance_over_the_run_to_the_reference(record):
-    shown = opening.marks(record, REFERENCE, ours(0.9357, name="cpu"))
+    shown = opening.marks(record, REFERENCE, ours(0.9357, name="cpu", record=record))
     assert [(kind, value) for kind, _, value in shown] == [
         ("chance", 0.1),
         ("run", 0.9357),
@@ -304,7 +306,7 @@ def test_a_confidence_within_the_accuracy_s_interval_is_called_right(confidence,
 
 def test_the_limitations_name_seeds_origin_and_what_is_not_covered(record):
     assert "One seed (42)" in learned.limitations(record, [])
-    said = learned.limitations(record, ours((0.93, 0.95), name="cpu"))
+    said = learned.limitations(record, ours((0.93, 0.95), record=record))
     assert "2 seeds of this recipe reach 93.00% and 95.00%: mean 94.00%" in said
     assert "blurred, noisy or shifted" in said
     small = learned.limitations(record | {"notice": "a subset of CIFAR-10"}, [])

@@ -150,6 +150,15 @@ def test_other_endings(here, monkeypatch):
     assert "stale" in stale and "not a result to cite" in stale
 
 
+def test_the_end_names_the_file_of_predictions_where_there_is_one(here, monkeypatch):
+    assert not any("submission" in line for line in summary(here, monkeypatch))
+    (paths.RESULTS / "quick").mkdir(parents=True, exist_ok=True)
+    (paths.RESULTS / "quick" / "submission.csv").touch()
+    monkeypatch.setattr(results, "read_metrics", lambda run: METRICS)
+    lines = terminal.summary(here).splitlines()
+    assert len(lines) == 5 and lines[3] == "csv      results/quick/submission.csv"
+
+
 def test_status_names_run_result_day_and_report(here, monkeypatch):
     waits(monkeypatch, "05_confusion")
     assert terminal.state(here).splitlines()[0] == f"quick: 1 of {len(nodes())} notebooks to run"
