@@ -155,21 +155,6 @@ def release(args: Namespace) -> int:
     return 0
 
 
-def render(args: Namespace) -> int:
-    """Render released reports and studies anew by the present code, from their records."""
-    from bundle.release import render as again
-    from bundle.runs import execute
-    from bundle.study import released
-
-    names = args.names or again.released_runs() + released.names()
-    for name in names:
-        paths.check_run_name("RUN", name.removeprefix(released.STUDIES).lstrip("/"))
-        os.environ[execute.COMMAND_VARIABLE] = f"python -m bundle render {name}"
-        make = released.render if name.startswith(released.STUDIES) else again.render
-        print(paths.shown(make(name)), flush=True)
-    return 0
-
-
 def logits(args: Namespace) -> int:
     """Write the logits of a run's finished training beside its weights."""
     from bundle.files import locked
@@ -301,7 +286,6 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(release)
     added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
     added.add_argument("--logits", action="store_true", help="with the logits of every view")
-    added_for(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
     added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")

@@ -1,9 +1,7 @@
 """Reading `params/RUN.yaml`: bases merged, overrides applied, all checked before anything runs."""
 
-import ast
 import hashlib
 import itertools
-import json
 import re
 import shlex
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +12,8 @@ import yaml
 from bundle import paths
 from bundle.checks import build, check, own_fields
 from bundle.dataset import cifar10
-from bundle.inputs import problem, read_file, read_text, read_yaml
+from bundle.inputs import problem, read_file, read_yaml
+from bundle.runs.cells import notebooks, parameter_cell
 from lib.errors import UserError, nearest, one_line
 from lib.settings import COMMON, SECTIONS
 
@@ -53,42 +52,6 @@ class RunParameters:
         return {key: values[key] for key in values if key == "run" or values[key] != defaults[key]}
 
 
-def notebooks() -> list[str]:
-    """Return the notebooks' names, sorted (two digits, underscore, words).
-
-    Others, such as the copy 03_train-Copy1, are no part of a run; graph.nodes has them in order.
-    """
-    files = paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
-    return sorted(path.stem for path in files if re.fullmatch(r"\d\d_\w+", path.stem, re.ASCII))
-
-
-def parameter_cell(notebook: str) -> dict[str, Any]:
-    """Return the names and default values of the notebook's one cell tagged ``parameters``.
-
-    Read with `ast`, so nothing is executed. Raises UserError where the cell is missing, doubled, or
-    holds anything but assignments of literals.
-    """
-    path = paths.NOTEBOOKS / f"{notebook}.ipynb"
-    where, defaults = paths.shown(path), {}
-    text = read_text(path, where)
-    try:
-        cells = json.loads(text)["cells"]
-        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        remedy = f"not a readable notebook ({error}); restore it with git"
-        raise UserError(f"{where}: {remedy}") from error
-    if len(tagged) != 1:
-        raise UserError(f"{where}: {len(tagged)} cells tagged 'parameters'; it needs exactly one")
-    try:
-        for line in ast.parse("".join(tagged[0]["source"])).body:
-            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
-            defaults[target.id] = ast.literal_eval(line.value)
-    except (AttributeError, SyntaxError, ValueError, TypeError, RecursionError) as error:
-        remedy = f"the parameters cell may hold literals only ({error})"
-        raise UserError(f"{where}: {remedy}") from error
-    return defaults
-
-
 def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunParameters:
     """Read, check ``params/RUN.yaml`` with `overrides` (``"03_train.epochs=2 seed=7"``) and a seed.
 
@@ -96,11 +59,7 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     """
     tree = _merged(run)
     where = _file(run)
-    changes = parse_overrides(overrides)
-    if seed not in (None, ""):
-        changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
-    if changes.get("seed") == tree.get("seed", COMMON["seed"].default):
-        changes.pop("seed")
+    changes = _changes(overrides, seed, tree)
     differs = tree.pop(ON_DIGITS, {})
     small = _deep(tree, differs)
     for (key, value), target in itertools.product(changes.items(), (tree, small)):
@@ -117,6 +76,16 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
         remedy = f"only {' and '.join(OFFLINE_RUNS)} may run on other data; write dataset: cifar10"
         raise UserError(f"{where}: dataset = {dataset!r}: {remedy}")
     return RunParameters(run, name, values, on_digits=digits)
+
+
+def _changes(overrides: str, seed: str | int | None, tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the checked values of SET and SEED, by key; the file's own seed is no change."""
+    changes = parse_overrides(overrides)
+    if seed not in (None, ""):
+        changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
+    if changes.get("seed") == tree.get("seed", COMMON["seed"].default):
+        changes.pop("seed")
+    return changes
 
 
 def _all_values(tree: dict[str, Any], name: str, where: str) -> dict[str, dict[str, Any]]:
