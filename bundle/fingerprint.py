@@ -29,6 +29,7 @@ SHOWS = (
     "bundle.words",
     "bundle.report.",
     "bundle.claims.",
+    "bundle.deploy.",
     "bundle.study.compare",
     "bundle.training.outcome",
 )

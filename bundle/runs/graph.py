@@ -17,7 +17,9 @@ LABELS = {  # short names, for the terminal and the pages
     "05_confusion": "Mistakes",
     "06_report": "Report",
     "07_robustness": "Robustness",
+    "08_deploy": "Deployment",
 }
+KEYS = ("reads", "writes", "shared", "optional")  # of a notebook's metadata, lists of names
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Node:
     writes: tuple[str, ...] = ()
     # Files of the bundle, no run's own; they need not be there, * matches.
     shared: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # packages that it uses where they are installed
     cells: tuple[tuple[str, str], ...] = ()  # (type, source)
 
     @property
@@ -49,7 +52,7 @@ def read(name: str) -> Node:
         notebook = json.loads(text)
         declared = notebook["metadata"].get("bundle", {})
         cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-        files = [tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")]
+        files = [tuple(declared.get(key, ())) for key in KEYS]
         ast.parse("\n".join(source for kind, source in cells if kind == "code"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"not a readable notebook ({error}); restore it with git"

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # fmt: off
 SECTIONS = (
     "01_explore_data", "02_build_model", "03_train", "04_predict_tta", "05_confusion", "06_report",
-    "07_robustness",
+    "07_robustness", "08_deploy",
 )
 # fmt: on
 
@@ -359,7 +359,10 @@ def test_common_values_reach_the_notebooks_that_declare_them(write):
     )
     run = params.load("mine")
     assert list(run.values) == list(SECTIONS)
-    assert [values.get("seed") for values in run.values.values()] == [7, 7, 7, None, None, None]
+    assert [values.get("seed") for values in run.values.values()] == [
+        *[7, 7, 7],
+        *[None] * (len(SECTIONS) - 3),
+    ]
     assert [values.get("threads") for values in run.values.values()] == [
         None,
         None,
