@@ -26,12 +26,15 @@ SHOWS = (
     "bundle.notebook",
     "bundle.figures",
     "bundle.diagrams",
+    "bundle.effects",
     "bundle.words",
     "bundle.report.",
     "bundle.claims.",
     "bundle.deploy.",
     "bundle.study.compare",
     "bundle.training.outcome",
+    "bundle.training.predictions",
+    "bundle.training.shift",
 )
 # The values of parameters stand among what a notebook depends on.
 NO_PAGE = ("lib.settings", "lib.errors")

@@ -260,6 +260,9 @@ class Robustness(Compute):
 
     test_images: int = option(
         2000, "test images of each corruption and severity, stratified; 0 takes all", 0, 10_000)
+    corruption_seed: int = option(
+        0, "of the corruptions; the same for every run, so that runs can be compared", 0, 2**31 - 1)
+    batch_size: int = option(0, "images a forward pass; 0: 500 on a CPU, 5,000 on a GPU", 0, 20_000)
 
 
 @dataclass(frozen=True, kw_only=True)

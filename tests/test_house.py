@@ -20,7 +20,10 @@ FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
 # second, which have no folder, count as one room.
-GROUND = "bundle.words paths surroundings interruption files figures inputs checks command diagrams"
+GROUND = (
+    "bundle.words paths surroundings interruption files figures inputs checks command diagrams "
+    "effects"
+)
 FLOORS = (
     ("lib",),
     (GROUND,),

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bundle.claims.claim import Finding, Reference, agreed, decided, named, needs
+from bundle.effects import Effect, mean_effect, paired, t_effect, welch
 from bundle.words import listed, p_is, points
-from lib.metrics import Effect, mean_effect, paired, t_effect, welch
 from lib.predict import COMBINATIONS
 
 Jobs = dict[str, list[dict[str, Any]]]

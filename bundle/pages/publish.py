@@ -87,7 +87,7 @@ def render(
 
 
 def executed_notebooks(run: str) -> list[Path]:
-    """Return the executed notebooks of `run`, the report last; copies of failed ones have another name."""
+    """Return the executed notebooks of `run`, the report last; failed ones have another name."""
     notebooks = paths.results(run).glob("*.ipynb")
     return in_order(path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem))
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from bundle import words
+from bundle.effects import Effect, paired
 from lib.layers import layer_table
-from lib.metrics import Effect, paired
 from lib.model import ResNet
 
 MB, KB = 1e6, 1e3

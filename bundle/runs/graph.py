@@ -19,7 +19,8 @@ LABELS = {  # short names, for the terminal and the pages
     "07_robustness": "Robustness",
     "08_deploy": "Deployment",
 }
-KEYS = ("reads", "writes", "shared", "optional")  # of a notebook's metadata, lists of names
+# Of a notebook's metadata, lists of names.
+KEYS = ("reads", "writes", "shared", "optional", "variables")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Node:
     shared: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()  # packages that it uses where they are installed
     cells: tuple[tuple[str, str], ...] = ()  # (type, source)
+    variables: tuple[str, ...] = ()  # of the environment, that name files outside the bundle
 
     @property
     def metrics(self) -> str:
@@ -52,7 +54,7 @@ def read(name: str) -> Node:
         notebook = json.loads(text)
         declared = notebook["metadata"].get("bundle", {})
         cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-        files = [tuple(declared.get(key, ())) for key in KEYS]
+        files = {key: tuple(declared.get(key, ())) for key in KEYS}
         ast.parse("\n".join(source for kind, source in cells if kind == "code"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"not a readable notebook ({error}); restore it with git"
@@ -60,7 +62,7 @@ def read(name: str) -> Node:
     except SyntaxError as error:
         remedy = f"a code cell is not Python ({error}); mend it"
         raise UserError(f"{paths.shown(path)}: {remedy}") from error
-    return Node(name, *files, cells)
+    return Node(name, cells=cells, **files)
 
 
 def nodes() -> list[Node]:

@@ -1,6 +1,7 @@
 """Whether a notebook's result is up to date, by content: a clone's file times mean nothing."""
 
 import json
+import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
         "data": parameters.data,
         "inputs": {name: of_file(paths.artefact(folder, name)) for name in node.reads},
         "files": _files_named(parameters.values[node.name]) | _shared(node) | _optional(node),
+        "variables": {name: os.environ.get(name, "") for name in node.variables},
     }
 
 
@@ -39,7 +41,7 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
         return ["failed at the last try"] if failed else ["not run yet"]
     phrases, before, now = [], saved["before"], fingerprint_of(node, parameters, folder)
     phrases += [label for key, label in WHOLE.items() if before.get(key) != now[key]]
-    for key in ("parameters", "code", "inputs", "files"):
+    for key in ("parameters", "code", "inputs", "files", "variables"):
         phrases += differences(before.get(key) or {}, now[key])
     phrases = [phrase if "->" in phrase else f"{phrase} changed" for phrase in phrases]
     for name in changed_outputs(node.name, folder):

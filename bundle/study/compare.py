@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bundle import effects
 from bundle.words import NONE
 from lib import metrics
 
@@ -118,7 +119,7 @@ def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of n > 1 values' mean (Student's t, n - 1 degrees), cut at 0, 1."""
-    mean = metrics.mean_effect(values)
+    mean = effects.mean_effect(values)
     return max(0.0, mean.low), min(1.0, mean.high)
 
 
@@ -136,7 +137,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     none["difference"] = 100 * float(np.mean(ours) - np.mean(theirs))
     if min(len(ours), len(theirs)) >= 2:
         spread = np.ptp(ours) or np.ptp(theirs)
-        tested = _tested(metrics.welch(ours, theirs)) if spread else {}
+        tested = _tested(effects.welch(ours, theirs)) if spread else {}
         return {**none, "test": "Welch's t over seeds", **tested}
     partners = {job["seed"]: job for job in base}
     pairs = [(partners[job["seed"]], job) for job in group if job["seed"] in partners]
@@ -147,7 +148,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     return {**result, **of_means}
 
 
-def _tested(effect: metrics.Effect) -> dict[str, float]:
+def _tested(effect: effects.Effect) -> dict[str, float]:
     return {"p": effect.p, "least": 100 * effect.low, "most": 100 * effect.high}
 
 
@@ -158,7 +159,7 @@ def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
     if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
         return {"test": "none: not the same test images"}
     test = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
-    effect = metrics.paired(test.only_second, test.only_first, len(ours["labels"]))
+    effect = effects.paired(test.only_second, test.only_first, len(ours["labels"]))
     name = f"McNemar, {test.method}, seed {job['seed']}"
     return {"test": name, **_tested(effect), "paired": 100 * effect.size}
 
@@ -193,7 +194,7 @@ def _view(group: Sequence[Job], kind: str, view: str) -> dict[str, Any]:
 def _from_zero(points: pd.Series) -> float:
     if np.ptp(points) == 0:  # t is 0/0, or infinite without evidence for it
         return math.nan if points[0] else 1.0
-    return metrics.mean_effect(points).p
+    return effects.mean_effect(points).p
 
 
 def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:

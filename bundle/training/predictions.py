@@ -11,7 +11,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from lib.data import Dataset
-from lib.metrics import confused_pairs, confusion, mistaken
+from lib.metrics import confused_pairs, confusion, mistaken, temperature
 from lib.plots import image_grid
 
 
@@ -20,12 +20,18 @@ class Predictions:
     """Images, what they are, and what a network says of each.
 
     pixels: uint8 (N, 3, H, W). labels: int (N,). probabilities: float (N, C), rows of sum 1.
+    logits (N, C), index (N,) among all test images; held: logits and labels of hold-out images, ()
+    without such; combination: of views, as chosen.
     """
 
     pixels: Tensor
     labels: NDArray
     probabilities: NDArray
     classes: tuple[str, ...]
+    logits: NDArray | None = None
+    index: NDArray | None = None
+    held: tuple[NDArray, ...] = ()
+    combination: str = "original"
 
     @property
     def classified(self) -> NDArray:
@@ -36,6 +42,29 @@ class Predictions:
         """Return the first `count` of the positions `chosen`, the highest probability first."""
         order = np.argsort(-self.probabilities[chosen].max(1), kind="stable")
         return chosen[order[:count]]
+
+    def temperatures(self, index: NDArray | None = None) -> NDArray:
+        """Return what divides the logits of the test images at `index`, these by default, (N,).
+
+        One temperature, of the hold-out; without one each image has that of the images whose place
+        is even where its own is odd, and the reverse: no image decides its own.
+        """
+        index = self.index if index is None else index
+        if self.held:
+            return np.full(len(index), temperature(*self.held))
+        odd = self.index % 2 == 1
+        halves = [temperature(self.logits[half], self.labels[half]) for half in (odd, ~odd)]
+        return np.array(halves)[index % 2]
+
+    @property
+    def calibrated(self) -> NDArray:
+        """The probabilities of the logits divided by their temperatures, (N, C)."""
+        return softmax(self.logits / self.temperatures()[:, None], axis=1)
+
+    @property
+    def fitted_on(self) -> str:
+        """What images the temperature is fitted on, in words."""
+        return "the hold-out" if self.held else "the other half of the test images"
 
     def mistakes(self, count: int) -> NDArray:
         """Return the positions of the wrong images, the surest `count` of them."""
@@ -94,5 +123,9 @@ def read(file: Path, dataset: Dataset) -> Predictions:
     with np.load(file) as saved:
         assert np.array_equal(dataset.test.index, saved["index"])
         logits = saved["logits"][list(saved["views"]).index("original")]
-        labels = saved["labels"]
-    return Predictions(dataset.test.pixels, labels, softmax(logits, axis=1), dataset.classes)
+        labels, combination, held = saved["labels"], str(saved["combination"]), ()
+        if len(saved["holdout_labels"]):
+            place = list(saved["holdout_views"]).index("original")
+            held = saved["holdout_logits"][place], saved["holdout_labels"]
+    says = (dataset.test.pixels, labels, softmax(logits, axis=1), dataset.classes)
+    return Predictions(*says, logits, dataset.test.index.numpy(), held, combination)

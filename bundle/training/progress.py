@@ -48,6 +48,45 @@ def jupyter_table(epochs: int) -> Callable[[dict[str, Any]], None]:
     return show
 
 
+PROGRESS = "progress.json"  # how far a notebook is, in the folder that it writes to
+
+
+def counted(what: str, file: Path | None) -> Callable[[int, int, str], None]:
+    """Return a callback (done, of, name) that updates one line of a notebook's output.
+
+    what: the noun of what is counted. file: for `Shares`, None where nobody follows.
+    """
+    from IPython.display import HTML, display
+
+    handle, started = display(HTML(""), display_id=True), time.monotonic()
+
+    def show(done: int, of: int, name: str) -> None:
+        bar = f"<progress value='{done}' max='{of}'></progress> {name.replace('_', ' ')}"
+        end = f"Done: {of} {what} in {duration(time.monotonic() - started)}."
+        handle.update(HTML(end if done == of else f"{bar}, {done} of {of} {what} done"))
+        if file:
+            files.write_json(file, {"done": done, "of": of})
+
+    return show
+
+
+class Shares:
+    """Adds 20%, 40%, ... to the line of a notebook that runs, as far as it tells (`counted`)."""
+
+    def __init__(self, file: Path):
+        self.file, self.said = file, 0
+
+    def poll(self) -> None:
+        """Print what is new since the last call."""
+        told = files.read_intact(self.file)
+        share = 100 * told["done"] // told["of"] if told else 0
+        while self.said + 20 <= share < 100:
+            self.said += 20
+            print(f"{self.said}%", end=" ", flush=True)
+
+    close = poll
+
+
 class Follower:
     """Draws the progress of a training that another process does, from the files it leaves.
 
