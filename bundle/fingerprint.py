@@ -30,6 +30,7 @@ SHOWS = (
     "bundle.words",
     "bundle.report.",
     "bundle.claims.",
+    "bundle.deploy.",
     "bundle.study.compare",
     "bundle.training.outcome",
     "bundle.training.predictions",
