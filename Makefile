@@ -79,10 +79,14 @@ $(if $(filter-out cuda cpu,$(TORCH)),$(error TORCH must be cuda or cpu))
 # Setup is up to date by the content of what it installs, not by file times.
 LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.installed-$(LOCK)$(if $(filter cpu,$(TORCH)),-cpu)
+# What notebook 08 needs besides, in the same environment: optional.
+DEPLOY_LOCK := $(shell cksum requirements-deploy.txt 2>/dev/null | cut -d' ' -f1)
+DEPLOY_READY := $(VENV)/.deploy-$(DEPLOY_LOCK)
 # BIN=/path/to/bin takes the Python there with the packages it has, and installs nothing: a
 # container, a cluster's module.
 ifdef OWN_BIN
 READY :=
+DEPLOY_READY :=
 $(if $(shell test -x $(PY) && echo yes),,$(error BIN=$(BIN): no python there; name its folder))
 endif
 # In a copy of this folder the environment still points to the first: the code here comes first.
@@ -109,7 +113,7 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster data run-all status predict verify release release-render study \
+.PHONY: help setup setup-cluster setup-deploy data run-all status predict verify release release-render study \
 	study-jobs study-cluster release-study claims bench bench-readme readme html pdf demo lab check test \
 	test-hostile test-cluster lint strip lock clean \
 	compare
@@ -195,6 +199,13 @@ $(CLUSTER_READY): requirements-cluster.txt
 	@$(PIP) $(CLUSTER)/bin/python $(INSTALL) --require-hashes -r requirements-cluster.txt
 	@rm -f $(CLUSTER)/.installed-*; touch $@
 
+setup-deploy: setup $(DEPLOY_READY) ## what notebook 08 needs: onnx, onnxruntime (some 200 MB)
+
+$(DEPLOY_READY): requirements-deploy.txt | $(READY)
+	@echo "installing onnx, onnxscript and onnxruntime into $(VENV); then: make run-all"
+	@$(PIP) $(PY) $(INSTALL) --require-hashes -r requirements-deploy.txt
+	@rm -f $(VENV)/.deploy-*; touch $@
+
 claims: setup ## judge the reference report's claims: results/claims.html
 	@$(BUNDLE) claims
 
@@ -239,8 +250,8 @@ $(READY): requirements.txt pyproject.toml
 	@rm -f $(VENV)/.installed-*; touch $@
 
 lock: setup ## compile requirements.txt from .in anew (needs uv)
-	@for name in requirements requirements-cluster; do uv pip compile --universal \
-		--python-version 3.11 --generate-hashes --no-header $$name.in -o $$name.txt || exit; done
+	@for name in requirements requirements-cluster requirements-deploy; do \
+		uv pip compile --universal --python-version 3.11 --generate-hashes --no-header $$name.in -o $$name.txt || exit; done
 	@grep -E '^torch(vision)?==' requirements.in | sed 's/$$/+cpu/' | uv pip compile - --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-deps --no-annotate \
 		--index-url "$${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" -o requirements-cpu.txt

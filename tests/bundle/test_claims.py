@@ -77,7 +77,7 @@ NOW = {
 
 @pytest.fixture(scope="module")
 def judged():
-    return {one.id: one for one in judge.judge_all(None)}
+    return {one.id: one for one in judge.judge_all(None, {})}
 
 
 def view(gained=0.0, lost=0.0, accuracy=0.95):
@@ -173,7 +173,7 @@ def change(*path, to, run=None, keep_seeds=False, times=1):
 def by_id(collected, *names):
     """Judge the claims named, or all that wait for a study."""
     return {
-        one.id: judge.judge(one, REFERENCE, collected)
+        one.id: judge.judge(one, REFERENCE, collected, {})
         for one in CLAIMS
         if one.id in (names or WAITING)
     }
@@ -223,7 +223,7 @@ def changed(**entries):
 
 def judged_by(reference, name):
     (claim,) = [claim for claim in CLAIMS if claim.id == name]
-    return judge.judge(claim, reference, None)
+    return judge.judge(claim, reference, None, {})
 
 
 def test_other_facts_give_other_verdicts():
@@ -333,7 +333,7 @@ def test_figures_in_the_text_are_the_reference(judged):
 
 
 def test_full_study_that_confirms_everything(judged):
-    found = {one.id: one for one in judge.judge_all(study())}
+    found = {one.id: one for one in judge.judge_all(study(), {})}
     assert {name: found[name].verdict for name in WAITING} == dict.fromkeys(WAITING, CONFIRMED)
     assert all(found[name] == judged[name] for name in NOW)
 

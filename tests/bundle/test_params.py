@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # fmt: off
 SECTIONS = (
     "01_explore_data", "02_build_model", "03_train", "04_predict_tta", "05_confusion", "06_report",
-    "07_robustness",
+    "07_robustness", "08_deploy",
 )
 # fmt: on
 

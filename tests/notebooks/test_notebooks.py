@@ -17,6 +17,7 @@ from bundle import checks, fingerprint
 from bundle.notebook import Notebook
 from bundle.runs import graph
 from lib import settings
+from tests.test_house import USES_MORE
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -69,6 +70,7 @@ def test_the_notebooks_are_there():
         "05_confusion",
         "06_report",
         "07_robustness",
+        "08_deploy",
     ]
     assert list(settings.SECTIONS) == NAMES
 
@@ -296,7 +298,7 @@ def not_allowed(name, source):
             imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imports |= {f"{node.module}.{alias.name}" for alias in node.names}
-    rooms = ("bundle.report.", "bundle.claims.") if name == "06_report" else ()
+    rooms = tuple(f"{room}." for room in USES_MORE.get(name, ()))
     return {
         whole
         for whole in imports
@@ -388,9 +390,7 @@ def test_figures_and_tables_do_not_overwrite_each_other():
 def test_what_is_read_was_written_by_an_earlier_notebook():
     written = set()
     for name in [node.name for node in graph.nodes()]:
-        assert (
-            {"reads", "writes"} <= set(declared(name)) <= {"reads", "writes", "shared", "variables"}
-        )
+        assert {"reads", "writes"} <= set(declared(name)) <= set(graph.KEYS)
         assert set(declared(name)["reads"]) <= written, name
         assert not set(declared(name)["writes"]) & written, name
         written |= {*declared(name)["writes"], f"metrics/{name}.json"}
