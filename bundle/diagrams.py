@@ -85,9 +85,8 @@ def reliability(
 ) -> Figure:
     """Return accuracy by confidence, and how many images lie there.
 
-    bins: as from lib.metrics.calibration; before: other ones, drawn as points behind them. On the
-    dashed line the accuracy equals the confidence; below it the network is right less often than it
-    says.
+    bins: as from lib.metrics.calibration; before: others, as points behind them. On the dashed line
+    the accuracy equals the confidence; below it the network is right less often than it says.
     """
     size = (3.8, 3.6) if narrow else (4.6, 3.6)
     drawn, (axis, below) = figure(*size, 2, 1, sharex=True, height_ratios=(3.2, 1))

@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import jpeg
 from lib.step import generator_of
 
 SEVERITIES = range(1, 6)
-TINY = 1e-3  # float32 must not cost a whole level where nothing changed
+TINY = 1e-4  # float32 must not cost a whole level where nothing changed
 
 
 def corrupt(pixels: Tensor, name: str, severity: int, seed: int) -> Tensor:
@@ -178,8 +178,9 @@ def _sampled(levels: Tensor, places: Tensor, corners: bool) -> Tensor:
 def _pixelate(levels: Tensor, share: float, generator: Generator) -> Tensor:
     """Make it smaller and large again; a value is the mean of the pixels that it covers."""
     size = levels.shape[-1]
-    both = _boxes(int(size * share), size) @ _boxes(size, int(size * share))
-    return (both @ levels @ both.T).round()
+    small, large = _boxes(size, int(size * share)), _boxes(int(size * share), size)
+    rows = (levels @ small.T + 0.5).floor()  # whole levels after each axis
+    return large @ (small @ rows + 0.5).floor() @ large.T
 
 
 def _boxes(before: int, after: int) -> Tensor:

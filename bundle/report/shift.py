@@ -188,7 +188,7 @@ def rates(record: Record) -> pd.DataFrame:
     return pd.DataFrame.from_dict(named, orient="index", columns=[1, 2, 3, 4, 5])
 
 
-def section(record: Record, reference: dict[str, Any]) -> str:
+def under_shift(record: Record, reference: dict[str, Any]) -> str:
     """Return the report's paragraph on the shift, with what others report on the same types."""
     known = {row["network"]: row["of_13"] for row in reference["corruptions"]["networks"]}
     told = words.listed(f"{network} {mean:.1%}" for network, mean in known.items())
@@ -205,7 +205,7 @@ def section(record: Record, reference: dict[str, Any]) -> str:
     ).strip()
 
 
-def caption(record: Record) -> str:
+def most_lost(record: Record) -> str:
     """Return what the heat map of a record shows, as a sentence."""
     return (
         f"Most is lost under {worst(record, 2)}; clean images: {record['clean']['accuracy']:.1%}."

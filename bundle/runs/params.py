@@ -53,8 +53,7 @@ class RunParameters:
 def notebooks() -> list[str]:
     """Return the notebooks' names, sorted (two digits, underscore, words).
 
-    Others, such as the copy 03_train-Copy1, are no part of a run. `graph.nodes` has them in the
-    order they run.
+    Others, such as the copy 03_train-Copy1, are no part of a run; graph.nodes has them in order.
     """
     files = paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
     return sorted(path.stem for path in files if re.fullmatch(r"\d\d_\w+", path.stem, re.ASCII))

@@ -1,6 +1,6 @@
 """What a network says under shift: of corrupted test images, made here or the user's own files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ from lib.corrupt import CORRUPTIONS, SEVERITIES, corrupt
 from lib.data import Dataset, Images
 from lib.metrics import Accuracy
 
+Views = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]  # (pixels, views) -> view -> logits
+Show = Callable[[int, int, str], None]
+SINGLE = ("original",)
 AVERAGED_AT = 3  # the severity at which averaged views stand beside the single one
 
 
@@ -106,54 +109,50 @@ class Shift:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("severity")
 
 
-def measure(
-    training: Training,
-    dataset: Dataset,
-    settings,
-    combination: str,
-    show: Callable[[int, int, str], None] = lambda done, of, name: None,
-) -> Shift:
+def measure(training: Training, dataset: Dataset, settings, combination: str, show: Show) -> Shift:
     """Return what a network says of the test images of `dataset` under every corruption.
 
-    Args:
-        training: with its network.
-        settings: of notebook 07 (lib.settings.Robustness).
-        combination: of views that are averaged, a key of lib.predict.COMBINATIONS.
-        show: called before each corruption with how many are done, of how many, and its name.
-
-    Raises:
-        UserError: `CIFAR10C_ROOT` is set and holds no sound files.
+    settings: of notebook 07. combination: of views that are averaged (lib.predict.COMBINATIONS).
+    show: called before each corruption with how many are done, of how many, and its name. Raises
+    UserError where `CIFAR10C_ROOT` is set and holds no sound files.
     """
-    machine, images = compute.prepare(settings), dataset.test
-    network = training.model.to(machine)
-    precision = compute.precision_of(settings, machine)
+    images, views = dataset.test, _reader(training, dataset, settings)
+    root = shifted.folder() if dataset.name == "cifar10" else None
+    given = shifted.corruptions(root, images)
+    names, parts = list(dict.fromkeys([*CORRUPTIONS, *given])), []
+    for done, name in enumerate(names):
+        show(done, len(names), name)
+        source = (settings.corruption_seed, root if name in given else None)
+        versions = (version(images, name, severity, *source) for severity in SEVERITIES)
+        parts.append(_corruption(views, versions, combination))
+    show(len(names), len(names), "")
+    logits, averaged = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
+    clean = views(images.pixels, SINGLE)["original"].numpy()
+    about = (tuple(names), tuple(given), images.labels.numpy(), images.index.numpy())
+    return Shift(*about, clean, logits, averaged, combination, _newer(views, root))
+
+
+def _reader(training: Training, dataset: Dataset, settings) -> Views:
+    """Return what gives the network's logits of images, by view."""
+    machine = compute.prepare(settings)
+    network, precision = training.model.to(machine), compute.precision_of(settings, machine)
     options = (dataset.normalisation(training.normalisation), precision, settings.batch_size)
 
     def views(pixels: Tensor, chosen: Sequence[str]) -> dict[str, Tensor]:
-        of = Images(pixels, images.labels, images.index)
-        return predict.view_logits(network, of, chosen, *options)
+        images = Images(pixels, *[torch.arange(len(pixels))] * 2)
+        return predict.view_logits(network, images, chosen, *options)
 
-    root = shifted.folder() if dataset.name == "cifar10" else None
-    given = shifted.corruptions(root, images)
-    names, logits, averaged = list(dict.fromkeys([*CORRUPTIONS, *given])), [], []
-    for done, name in enumerate(names):
-        show(done, len(names), name)
-        for severity in SEVERITIES:
-            pixels = version(
-                images, name, severity, settings.corruption_seed, name in given and root
-            )
-            chosen = predict.COMBINATIONS[combination] if severity == AVERAGED_AT else ("original",)
-            by_view = views(pixels, chosen)
-            logits.append(by_view["original"])
-            if severity == AVERAGED_AT:
-                averaged.append(predict.combine(by_view, combination).argmax(1))
-    show(len(names), len(names), "")
-    clean = views(images.pixels, ("original",))["original"].numpy()
-    shaped = torch.stack(logits).view(len(names), len(SEVERITIES), *clean.shape).numpy()
-    found = (images.labels.numpy(), images.index.numpy(), clean, shaped)
-    newer = _score_newer(network, root, options)
-    both = (torch.stack(averaged).numpy(), combination, newer)
-    return Shift(tuple(names), tuple(given), *found, *both)
+    return views
+
+
+def _corruption(
+    views: Views, versions: Iterable[Tensor], combination: str
+) -> tuple[Tensor, Tensor]:
+    """Return a corruption's logits (5, N, C) and the averaged views' classes (N,)."""
+    chosen = {AVERAGED_AT: predict.COMBINATIONS[combination]}
+    found = [views(pixels, chosen.get(at, SINGLE)) for at, pixels in enumerate(versions, 1)]
+    averaged = predict.combine(found[AVERAGED_AT - 1], combination).argmax(1)
+    return torch.stack([logits["original"] for logits in found]), averaged
 
 
 def version(images: Images, name: str, severity: int, seed: int, root=None) -> Tensor:
@@ -163,9 +162,9 @@ def version(images: Images, name: str, severity: int, seed: int, root=None) -> T
     return corrupt(images.pixels, name, severity, seed)
 
 
-def _score_newer(network, root, options) -> tuple[str, Accuracy] | None:
+def _newer(views: Views, root) -> tuple[str, Accuracy] | None:
     if (newer := shifted.newer_images(root)) is None:
         return None
     found, images = newer
-    predicted = predict.logits(network, images.pixels, options[0], "original", *options[1:])
-    return found, metrics.accuracy(predicted.argmax(1).cpu(), images.labels)
+    predicted = views(images.pixels, SINGLE)["original"].argmax(1)
+    return found, metrics.accuracy(predicted, images.labels)

@@ -359,15 +359,12 @@ def test_common_values_reach_the_notebooks_that_declare_them(write):
     )
     run = params.load("mine")
     assert list(run.values) == list(SECTIONS)
-    assert [values.get("seed") for values in run.values.values()] == [7, 7, 7, None, None, None]
-    assert [values.get("threads") for values in run.values.values()] == [
-        None,
-        None,
-        1,
-        1,
-        None,
-        None,
-    ]
+    assert [values.get("seed") for values in run.values.values()] == (
+        [7] * 3 + [None] * (len(SECTIONS) - 3)
+    )
+    with_threads = [name for name, values in run.values.items() if values.get("threads") == 1]
+    assert with_threads == ["03_train", "04_predict_tta", "07_robustness"]
+    assert not any("threads" in run.values[name] for name in SECTIONS if name not in with_threads)
     assert (
         run.values["02_build_model"]["widths"]
         == run.values["03_train"]["widths"]

@@ -160,7 +160,7 @@ def test_status_names_run_result_day_and_report(here, monkeypatch):
         "quick: all up to date; 48.5% on the test set, trained on 2026-11-25; "
         "results/quick/report.html"
     )
-    assert len(first) <= WIDTH and len(rest) == 6
+    assert len(first) <= WIDTH and len(rest) == len(nodes())
     assert all(line.endswith("up to date") for line in rest)
 
 

@@ -212,9 +212,12 @@ def test_a_batch_equals_the_plain_form_of_each_image(pixels, name, severity):
     for number, (image, ours) in enumerate(zip(pixels, found, strict=True)):
         x = image.permute(1, 2, 0).double().numpy()
         plain = np.clip(PLAIN[name](x, strength, draws.of(number)), 0, 255)
-        apart = np.abs(ours.permute(1, 2, 0).double().numpy() - np.floor(plain + 1e-6))
-        # A value near a whole level may be cut down to the one or the other.
-        assert apart.max() <= 1 and (apart > 0).mean() < 0.02, (number, apart.max())
+        ours = ours.permute(1, 2, 0).double().numpy()
+        # A value within a thousandth of a whole level may be cut down to the one or the other.
+        near = [np.abs(ours - np.floor(plain + side)) for side in (-1e-3, 1e-3)]
+        apart = np.minimum(*near)
+        # Glass is cut down between its blurs, too: there the next blur spreads such a level.
+        assert apart.max() <= 1 and (apart > 0).mean() < (0.02 if name == "glass_blur" else 0.001)
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -242,11 +245,11 @@ def test_it_is_seeded_and_leaves_its_input(pixels, name):
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_higher_severity_changes_more(pixels, name):
-    """But glass and elastic, whose severities trade one strength for another."""
+    """But glass and elastic, which trade strengths, and pixelate, whose rasters differ in kind."""
     far = [
         (corrupt(pixels, name, severity, 0).double() - pixels).abs().mean()
         for severity in SEVERITIES
     ]
-    if name not in ("glass_blur", "elastic_transform"):
+    if name not in ("glass_blur", "elastic_transform", "pixelate"):
         assert far == sorted(far)
     assert 0 < far[0] < far[-1] or name == "elastic_transform"
