@@ -251,7 +251,8 @@ $(READY): requirements.txt pyproject.toml
 
 lock: setup ## compile requirements.txt from .in anew (needs uv)
 	@for name in requirements requirements-cluster requirements-deploy; do \
-		uv pip compile --universal --python-version 3.11 --generate-hashes --no-header $$name.in -o $$name.txt || exit; done
+		uv pip compile --universal --python-version 3.11 --generate-hashes --no-header $$name.in \
+		-o $$name.txt || exit; done
 	@grep -E '^torch(vision)?==' requirements.in | sed 's/$$/+cpu/' | uv pip compile - --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-deps --no-annotate \
 		--index-url "$${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" -o requirements-cpu.txt

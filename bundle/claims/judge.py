@@ -14,8 +14,8 @@ from bundle import paths
 from bundle.claims import costs, curves, deployed, network, read, recipe, record, results, trainings
 from bundle.claims.claim import OPEN, PENDING, Claim, Finding, Reference, StudyTest
 from bundle.files import read_json
-from bundle.runs import params
 from bundle.report import anchors
+from bundle.runs import params
 from bundle.runs import results as runs_results
 from bundle.training import store
 from bundle.words import listed
