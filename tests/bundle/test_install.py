@@ -161,7 +161,8 @@ def test_pip_is_taken_where_uv_is_not_or_fails(tmp_path, monkeypatch, capfd, cod
 
 
 def test_what_would_lead_packages_elsewhere_is_left_out(monkeypatch):
-    for name in install.DIVERTING:
+    diverting = ("PIP_TARGET", "PIP_CONSTRAINT", "PYTHONPATH", "UV_CONSTRAINT", "UV_TORCH_BACKEND")
+    for name in {*diverting, *install.DIVERTING}:
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("PIP_INDEX_URL", "of the site")
     kept = install.clean()
