@@ -675,7 +675,7 @@ TARGETS = {
     "WEIGHTS": "release", "LOGITS": "release",
     "PLAN": "study-jobs study release-study study-cluster", "TINY": "study-jobs",
     "WAIT": "study-jobs", "PROFILE": "study-cluster", "RUNS": "readme",
-    "JOBS": "study-jobs", "LAB": "lab",
+    "JOBS": "study-jobs", "LAB": "lab", "A": "compare", "B": "compare",
 }  # fmt: skip
 
 
