@@ -113,17 +113,16 @@ def _size_and_cost(size: Axes, cost: Axes, place: float, result: Result) -> None
 
 def _size_and_cost_as_text(axis: Axes, rows: list[tuple[float, Result]]) -> None:
     """Write parameters and arithmetic in two columns at the right of the rows."""
-    columns = ((1.27, "million\nparam."), (1.56, "training,\nPFLOP"))
-    look = {"fontsize": 8, "ha": "right"}
+    columns = ((38, "million\nparam."), (78, "PFLOP of\ntraining"))  # points right of the panel
+    look = {"textcoords": "offset points", "fontsize": 8, "ha": "right", "annotation_clip": False}
     for place, head in columns:
-        axis.text(place, 1.005, head, transform=axis.transAxes, va="bottom", **look)
+        axis.annotate(head, (1, 1), (place, 3), xycoords="axes fraction", va="bottom", **look)
+    look |= {"xycoords": axis.get_yaxis_transform(), "va": "center"}
     for height, result in rows:
         numbers = ((result.parameters or 0) / 1e6, result.pflop)
         for (place, _), number in zip(columns, numbers, strict=True):
             text = f"{number:.3g}" if number else words.NONE
-            axis.text(
-                place, height, text, transform=axis.get_yaxis_transform(), va="center", **look
-            )
+            axis.annotate(text, (1, height), (place, 0), **look)
 
 
 def _name(axis: Axes, rows: list[tuple[float, Result]], results: Sequence[Result]) -> None:
