@@ -25,9 +25,8 @@ def _records(runs: Runs, *names: str) -> tuple[list[dict[str, Any]], str]:
 
 def robustness(reference: Reference, runs: Runs) -> Finding:
     """The fall under corruption against that of a published network of standard training."""
-    known = next(
-        row for row in reference["corruptions"]["networks"] if "standard" in row["network"]
-    )
+    networks = reference["corruptions"]["networks"]
+    known = next(row for row in networks if "standard" in row["network"])
     theirs = known["clean"] - known["of_13"]
     rule = (
         f"Confirmed where the accuracy falls less under the {len(CORRUPTIONS)} corruptions than "
