@@ -31,6 +31,7 @@ SHOWS = (
     "bundle.own.",
     "bundle.report.",
     "bundle.claims.",
+    "bundle.deploy.",
     "bundle.study.compare",
     "bundle.training.outcome",
     "bundle.training.predictions",

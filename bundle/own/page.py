@@ -75,7 +75,15 @@ def write(network: Network, images: Sequence[str | os.PathLike], occlusion: bool
     found, problems = pictures.read(images)
     pictures.tell(problems)
     folder, table = folder_of(network, images), network.table(found)
-    html = template("own_page.html.j2").render(
+    html = _page(network, found, problems, occlusion, _links(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / TABLE, table.to_csv(index=False, float_format="%.6f").encode())
+    write_atomically(folder / PAGE, html.encode())
+    return folder, table
+
+
+def _page(network: Network, found, problems: list[str], occlusion: bool, links) -> str:
+    return template("own_page.html.j2").render(
         bundle=BUNDLE,
         network=network,
         notice=notice_of(network.metrics),
@@ -87,13 +95,9 @@ def write(network: Network, images: Sequence[str | os.PathLike], occlusion: bool
         unshown=len(problems) - pictures.MOST_LINES,
         occlusion=occlusion,
         known=words.listed(network.classes),
-        links=_links(folder),
+        links=links,
         table=TABLE,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / TABLE, table.to_csv(index=False, float_format="%.6f").encode())
-    write_atomically(folder / PAGE, html.encode())
-    return folder, table
 
 
 def _accuracy(network: Network) -> str:

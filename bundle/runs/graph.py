@@ -17,7 +17,10 @@ LABELS = {  # short names, for the terminal and the pages
     "05_confusion": "Mistakes",
     "06_report": "Report",
     "07_robustness": "Robustness",
+    "08_deploy": "Deployment",
 }
+# Of a notebook's metadata, lists of names.
+KEYS = ("reads", "writes", "shared", "optional", "variables")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Node:
     writes: tuple[str, ...] = ()
     # Files of the bundle, no run's own; they need not be there, * matches.
     shared: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # packages that it uses where they are installed
     cells: tuple[tuple[str, str], ...] = ()  # (type, source)
     variables: tuple[str, ...] = ()  # of the environment, that name files outside the bundle
 
@@ -50,8 +54,7 @@ def read(name: str) -> Node:
         notebook = json.loads(text)
         declared = notebook["metadata"].get("bundle", {})
         cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-        files = [tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")]
-        variables = tuple(declared.get("variables", ()))
+        files = {key: tuple(declared.get(key, ())) for key in KEYS}
         ast.parse("\n".join(source for kind, source in cells if kind == "code"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"not a readable notebook ({error}); restore it with git"
@@ -59,7 +62,7 @@ def read(name: str) -> Node:
     except SyntaxError as error:
         remedy = f"a code cell is not Python ({error}); mend it"
         raise UserError(f"{paths.shown(path)}: {remedy}") from error
-    return Node(name, *files, cells, variables)
+    return Node(name, cells=cells, **files)
 
 
 def nodes() -> list[Node]:

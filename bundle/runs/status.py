@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
         "packages": of_file(paths.LOCK_FILE),
         "data": parameters.data,
         "inputs": {name: of_file(paths.artefact(folder, name)) for name in node.reads},
-        "files": _files_named(parameters.values[node.name]) | _shared(node),
+        "files": _files_named(parameters.values[node.name]) | _shared(node) | _optional(node),
         "variables": {name: os.environ.get(name, "") for name in node.variables},
     }
 
@@ -236,6 +237,14 @@ def _shared(node: Node) -> dict[str, str]:
         for file in (sorted(paths.ROOT.glob(name)) if "*" in name else [paths.ROOT / name])
     ]
     return {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
+
+
+def _optional(node: Node) -> dict[str, str]:
+    """Return whether the packages are here that a notebook uses only then."""
+    return {
+        f"the package {name}": "installed" if find_spec(name) else "missing"
+        for name in node.optional
+    }
 
 
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
