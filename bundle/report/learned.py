@@ -100,13 +100,16 @@ def limitations(metrics: Metrics, ours: list[Result]) -> str:
     """Return what the result does not show, as a Markdown list; `ours` as from anchors.ours."""
     group = of_recipe(metrics, ours)
     seeds = f"One seed ({metrics['seed']}): another gives another accuracy."
-    if group:
+    if group and group.deviation is not None:
         values = words.listed(words.percent(value) for value in group.accuracies)
         seeds = f"{len(group.accuracies)} seeds of this recipe reach {values}: mean "
         seeds += f"{words.percent(group.accuracy)}, standard deviation "
         seeds += f"{100 * group.deviation:.2f} points."
     covers = "The test images are of the same kind as the training images: nothing is shown for "
     covers += "blurred, noisy or shifted ones."
+    if metrics.get("robustness"):
+        covers = "The corruptions are made by a program: images of another camera or another "
+        covers += "collection are not among them."
     if metrics["notice"]:
         covers = f"This run covers {metrics['notice']}: it shows that everything works, not what "
         covers += "the recipe reaches."

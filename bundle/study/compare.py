@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from bundle import effects
 from bundle.words import NONE
 from lib import metrics
 
@@ -22,6 +23,20 @@ Predictions = Mapping[str, NDArray]  # predictions, labels, index, each (N,), of
 COLUMNS = ["seeds", "accuracies", "accuracy", "sd", "low", "high", "interval", "base"]
 UNTESTED = ("p", "least", "most", "paired")  # NaN where there is no test
 COLUMNS += ["difference", "test", *UNTESTED, "audit"]
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Return p values (n,) corrected for number (Holm, Scand. J. Statist. 1979), in order."""
+    p = np.asarray(p, dtype=float)
+    order, corrected = np.argsort(p), np.empty(len(p))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    return corrected
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `summary`'s table with a column holm: p corrected for the number of tests in it."""
+    tested = table["p"].dropna().astype(float)
+    return table.assign(holm=pd.Series(holm(tested), tested.index, dtype=float))
 
 
 def by_run(jobs: Iterable[Job], order: Sequence[str] = ()) -> dict[str, list[Job]]:
@@ -52,7 +67,7 @@ def summary(
     high and interval (95%, and whose), base, difference (of the means, NaN without a base), test
     (its name), p, least and most (the difference's 95% interval, NaN where none can be had), paired
     (the difference on the one seed that McNemar's test saw), audit (whether the run followed the
-    test set: never a headline).
+    test set: never a headline), holm (p corrected for the number of tests; the interval is not).
     """
     groups = by_run(jobs, order)
     rows = [
@@ -65,7 +80,7 @@ def summary(
         for group in groups.values()
     ]
     index = pd.Index(list(groups), name="run", dtype=object)
-    return pd.DataFrame(rows, columns=COLUMNS, index=index)
+    return corrected(pd.DataFrame(rows, columns=COLUMNS, index=index))
 
 
 NO_PREDICTIONS = "none: predictions are not here"
@@ -86,7 +101,7 @@ def with_record(table: pd.DataFrame, recorded: Iterable[Mapping[str, Any]]) -> p
         for key in ("test", *UNTESTED):
             value = theirs.get(key)
             filled.loc[name, key] = math.nan if value is None else value
-    return filled
+    return corrected(filled)
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +133,7 @@ def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of n > 1 values' mean (Student's t, n - 1 degrees), cut at 0, 1."""
-    mean = metrics.mean_effect(values)
+    mean = effects.mean_effect(values)
     return max(0.0, mean.low), min(1.0, mean.high)
 
 
@@ -136,7 +151,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     none["difference"] = 100 * float(np.mean(ours) - np.mean(theirs))
     if min(len(ours), len(theirs)) >= 2:
         spread = np.ptp(ours) or np.ptp(theirs)
-        tested = _tested(metrics.welch(ours, theirs)) if spread else {}
+        tested = _tested(effects.welch(ours, theirs)) if spread else {}
         return {**none, "test": "Welch's t over seeds", **tested}
     partners = {job["seed"]: job for job in base}
     pairs = [(partners[job["seed"]], job) for job in group if job["seed"] in partners]
@@ -147,7 +162,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     return {**result, **of_means}
 
 
-def _tested(effect: metrics.Effect) -> dict[str, float]:
+def _tested(effect: effects.Effect) -> dict[str, float]:
     return {"p": effect.p, "least": 100 * effect.low, "most": 100 * effect.high}
 
 
@@ -158,7 +173,7 @@ def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
     if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
         return {"test": "none: not the same test images"}
     test = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
-    effect = metrics.paired(test.only_second, test.only_first, len(ours["labels"]))
+    effect = effects.paired(test.only_second, test.only_first, len(ours["labels"]))
     name = f"McNemar, {test.method}, seed {job['seed']}"
     return {"test": name, **_tested(effect), "paired": 100 * effect.size}
 
@@ -193,7 +208,7 @@ def _view(group: Sequence[Job], kind: str, view: str) -> dict[str, Any]:
 def _from_zero(points: pd.Series) -> float:
     if np.ptp(points) == 0:  # t is 0/0, or infinite without evidence for it
         return math.nan if points[0] else 1.0
-    return metrics.mean_effect(points).p
+    return effects.mean_effect(points).p
 
 
 def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
