@@ -2,28 +2,12 @@
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
-from pathlib import Path
 
 from bundle import paths
 from bundle.dataset import cifar10
-
-
-def peak_bytes() -> int:
-    """Return the most memory this process has held so far (resident set).
-
-    Linux hands ru_maxrss on from the process that started this one; VmHWM is this program's own.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    for line in lines:
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+from bundle.deploy.measure import peak_bytes
 
 
 def train_and_look(steps: int, quick: bool) -> dict[str, int]:

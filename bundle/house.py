@@ -1,5 +1,6 @@
-"""Commands that keep the bundle in order: digests of releases, what runs and editors left."""
+"""Commands about what is in the bundle: releases rendered, sealed, compared; leftovers removed."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -26,6 +27,29 @@ def clean(_args: Namespace) -> int:
     from bundle.files import clear
 
     clear(paths.RESULTS, kept=("released", "README.md"))
+    return 0
+
+
+def render(args: Namespace) -> int:
+    """Render released reports and studies anew by the present code, from their records."""
+    from bundle.release import render as again
+    from bundle.runs import execute
+    from bundle.study import released
+
+    names = args.names or again.released_runs() + released.names()
+    for name in names:
+        paths.check_run_name("RUN", name.removeprefix(released.STUDIES).lstrip("/"))
+        os.environ[execute.COMMAND_VARIABLE] = f"python -m bundle render {name}"
+        make = released.render if name.startswith(released.STUDIES) else again.render
+        print(paths.shown(make(name)), flush=True)
+    return 0
+
+
+def compare(args: Namespace) -> int:
+    """Show two finished runs side by side: results/compare/A-B.html."""
+    from bundle.compare import page
+
+    print(paths.shown(page.write(args.a, args.b)))
     return 0
 
 
@@ -67,4 +91,8 @@ def added(parser: ArgumentParser, command) -> ArgumentParser:
     sealing.add_argument("--check", action="store_true", help="write nothing")
     command(clean)
     command(strip)
+    command(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
+    comparing = command(compare)
+    for name in ("a", "b"):
+        comparing.add_argument(name, help="a run of results/ or results/released/")
     return parser

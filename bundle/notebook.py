@@ -8,14 +8,13 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bundle import files, paths, surroundings, words
-from bundle.checks import build, described
+from bundle.checks import build
 from bundle.runs import results
 from lib.settings import SECTIONS, Run
 
@@ -38,6 +37,7 @@ class Notebook:
         surroundings.check_code()
         self.name, self.settings = name, build(SECTIONS.get(name, Run), variables, name)
         surroundings.check_threads(getattr(self.settings, "threads", 1))
+        surroundings.check_gpu(getattr(self.settings, "device", "cpu"))
         self.run, self.notice = self.settings.run, ""
         self.folder = paths.outputs(self.run)
 
@@ -59,21 +59,9 @@ class Notebook:
         """Return, for display, every parameter by group: its value, default and meaning."""
         from IPython.display import HTML
 
-        rows = described(type(self.settings))
-        values = {row.name: getattr(self.settings, row.name) for row in rows}
-        others = [row.name for row in rows if values[row.name] != row.default]
-        differ = f"; other than the default (marked *): {', '.join(others)}" if others else ""
-        bodies = "".join(
-            f'<tbody><tr><th colspan="4"><b>{group}</b></th></tr>'
-            f"{''.join(_parameter(row, values[row.name]) for row in rows if row.group == group)}"
-            "</tbody>"
-            for group in dict.fromkeys(row.group for row in rows)
-        )
-        return HTML(
-            f"<details><summary>All {len(rows)} parameters by group{differ}.</summary>"
-            "<table><thead><tr><th>name</th><th>value</th><th>default</th>"
-            f'<th style="min-width: 14rem">meaning</th></tr></thead>{bodies}</table></details>'
-        )
+        from bundle.pages import parameters
+
+        return HTML(parameters.html(self.settings))
 
     def source(self, *definitions: Callable):
         """Return, for display, the source of functions or classes of lib."""
@@ -168,6 +156,19 @@ class Notebook:
         from bundle.training import logits
 
         return logits.source(training, dataset, self.settings)
+
+    def under_shift(self, training, dataset, combination: str):
+        """Return what the network says of corrupted test images (bundle.report.shift.UnderShift).
+
+        It shows how far it is. None where only the network's logits are here. `combination`: of
+        views, whose mean stands beside the single view.
+        """
+        from bundle.report import shift
+        from bundle.training import progress
+
+        staged = self.folder != paths.results(self.run)
+        show = progress.counted("corruptions", self.folder / progress.PROGRESS if staged else None)
+        return shift.measured(training, dataset, self.settings, combination, self.reference, show)
 
     def load_metrics(self) -> dict[str, Any]:
         """Return the metrics that the notebooks before this one recorded; it sets `notice`.
@@ -314,14 +315,3 @@ class Notebook:
         files.write_json(path, part)
         if self.folder == paths.results(self.run):
             results.keep_by_hand(self.name, self.folder)
-
-
-def _parameter(row, value: Any) -> str:
-    """Return a parameter as a row of an HTML table, marked where it is not at its default."""
-    shown, default = (
-        escape(str(list(given) if isinstance(given, tuple) else "none" if given == "" else given))
-        for given in (value, row.default)
-    )
-    marked = f"<b>{shown}&nbsp;*</b>" if value != row.default else shown
-    cells = (row.name, marked, default, f"{escape(row.meaning)} <i>({escape(row.values)})</i>")
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

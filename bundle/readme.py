@@ -22,6 +22,7 @@ SECTIONS = {
     "headline": ("README.md", "make readme"),
     "results": ("README.md", "make readme"),
     "comparison": ("README.md", "make readme"),
+    "colab": ("README.md", "make readme"),
     "ingredients": ("docs/study.md", "make readme"),
     "anchors": ("docs/comparison.md", "make readme"),
     "cluster": ("docs/cluster.md", "python -m benchmarks.cluster"),
@@ -93,6 +94,21 @@ def _split(section: str) -> tuple[str, str, str]:
             f"{name}: the marks '{begin}' and '{end}' are missing; put them back around the table"
         )
     return before + begin, old, end + after
+
+
+def colab() -> str:
+    """Return the badge that opens the notebook in Colab, a link where the code has no address.
+
+    The address on GitHub is that of CITATION.cff, `repository-code`.
+    """
+    file = "notebooks/colab.ipynb"
+    text = (paths.ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    github = re.search(r"^repository-code: *.?https://github\.com/([\w.-]+/[\w.-]+)", text, re.M)
+    if not github:
+        return f"[`{file}`]({file}) runs it on Colab or Kaggle, without an installation."
+    site = "https://colab.research.google.com"
+    opens = f"{site}/github/{github[1].removesuffix('.git')}/blob/main/{file}"
+    return f"[![Open in Colab]({site}/assets/colab-badge.svg)]({opens})"
 
 
 def table(runs: list[str]) -> str:
@@ -220,6 +236,7 @@ def write(runs: list[str]) -> None:
         for path in sorted(paths.RESULTS.glob(pattern)):
             read_json(path)
     put(headline(), "headline")
+    put(colab(), "colab")
     put(table(runs), "results")
     put(ingredients(), "ingredients")
     put(compared(), "anchors")

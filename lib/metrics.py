@@ -1,13 +1,11 @@
 """Scores from 0 to 1 with their uncertainty: intervals, tests, effects, classes, confusions."""
 
-import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 EXACT_BELOW = 25  # discordant images; fewer make McNemar's chi-square approximation poor
@@ -33,15 +31,6 @@ class McNemar(NamedTuple):
     only_second: int
     p: float
     method: str
-
-
-class Effect(NamedTuple):
-    """A difference of two accuracies, or a mean, with its 95% interval and p value against 0."""
-
-    size: float
-    low: float
-    high: float
-    p: float
 
 
 def wilson(correct: int, images: int) -> Accuracy:
@@ -73,59 +62,6 @@ def mcnemar_of_counts(only_first: int, only_second: int) -> McNemar:
         return McNemar(b, c, float(stats.binomtest(b, n).pvalue) if n else 1.0, "exact binomial")
     p = float(stats.chi2.sf((abs(b - c) - 1) ** 2 / n, 1)) if b != c else 1.0
     return McNemar(b, c, p, "chi-square with continuity correction")
-
-
-def t_effect(size: float, error: float, degrees: float) -> Effect:
-    """Return an effect of standard error `error`, by Student's t; without spread it is exact."""
-    if error < 1e-9:
-        return Effect(size, size, size, float(abs(size) < 1e-9))
-    half = float(stats.t.ppf(0.975, degrees)) * error
-    return Effect(size, size - half, size + half, float(2 * stats.t.sf(abs(size) / error, degrees)))
-
-
-def mean_effect(values: ArrayLike) -> Effect:
-    """Return the mean of n > 1 values over seeds, with Student's t of n - 1 degrees of freedom."""
-    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return t_effect(float(np.mean(values)), error, len(values) - 1)
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> Effect:
-    """Return mean(first) - mean(second) over seeds with Welch's interval (Biometrika 1947)."""
-    size = float(np.mean(first) - np.mean(second))
-    if max(np.ptp(first), np.ptp(second)) < 1e-9:
-        return t_effect(size, 0.0, 1)
-    with warnings.catch_warnings():  # of one side without spread, which is no loss of precision
-        warnings.simplefilter("ignore", RuntimeWarning)
-        test = stats.ttest_ind(first, second, equal_var=False)
-    return Effect(size, *map(float, test.confidence_interval(0.95)), float(test.pvalue))
-
-
-def paired(gained: float, lost: float, images: int) -> Effect:
-    """Return (gained - lost) / images with McNemar's p and Wald's interval for paired shares.
-
-    The interval is that of Agresti, Categorical Data Analysis, 2nd edition, section 10.1.1. Counts
-    may be means over seeds on the same images. The interval is then as wide as for one seed: more
-    seeds do not make the set of images larger.
-    """
-    half = 1.96 * (gained + lost - (gained - lost) ** 2 / images) ** 0.5 / images
-    size, p = (gained - lost) / images, mcnemar_of_counts(round(lost), round(gained)).p
-    return Effect(size, size - half, size + half, p)
-
-
-def difference(first: Accuracy, second: Accuracy) -> Effect:
-    """Return first - second of two accuracies whose images are not paired, with its 95% interval.
-
-    The interval is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10),
-    p that of the two-sided z test of two shares. On the same images a paired comparison, which
-    takes both predictions, would give a narrower interval.
-    """
-    size = first.accuracy - second.accuracy
-    below = np.hypot(first.accuracy - first.low, second.high - second.accuracy)
-    above = np.hypot(first.high - first.accuracy, second.accuracy - second.low)
-    shared = (first.correct + second.correct) / (first.images + second.images)
-    error = (shared * (1 - shared) * (1 / first.images + 1 / second.images)) ** 0.5
-    p = float(2 * stats.norm.sf(abs(size) / error)) if error else 1.0
-    return Effect(size, float(size - below), float(size + above), p)
 
 
 def p_value(p: float) -> str:
@@ -186,6 +122,20 @@ def calibration(probabilities: NDArray, labels: ArrayLike, bins: int = 15) -> di
         "brier": float(((given - np.eye(given.shape[1])[true]) ** 2).sum(1).mean()),
         "bins": rows,
     }
+
+
+def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Return what divides logits (N, C) for the least mean NLL of their softmax, 0.05 to 20.
+
+    Guo et al., ICML 2017, section 4.2. Of images that were neither trained on nor are judged by it;
+    it changes no prediction, above 1 it makes the network less sure.
+    """
+    given, each = np.asarray(logits, dtype=np.float64), np.arange(len(labels))
+
+    def nll(log: float) -> float:
+        return -special.log_softmax(given / np.exp(log), axis=1)[each, labels].mean()
+
+    return float(np.exp(optimize.minimize_scalar(nll, bounds=(-3, 3), method="bounded").x))
 
 
 def _bin(number: int, bins: int, inside: NDArray, confidence: NDArray, hits: NDArray) -> list:

@@ -210,12 +210,6 @@ def _curves(axes: dict[str, Any], history: pd.DataFrame, whose: str = "", grey: 
         axes[name].set_ylim(bottom=0)
 
 
-def arrow(true: str, predicted: str, last: str = "") -> str:
-    """Return a title for a mistaken image, in two lines where the names are long."""
-    gap = "\n" if len(true + predicted) > 8 else " "
-    return f"{true} →{gap}{predicted}" + (f"\n{last}" if last else "")
-
-
 @styled
 def intervals(
     table: pd.DataFrame,

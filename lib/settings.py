@@ -56,7 +56,7 @@ class Compute(Run, group="where"):
         "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     precision: str = option(
         "auto", "auto is bf16 where native, else fp32", choices=("auto", "fp32", "bf16"))
-    threads: int = option(2, "CPU threads; another number gives other bits", 1, 256)
+    threads: int = option(2, "CPU threads (auto: all cores); decides the bits", 1, 256, ("auto",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +236,7 @@ class PredictTta(Compute):
     saved_logits: bool = option(
         True, "a release's saved logits stand for its network, as far as they go")
     shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
+    own_images: str = option("", "folder with pictures of your own to predict; empty: none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +245,7 @@ class Confusion(Run):
 
     pairs: int = option(5, "most confused pairs shown with images", 1, 20)
     mistakes: int = option(12, "most confident mistakes shown", 1, 60)
+    explained: int = option(6, "of these, mistakes whose deciding parts are shown; 0: none", 0, 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +254,32 @@ class Report(Run):
 
     author: str = option("", "name under the title; empty: none")
     course: str = option("", "course, named after the author; empty: none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Compute):
+    """Notebook 07_robustness."""
+
+    test_images: int = option(
+        2000, "test images of each corruption and severity, stratified; 0 takes all", 0, 10_000)
+    corruption_seed: int = option(
+        0, "of the corruptions; the same for every run, so that runs can be compared", 0, 2**31 - 1)
+    batch_size: int = option(0, "images a forward pass; 0: 500 on a CPU, 5,000 on a GPU", 0, 20_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy(Run):
+    """Notebook 08_deploy."""
+
+    test_images: int = option(0, "test images used, stratified; 0 takes all", 0, 10_000)
+    calibration_images: int = option(
+        1000, "training images that set the ranges of the eight bits", 10, 10_000)
+    latency_runs: int = option(200, "single images that are timed", 10, 100_000)
+    weight_bits: str = option(
+        "auto", "auto is 8, or 7 on an x86 processor without VNNI, where sums of 8 may overflow",
+        choices=("auto", "7", "8"))
+    reference_network: bool = option(
+        True, "size and speed of the reference's network too, untrained")
 # fmt: on
 
 
@@ -262,6 +290,8 @@ SECTIONS: dict[str, type[Run]] = {
     "04_predict_tta": PredictTta,
     "05_confusion": Confusion,
     "06_report": Report,
+    "07_robustness": Robustness,
+    "08_deploy": Deploy,
 }
 # The first field of each is run.
 COMMON = {item.name: item for part in (Data, Network, Compute) for item in fields(part)[1:]}

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from bundle import paths
-from bundle.claims import costs, curves, network, read, recipe, record, results, trainings
+from bundle.claims import costs, curves, deployed, network, read, recipe, record, results, trainings
 from bundle.claims.claim import OPEN, PENDING, Claim, Finding, Reference, StudyTest
 from bundle.files import read_json
+from bundle.report import anchors
+from bundle.runs import params
 from bundle.runs import results as runs_results
+from bundle.training import store
 from bundle.words import listed
 from lib.errors import UserError
+from lib.schedule import total_epochs
 
-ROOMS = (network, recipe, curves, results, record, costs)
+ROOMS = (network, recipe, curves, results, record, costs, deployed)
 NOW = {name: test for room in ROOMS for name, test in room.TESTS.items()}
 STUDY = trainings.TESTS
 FULL = "full"  # the plan whose study decides
@@ -26,6 +30,7 @@ COMMAND = f"make study PLAN={FULL}"
 UNDECIDED = "The 95% interval leaves both answers open."
 
 Study = dict[str, Any]  # a study.json: plan, jobs, missing
+Runs = dict[str, dict[str, Any]]  # name -> metrics of a full run
 
 
 @dataclass(frozen=True)
@@ -73,20 +78,23 @@ def read_study() -> Study | None:
     return study or None
 
 
-def judge_all(study: Study | None) -> list[Judged]:
-    """Judge every claim, in the file's order; `study` is a collected study or None."""
-    reference = runs_results.reference()
-    return [judge(claim, reference, study) for claim in read_claims()]
+def judge_all(study: Study | None, runs: Runs | None = None) -> list[Judged]:
+    """Judge every claim, in the file's order.
+
+    `study` is a collected study or None; `runs` None takes the full runs here and the released.
+    """
+    reference, runs = runs_results.reference(), anchors.runs() if runs is None else runs
+    return [judge(claim, reference, study, runs) for claim in read_claims()]
 
 
-def judge(claim: Claim, reference: Reference, study: Study | None) -> Judged:
+def judge(claim: Claim, reference: Reference, study: Study | None, runs: Runs) -> Judged:
     """Judge one claim."""
     test, tolerance = STUDY.get(claim.test), claim.tolerance
     options = {} if tolerance is None else {"tolerance": tolerance}
     if test:
         finding = _by_study(test, reference, study, options)
     else:
-        given = {"reference": reference, "benchmarks": costs.benchmarks(), **options}
+        given = {"reference": reference, "benchmarks": costs.benchmarks(), "runs": runs, **options}
         takes = inspect.signature(NOW[claim.test]).parameters
         finding = NOW[claim.test](**{name: given[name] for name in takes})
     said = (claim.id, claim.kind, claim.claim, claim.where, claim.words, claim.weight)
@@ -121,12 +129,18 @@ def _usable(study: Study | None, run: str, part: str, images: int) -> list[dict[
 
 
 def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
-    """Return what a claim still waits for, "" where every run has every seed; one has no spread."""
-    runs = listed(jobs)
-    if not study:
-        return f"waits for trainings of {runs} at full length"
-    if study["plan"].get("full") is not True:
+    """Return what a claim still waits for, "" where every run that it needs has a seed."""
+    runs, waiting = listed(jobs), [run for run, done in jobs.items() if not done]
+    if study and study["plan"].get("full") is not True:
         return f"{runs} at a fraction of the full length decides nothing"
-    done, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)
-    progress = f"{done} of {needed} trainings of {runs} at full length are done"
-    return "" if done == needed else progress
+    if not waiting:
+        return ""
+    begun = "".join(under_way(run) for run in waiting)
+    return f"waits for trainings of {listed(waiting)} at full length{begun}"
+
+
+def under_way(run: str) -> str:
+    """Return in words how far an unfinished training of a run is here, "" without one."""
+    done = len(store.read_history(store.partial_folder(paths.results(run))))
+    total = total_epochs(params.load(run).settings("03_train"))
+    return f"; {run} has {done} of {total} epochs" if done else ""

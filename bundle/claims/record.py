@@ -86,17 +86,4 @@ def robustness(reference: Reference) -> Finding:
     )
 
 
-def edge_devices(reference: Reference) -> Finding:
-    """Waits for a notebook that measures it."""
-    facts = reference["edge_devices"]
-    undone = [key for key in ("exported", "measured", "quantised") if not facts[key]]
-    return Finding(
-        PENDING,
-        "Not yet judged: waits for a notebook that does not exist yet.",
-        f"The report names such devices {facts['mentions']} times; nothing was "
-        f"{' or '.join(undone)}. To be measured: size, latency and accuracy after export and "
-        "quantisation.",
-    )
-
-
-TESTS = named(mentioned_methods, determinism, notebook_ran, captions, robustness, edge_devices)
+TESTS = named(mentioned_methods, determinism, notebook_ran, captions, robustness)

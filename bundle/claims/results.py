@@ -3,6 +3,7 @@
 import numpy as np
 
 from bundle.claims.claim import Finding, Reference, agreed, decided, named
+from bundle.effects import mean_effect
 from bundle.words import listed, points
 from lib import metrics
 
@@ -70,7 +71,7 @@ def shift_gap(reference: Reference) -> Finding:
     """The fall from the test set to the competition's, over the teams that report both."""
     pairs = reference["shifted_pairs"]
     drops = [100 * (pair["shifted"] - pair["test"]) for pair in pairs]
-    effect = metrics.mean_effect(drops)
+    effect = mean_effect(drops)
     return Finding(
         decided(effect.high < 0, effect.low > 0),
         f"All {len(drops)} teams that report both accuracies fall: by {listed(map(points, drops))} "

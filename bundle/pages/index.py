@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from bundle.words import number, percent
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
+DEMO = "demo.html"  # the trained network in a page, where `make demo` wrote it
+REPORT = "06_report"
 RELEASED = "released/"  # of the folders of results/ that hold released runs
 CLAIMS = "Fact check of the reference report"
 COMPARED = ("cifar10", "cifar10-subset")  # datasets whose accuracies stand beside the reference's
@@ -24,18 +26,23 @@ STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between the ticks of an axis
 MIXING = {"cutmix": "CutMix", "mixup": "mixup", "trivial_augment": "TrivialAugment"}
 
 
-def template(name: str, filters: Mapping[str, Callable] | None = None):
-    """Return a page's Jinja template, which escapes what it is given."""
+def template(name: str, filters: Mapping[str, Callable] | None = None, folder: Path = TEMPLATE):
+    """Return a page's Jinja template, of `folder` or of here; it escapes what it is given."""
     from jinja2 import Environment, FileSystemLoader  # late: importing pages.publish stays cheap
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
+    environment = Environment(loader=FileSystemLoader([folder, TEMPLATE]), autoescape=True)
     environment.filters |= filters or {}
     return environment.get_template(name)
 
 
 def label(notebook: str) -> str:
-    """Return the name of a notebook's page: ``05_confusion`` is "Mistakes", ``07_new`` is "New"."""
-    return "Report (code)" if notebook == "06_report" else graph.label(notebook)
+    """Return the name of a notebook's page: ``05_confusion`` is "Mistakes", ``09_new`` is "New"."""
+    return "Report (code)" if notebook == REPORT else graph.label(notebook)
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """Return files of notebooks in the order of reading: by name, the report's after the others."""
+    return sorted(files, key=lambda path: (path.stem == REPORT, path.name))
 
 
 def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +50,9 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     folder, seconds = paths.results(run), number(metrics, "train", "seconds")
     ends = [number(metrics, "test", end) for end in ("accuracy", "low", "high")]
     tta = percent(number(metrics, "test", "tta_accuracy"))
-    pages = [path.stem for path in sorted(folder.glob("[0-9][0-9]_*.html")) if intact(path)]
+    stems = [path.stem for path in in_order(folder.glob("[0-9][0-9]_*.html")) if intact(path)]
+    pages = [(label(stem), f"{run}/{stem}.html") for stem in stems]
+    pages += [("Try it", f"{run}/{DEMO}")] if (folder / DEMO).is_file() else []
     report = folder / "report.html"
     return {
         "run": run.removeprefix(RELEASED),
@@ -58,7 +67,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "time": words.NONE if seconds is None else words.duration(seconds),
         "machine": _machine(metrics.get("environment")),
         "report": f"{run}/report.html" if report.is_file() and intact(report) else "",
-        "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
+        "pages": pages,
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bundle import paths
 from bundle.files import Damaged, is_sealed, locked, read_sealed, write_sealed
-from bundle.pages.index import BUNDLE, TEMPLATE, label
+from bundle.pages.index import BUNDLE, DEMO, REPORT, TEMPLATE, in_order, label
 from bundle.paths import shown
 from bundle.runs.results import full_result, notice_of, readable_metrics
 from bundle.words import number
@@ -22,7 +22,6 @@ from lib.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 CODE = ("publish.py", "convert.py", "markdown.py", "index.py", "photographs.py", "../words.py")
-REPORT = "06_report"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PRINT_SECONDS = 120
@@ -46,6 +45,11 @@ def _beyond() -> list[tuple[str, str]]:
     """Return (label, link) of the pages over all runs, as seen from a run's folder."""
     claims = (paths.RESULTS / "claims.html").is_file()
     return [("All runs", "../index.html")] + [("Fact check", "../claims.html")] * claims
+
+
+def _demo(page: Path) -> str:
+    """Return the link of a page to the network that classifies one's own pictures, "" without."""
+    return DEMO if (page.parent / DEMO).is_file() else ""
 
 
 def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
@@ -74,7 +78,7 @@ def render(
     executed, page = Path(executed), Path(page)
     if not executed.is_file():
         raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
-    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name}
+    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name, "demo": _demo(page)}
     about |= {"code": code, "photographs": photographs, "notice": notice, "navigation": navigation}
     about |= _of_run(executed.resolve().parent.name) | {"beyond": _beyond() if navigation else ()}
     fingerprint = _fingerprint(executed, about)
@@ -88,9 +92,9 @@ def render(
 
 
 def executed_notebooks(run: str) -> list[Path]:
-    """Return the executed notebooks of `run` in order; copies of failed ones have another name."""
+    """Return the executed notebooks of `run`, the report last; failed ones have another name."""
     notebooks = paths.results(run).glob("*.ipynb")
-    return sorted(path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem))
+    return in_order(path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem))
 
 
 def _links(notebooks: list[Path]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from bundle.checks import build
 from bundle.files import read_json
 from bundle.pages.index import BUNDLE
 from bundle.release import pages
-from bundle.report import recipe, seeds, sentences
+from bundle.report import recipe, seeds, sentences, shift
 from bundle.runs.params import RunParameters
 from bundle.runs.results import DATASETS, averages_views, marked
 from bundle.training import released, weights
@@ -206,9 +206,17 @@ def limits(metrics: Metrics) -> str:
     return (
         f"It knows the {len(metrics['confusion']['classes'])} classes above, in images of 32x32 "
         "pixels, and answers with one of them whatever it is shown. It was trained and judged on "
-        "this dataset only. How it does under a shift (other cameras, corruptions, other crops) "
-        f"was not measured here; {sure}. It is a study object, not for deployment."
+        f"this dataset only. {shifted(metrics)}; {sure}. It is a study object, not for deployment."
     )
+
+
+def shifted(metrics: Metrics) -> str:
+    """Return how the network does under a shift, as far as it was measured; without a full stop."""
+    if record := metrics.get("robustness"):
+        told = shift.in_short(record).replace("**", "").rstrip(".")
+        return f"{told}. Other cameras and other crops were not measured"
+    unknown = "How it does under a shift (other cameras, corruptions, other crops)"
+    return f"{unknown} was not measured here"
 
 
 def environment(metrics: Metrics) -> str:

@@ -107,6 +107,9 @@ def limitations(metrics: Metrics, ours: list[Result]) -> str:
         seeds += f"{100 * group.deviation:.2f} points."
     covers = "The test images are of the same kind as the training images: nothing is shown for "
     covers += "blurred, noisy or shifted ones."
+    if metrics.get("robustness"):
+        covers = "The corruptions are made by a program: images of another camera or another "
+        covers += "collection are not among them."
     if metrics["notice"]:
         covers = f"This run covers {metrics['notice']}: it shows that everything works, not what "
         covers += "the recipe reaches."

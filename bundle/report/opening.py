@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from bundle import words
+from bundle import effects, words
 from bundle.checks import build
 from bundle.report import recipe
 from bundle.report.anchors import Result, of_recipe
@@ -171,7 +171,7 @@ def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
         )
     ours = statistics.wilson(round(test["accuracy"] * test["images"]), test["images"])
     total = reference["test_images"]
-    gap = statistics.difference(ours, statistics.wilson(round(reported * total), total))
+    gap = effects.difference(ours, statistics.wilson(round(reported * total), total))
     side = "above" if gap.size > 0 else "below"
     low, high = sorted(abs(100 * end) for end in (gap.low, gap.high))
     if gap.low * gap.high <= 0:

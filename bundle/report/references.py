@@ -55,6 +55,9 @@ WORKS = {
     "Proportions.* Statistics in Medicine 17, 1998, 873–890.",
     "Guo et al., 2017": "C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: *On Calibration of Modern "
     "Neural Networks.* ICML 2017. [arXiv:1706.04599](https://arxiv.org/abs/1706.04599)",
+    "Hendrycks and Dietterich, 2019": "D. Hendrycks, T. Dietterich: *Benchmarking Neural Network "
+    "Robustness to Common Corruptions and Perturbations.* ICLR 2019. "
+    "[arXiv:1903.12261](https://arxiv.org/abs/1903.12261)",
 }
 # fmt: on
 MENTION = re.compile(r"\(([^()]+)\)")

@@ -19,7 +19,7 @@ from bundle.runs import adopt, graph, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters
-from bundle.training.progress import Follower
+from bundle.training.progress import PROGRESS, Follower, Shares
 from bundle.words import duration
 from lib.schedule import total_epochs
 
@@ -95,7 +95,7 @@ def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) 
     environment = surroundings.child(PYTHONUNBUFFERED="1")
     environment[paths.STAGE_VARIABLE] = str(stage)
     environment[paths.RETRAIN_VARIABLE] = "1" if retrain and trains else ""
-    follower = None
+    follower = Shares(stage / PROGRESS)
     if trains:
         epochs = total_epochs(parameters.settings(node.name))
         follower = Follower(paths.results(parameters.name), epochs)
@@ -110,16 +110,14 @@ def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) 
         _stop(process)
         raise
     finally:
-        if follower:
-            follower.close()
+        follower.close()
     return process.returncode
 
 
-def _wait(process: subprocess.Popen, follower: Follower | None) -> None:
-    """Wait for the end of a process and meanwhile show what it trains."""
+def _wait(process: subprocess.Popen, follower: Follower | Shares) -> None:
+    """Wait for the end of a process and meanwhile show how far it is."""
     while process.poll() is None:
-        if follower:
-            follower.poll()
+        follower.poll()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_SECONDS)
 
@@ -152,7 +150,7 @@ def _keep_failed(node: Node, stage: Path, folder: Path) -> None:
 
 def _move_into_place(node: Node, stage: Path, folder: Path, before: dict, seconds: float) -> None:
     """Move a notebook's files to results/RUN, drop what used the old, record the fingerprint."""
-    for name in ("job.json", "log.txt"):
+    for name in ("job.json", "log.txt", PROGRESS):
         (stage / name).unlink(missing_ok=True)
     files = (path for path in stage.rglob("*") if path.is_file())
     written = sorted(path.relative_to(stage).as_posix() for path in files)

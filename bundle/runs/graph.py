@@ -16,7 +16,11 @@ LABELS = {  # short names, for the terminal and the pages
     "04_predict_tta": "Prediction",
     "05_confusion": "Mistakes",
     "06_report": "Report",
+    "07_robustness": "Robustness",
+    "08_deploy": "Deployment",
 }
+# Of a notebook's metadata, lists of names.
+KEYS = ("reads", "writes", "shared", "optional", "variables")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Node:
     writes: tuple[str, ...] = ()
     # Files of the bundle, no run's own; they need not be there, * matches.
     shared: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # packages that it uses where they are installed
     cells: tuple[tuple[str, str], ...] = ()  # (type, source)
+    variables: tuple[str, ...] = ()  # of the environment, that name files outside the bundle
 
     @property
     def metrics(self) -> str:
@@ -48,7 +54,7 @@ def read(name: str) -> Node:
         notebook = json.loads(text)
         declared = notebook["metadata"].get("bundle", {})
         cells = tuple((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-        files = [tuple(declared.get(key, ())) for key in ("reads", "writes", "shared")]
+        files = {key: tuple(declared.get(key, ())) for key in KEYS}
         ast.parse("\n".join(source for kind, source in cells if kind == "code"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"not a readable notebook ({error}); restore it with git"
@@ -56,16 +62,29 @@ def read(name: str) -> Node:
     except SyntaxError as error:
         remedy = f"a code cell is not Python ({error}); mend it"
         raise UserError(f"{paths.shown(path)}: {remedy}") from error
-    return Node(name, *files, cells)
+    return Node(name, cells=cells, **files)
 
 
 def nodes() -> list[Node]:
-    """Return all notebooks in the order they run."""
-    return [read(name) for name in notebooks()]
+    """Return all notebooks in the order they run: after all whose files they read, then by name.
+
+    So the report runs last, whatever its number. UserError: notebooks that read in a circle.
+    """
+    waiting, order = [read(name) for name in notebooks()], []
+    while waiting:
+        writer = {file: node for node in waiting for file in (*node.writes, node.metrics)}
+        ready = [node for node in waiting if all(writer.get(f, node) is node for f in node.reads)]
+        if not ready:
+            circle = ", ".join(node.name for node in waiting)
+            remedy = "mend 'reads' in their metadata"
+            raise UserError(f"notebooks/: {circle} read in a circle what they write: {remedy}")
+        order.append(ready[0])
+        waiting.remove(ready[0])
+    return order
 
 
 def label(notebook: str) -> str:
-    """Return a notebook's short name: ``05_confusion`` is "Mistakes", ``07_new`` is "New"."""
+    """Return a notebook's short name: ``05_confusion`` is "Mistakes", ``09_new`` is "New"."""
     return LABELS.get(notebook) or notebook.partition("_")[2].replace("_", " ").capitalize()
 
 

@@ -1,7 +1,9 @@
 """Whether a notebook's result is up to date, by content: a clone's file times mean nothing."""
 
 import json
+import os
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ def fingerprint_of(node: Node, parameters: RunParameters, folder: Path) -> dict[
         "packages": of_file(paths.LOCK_FILE),
         "data": parameters.data,
         "inputs": {name: of_file(paths.artefact(folder, name)) for name in node.reads},
-        "files": _files_named(parameters.values[node.name]) | _shared(node),
+        "files": _files_named(parameters.values[node.name]) | _shared(node) | _optional(node),
+        "variables": {name: os.environ.get(name, "") for name in node.variables},
     }
 
 
@@ -38,7 +41,7 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
         return ["failed at the last try"] if failed else ["not run yet"]
     phrases, before, now = [], saved["before"], fingerprint_of(node, parameters, folder)
     phrases += [label for key, label in WHOLE.items() if before.get(key) != now[key]]
-    for key in ("parameters", "code", "inputs", "files"):
+    for key in ("parameters", "code", "inputs", "files", "variables"):
         phrases += differences(before.get(key) or {}, now[key])
     phrases = [phrase if "->" in phrase else f"{phrase} changed" for phrase in phrases]
     for name in changed_outputs(node.name, folder):
@@ -236,6 +239,18 @@ def _shared(node: Node) -> dict[str, str]:
     return {file.relative_to(paths.ROOT).as_posix(): of_file(file) for file in files}
 
 
+def _optional(node: Node) -> dict[str, str]:
+    """Return whether the packages are here that a notebook uses only then."""
+    return {
+        f"the package {name}": "installed" if find_spec(name) else "missing"
+        for name in node.optional
+    }
+
+
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
-    """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
-    return {key: of_file(paths.named(value)) for key, value in files_in(values).items()}
+    """Return the hashes of files that parameters name, and of those in the folder own_images."""
+    named = {key: paths.named(value) for key, value in files_in(values).items()}
+    if own := values.get("own_images"):
+        inside = [path for path in paths.named(own).glob("*") if path.is_file()]
+        named |= {f"own_images/{path.name}": path for path in inside}
+    return {key: of_file(path) for key, path in named.items()}

@@ -14,7 +14,7 @@ SURE = 10_000  # test images from which on a second decimal of an accuracy says 
 
 
 class Steps:
-    """Prints one line a notebook, "[3 of 6] Training (03_train): done in 3 min"."""
+    """Prints one line a notebook, "[3 of 7] Training (03_train): done in 3 min"."""
 
     def __init__(self, names: Iterable[str]):
         self.names = list(names)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bundle import effects
 from bundle.words import NONE
 from lib import metrics
 
@@ -132,7 +133,7 @@ def _accuracy(group: Sequence[Job]) -> dict[str, Any]:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of n > 1 values' mean (Student's t, n - 1 degrees), cut at 0, 1."""
-    mean = metrics.mean_effect(values)
+    mean = effects.mean_effect(values)
     return max(0.0, mean.low), min(1.0, mean.high)
 
 
@@ -150,7 +151,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     none["difference"] = 100 * float(np.mean(ours) - np.mean(theirs))
     if min(len(ours), len(theirs)) >= 2:
         spread = np.ptp(ours) or np.ptp(theirs)
-        tested = _tested(metrics.welch(ours, theirs)) if spread else {}
+        tested = _tested(effects.welch(ours, theirs)) if spread else {}
         return {**none, "test": "Welch's t over seeds", **tested}
     partners = {job["seed"]: job for job in base}
     pairs = [(partners[job["seed"]], job) for job in group if job["seed"] in partners]
@@ -161,7 +162,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[
     return {**result, **of_means}
 
 
-def _tested(effect: metrics.Effect) -> dict[str, float]:
+def _tested(effect: effects.Effect) -> dict[str, float]:
     return {"p": effect.p, "least": 100 * effect.low, "most": 100 * effect.high}
 
 
@@ -172,7 +173,7 @@ def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
     if not all(np.array_equal(theirs[key], ours[key]) for key in ("index", "labels")):
         return {"test": "none: not the same test images"}
     test = metrics.mcnemar(theirs["predictions"], ours["predictions"], ours["labels"])
-    effect = metrics.paired(test.only_second, test.only_first, len(ours["labels"]))
+    effect = effects.paired(test.only_second, test.only_first, len(ours["labels"]))
     name = f"McNemar, {test.method}, seed {job['seed']}"
     return {"test": name, **_tested(effect), "paired": 100 * effect.size}
 
@@ -207,7 +208,7 @@ def _view(group: Sequence[Job], kind: str, view: str) -> dict[str, Any]:
 def _from_zero(points: pd.Series) -> float:
     if np.ptp(points) == 0:  # t is 0/0, or infinite without evidence for it
         return math.nan if points[0] else 1.0
-    return metrics.mean_effect(points).p
+    return effects.mean_effect(points).p
 
 
 def beside(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
@@ -251,11 +252,12 @@ def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
         if base := groups.get(job["base"]):
             before, after = ({**each["settings"], "seed": 0} for each in (base[0], job))
             keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-            texts = [(key, _text(before, key), _text(after, key)) for key in keys or [""]]
+            texts = [(key, in_text(before, key), in_text(after, key)) for key in keys or [""]]
             rows += [(name, job["base"], *text) for text in texts]
     return pd.DataFrame(rows, columns=["run", "base", "setting", "before", "after"])
 
 
-def _text(settings: Mapping[str, Any], key: str) -> str:
+def in_text(settings: Mapping[str, Any], key: str) -> str:
+    """Return a setting's value as text, an en dash where it is not known."""
     value = settings.get(key)
     return NONE if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -1,10 +1,10 @@
 """A finished training's logits: from its network or, without its weights, from the file kept.
 
 ``python -m bundle logits RUN`` writes results/RUN/training/logits.npz, which with state.json and
-history.jsonl makes a training that notebooks 04 to 06 work from. Its arrays, PART being "test" or
-"holdout": PART_views and PART_first (the view that gives the same images), PART_logits_VIEW float32
-(N, classes) for each of the latter, PART_labels, PART_index int64 (N,); beside_NORMALISATION
-float32 (N, classes), the test images' other normalisation; weights_sha256.
+history.jsonl makes a training that notebooks 04, 05 and the report work from. Its arrays, PART
+being "test" or "holdout": PART_views and PART_first (the view that gives the same images),
+PART_logits_VIEW float32 (N, classes) for each of the latter, PART_labels, PART_index int64 (N,);
+beside_NORMALISATION float32 (N, classes), the test images' other normalisation; weights_sha256.
 """
 
 import io

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
+from bundle.diagrams import overlay
 from lib.data import Dataset
-from lib.metrics import confused_pairs, confusion, mistaken
+from lib.metrics import confused_pairs, confusion, mistaken, temperature
 from lib.plots import image_grid
 
 
@@ -20,12 +22,18 @@ class Predictions:
     """Images, what they are, and what a network says of each.
 
     pixels: uint8 (N, 3, H, W). labels: int (N,). probabilities: float (N, C), rows of sum 1.
+    logits (N, C), index (N,) among all test images; held: logits and labels of hold-out images, ()
+    without such; combination: of views, as chosen.
     """
 
     pixels: Tensor
     labels: NDArray
     probabilities: NDArray
     classes: tuple[str, ...]
+    logits: NDArray | None = None
+    index: NDArray | None = None
+    held: tuple[NDArray, ...] = ()
+    combination: str = "original"
 
     @property
     def classified(self) -> NDArray:
@@ -36,6 +44,29 @@ class Predictions:
         """Return the first `count` of the positions `chosen`, the highest probability first."""
         order = np.argsort(-self.probabilities[chosen].max(1), kind="stable")
         return chosen[order[:count]]
+
+    def temperatures(self, index: NDArray | None = None) -> NDArray:
+        """Return what divides the logits of the test images at `index`, these by default, (N,).
+
+        One temperature, of the hold-out; without one each image has that of the images whose place
+        is even where its own is odd, and the reverse: no image decides its own.
+        """
+        index = self.index if index is None else index
+        if self.held:
+            return np.full(len(index), temperature(*self.held))
+        odd = self.index % 2 == 1
+        halves = [temperature(self.logits[half], self.labels[half]) for half in (odd, ~odd)]
+        return np.array(halves)[index % 2]
+
+    @property
+    def calibrated(self) -> NDArray:
+        """The probabilities of the logits divided by their temperatures, (N, C)."""
+        return softmax(self.logits / self.temperatures()[:, None], axis=1)
+
+    @property
+    def fitted_on(self) -> str:
+        """What images the temperature is fitted on, in words."""
+        return "the hold-out" if self.held else "the other half of the test images"
 
     def mistakes(self, count: int) -> NDArray:
         """Return the positions of the wrong images, the surest `count` of them."""
@@ -82,6 +113,24 @@ class Predictions:
             rows, titles=[titled[row][part] for row, part in parts], size=3.7 / max(half, 3)
         )
 
+    def explained(self, chosen: NDArray, falls: NDArray) -> tuple[Figure, Figure]:
+        """Return images above the parts that decide, and the same for a narrow page.
+
+        falls: (N, H, W), lib.predict.occlusion for the classes named, at the positions `chosen`.
+        """
+        images = self.pixels[chosen]
+        parts = torch.from_numpy(overlay(images.numpy(), falls))
+        named = [self.title(place) for place in chosen]
+        points = [f"{-100 * fall:.0f} points" for fall in falls.max((1, 2))]
+
+        def grid(wide: int, inches: float) -> Figure:
+            cuts = [slice(start, start + wide) for start in range(0, len(chosen), wide)]
+            rows = [row[cut] for cut in cuts for row in (images, parts)]
+            titles = [row[cut] for cut in cuts for row in (named, points)]
+            return image_grid(rows, titles=titles, size=inches / wide)
+
+        return grid(6, 8), grid(3, 3.7)
+
 
 def images(file: Path) -> tuple[int, int]:
     """Return how many test and hold-out images predictions.npz is of."""
@@ -94,5 +143,9 @@ def read(file: Path, dataset: Dataset) -> Predictions:
     with np.load(file) as saved:
         assert np.array_equal(dataset.test.index, saved["index"])
         logits = saved["logits"][list(saved["views"]).index("original")]
-        labels = saved["labels"]
-    return Predictions(dataset.test.pixels, labels, softmax(logits, axis=1), dataset.classes)
+        labels, combination, held = saved["labels"], str(saved["combination"]), ()
+        if len(saved["holdout_labels"]):
+            place = list(saved["holdout_views"]).index("original")
+            held = saved["holdout_logits"][place], saved["holdout_labels"]
+    says = (dataset.test.pixels, labels, softmax(logits, axis=1), dataset.classes)
+    return Predictions(*says, logits, dataset.test.index.numpy(), held, combination)

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import platform
+import resource
 import shutil
 import signal
 import subprocess
@@ -292,6 +294,33 @@ def pictures(tmp_path, monkeypatch):
     (tmp_path / "root/notebooks/set.pkl").write_bytes(b"another")
     monkeypatch.chdir(tmp_path / "root/notebooks")
     return tmp_path
+
+
+@pytest.mark.parametrize(("given", "there"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_sleep_unless_somebody_says_otherwise(given, there):
+    """In a process of its own, and what it starts: before PyTorch is loaded."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    code = "import bundle, os; from bundle import surroundings"
+    code += "; print(os.environ['OMP_WAIT_POLICY'], surroundings.child()['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [there, there], done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an option of glibc's")
+def test_memory_is_kept_between_steps():
+    """A block of 256 MiB that is freed stays in the process; by default glibc hands it back."""
+    code = "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p\n"
+    code += "block = libc.malloc(1 << 28); ctypes.memset(block, 1, 1 << 28)\n"
+    code += "libc.free(ctypes.c_void_p(block)); print(open('/proc/self/statm').read().split()[1])"
+    pages = [
+        int(subprocess.run([sys.executable, "-c", start + code], cwd=ROOT, capture_output=True,
+                           text=True, check=True).stdout)
+        for start in ("import bundle; ", "")
+    ]  # fmt: skip
+    assert pages[0] - pages[1] > (1 << 27) // resource.getpagesize()
 
 
 @pytest.mark.parametrize("name", ["set.pkl", "./set.pkl", "~/set.pkl", "notebooks/../set.pkl"])
@@ -642,10 +671,11 @@ ATTACKS = ("$(shell touch x)", "$$(touch x)", "`touch x`", "; touch x", '"; touc
            "\\$(shell touch x)")  # fmt: skip
 TARGETS = {
     "RUN": "run-all status html pdf verify release", "SET": "run-all", "SEED": "status",
-    "UNTIL": "run-all", "RETRAIN": "run-all", "WEIGHTS": "release", "LOGITS": "release",
+    "UNTIL": "run-all", "RETRAIN": "run-all", "THREADS": "run-all", "TORCH": "status",
+    "WEIGHTS": "release", "LOGITS": "release",
     "PLAN": "study-jobs study release-study study-cluster", "TINY": "study-jobs",
     "WAIT": "study-jobs", "PROFILE": "study-cluster", "RUNS": "readme",
-    "JOBS": "study-jobs", "LAB": "lab",
+    "JOBS": "study-jobs", "LAB": "lab", "A": "compare", "B": "compare",
 }  # fmt: skip
 
 
@@ -666,6 +696,15 @@ def test_make_passes_some_data_never_code(make, attack):
     for name, target in (("RUN", "run-all"), ("RUNS", "readme"), ("JOBS", "study-jobs")):
         make(target, f"{name}={attack}")
         make(target, **{name: attack})
+
+
+@pytest.mark.slow
+def test_make_takes_a_folder_with_python3_only(make, tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.rename(python.with_name("python3"))
+    assert "<-m><bundle><status>" in make("status")
+    python.with_name("python3").rename(python.with_name("other"))
+    assert "BIN=bin: no python there" in make("status")
 
 
 @pytest.mark.slow
@@ -695,9 +734,10 @@ def test_a_folder_that_python_cannot_import_from_is_refused(tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_make_passes_what_it_is_given(make):
-    assert "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--author=><--course=x y>" in make(
-        "run-all", "RUN=my run", "SET=a='b c' d=$(e)", "SEED=3", "COURSE=x y"
-    )
+    given = ("RUN=my run", "SET=a='b c' d=$(e)", "SEED=3", "THREADS=8", "COURSE=x y")
+    assert (
+        "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--threads=8><--author=><--course=x y>"
+    ) in make("run-all", *given)
     assert "<--retrain>" in make("run-all", "RETRAIN=1") and "<run>" in make("run-all")
     for no in ("0", "no", "false", ""):
         assert "<--retrain>" not in make("run-all", f"RETRAIN={no}")

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # fmt: off
 SECTIONS = (
     "01_explore_data", "02_build_model", "03_train", "04_predict_tta", "05_confusion", "06_report",
+    "07_robustness", "08_deploy",
 )
 # fmt: on
 
@@ -358,15 +359,12 @@ def test_common_values_reach_the_notebooks_that_declare_them(write):
     )
     run = params.load("mine")
     assert list(run.values) == list(SECTIONS)
-    assert [values.get("seed") for values in run.values.values()] == [7, 7, 7, None, None, None]
-    assert [values.get("threads") for values in run.values.values()] == [
-        None,
-        None,
-        1,
-        1,
-        None,
-        None,
-    ]
+    assert [values.get("seed") for values in run.values.values()] == (
+        [7] * 3 + [None] * (len(SECTIONS) - 3)
+    )
+    with_threads = [name for name, values in run.values.items() if values.get("threads") == 1]
+    assert with_threads == ["03_train", "04_predict_tta", "07_robustness"]
+    assert not any("threads" in run.values[name] for name in SECTIONS if name not in with_threads)
     assert (
         run.values["02_build_model"]["widths"]
         == run.values["03_train"]["widths"]
@@ -415,6 +413,32 @@ def test_comments_order_and_inheritance_do_not_matter(write):
     assert same == {
         name: {**values, "run": ""} for name, values in params.load("plain").values.items()
     }
+
+
+def test_what_differs_on_the_digits(write):
+    """Values of on_digits hold where the digits are taken, and SET goes before them."""
+    write(run_file("on_digits: {03_train: {cutmix: 0.25, blur: 0.5}}"), "quick")
+    loaded = params.load("quick", "03_train.blur=0.75 dataset=digits")
+    train = params.with_dataset(loaded).values["03_train"]
+    assert (train["dataset"], train["cutmix"], train["blur"]) == ("digits", 0.25, 0.75)
+    assert loaded.values["03_train"]["cutmix"] != 0.25
+    write(run_file(), "quick")
+    assert params.load("quick").on_digits == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("[1]", ["params/mine.yaml: on_digits", "sections of notebooks"]),
+        ("{epochs: 3}", ["on_digits: 'epochs' is no notebook"]),
+        ("{03_trian: {}}", ["'03_trian' is no notebook", "did you mean '03_train'"]),
+        ("{03_train: {cutmixx: 1}}", ["on_digits.03_train.cutmixx", "did you mean 'cutmix'"]),
+        ("{03_train: {cutmix: 2}}", ["on_digits.03_train.cutmix = 2"]),
+    ],
+)
+def test_mistakes_in_what_differs_on_the_digits(write, given, said):
+    write(run_file(f"on_digits: {given}"))
+    assert_all_in(said, complaint())
 
 
 @pytest.mark.parametrize("run", ["quick", "smoke"])

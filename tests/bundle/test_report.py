@@ -15,7 +15,7 @@ import torch
 from bs4 import BeautifulSoup
 from matplotlib.text import Text
 
-from bundle import figures, paths
+from bundle import diagrams, figures, paths
 from bundle.pages import publish
 from bundle.pages.index import TEMPLATE
 from bundle.report import (
@@ -30,7 +30,7 @@ from bundle.report import (
 )
 from bundle.runs import results
 from bundle.training.predictions import Predictions
-from lib import diagrams, plots
+from lib import plots
 from lib.layers import count_by_hand
 from lib.settings import Network, Train
 

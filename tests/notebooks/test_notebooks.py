@@ -17,9 +17,10 @@ from bundle import checks, fingerprint
 from bundle.notebook import Notebook
 from bundle.runs import graph
 from lib import settings
+from tests.test_house import USES_MORE
 
 ROOT = Path(__file__).resolve().parents[2]
-PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=nbformat.NO_CONVERT) for path in PATHS}
 NAMES = list(NOTEBOOKS)
 ABSOLUTE = re.compile(
@@ -60,7 +61,7 @@ def declared(name):
     return NOTEBOOKS[name].metadata["bundle"]
 
 
-def test_the_six_notebooks_are_there():
+def test_the_notebooks_are_there():
     assert NAMES == [
         "01_explore_data",
         "02_build_model",
@@ -68,8 +69,14 @@ def test_the_six_notebooks_are_there():
         "04_predict_tta",
         "05_confusion",
         "06_report",
+        "07_robustness",
+        "08_deploy",
     ]
     assert list(settings.SECTIONS) == NAMES
+
+
+def test_the_report_runs_last_and_the_others_in_the_order_of_their_numbers():
+    assert [node.name for node in graph.nodes()] == [*NAMES[:5], *NAMES[6:], "06_report"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -207,7 +214,9 @@ def test_parameters_are_those_of_quick(name):
     given = {"run": "quick"} | common | tree[name]
     for key, default in defaults.items():
         assert values.get(key, default) == given.get(key, default), key
-        assert type(values.get(key, default)) is type(default), key
+        words = {item.name: item.metadata["choices"] for item in fields(settings.SECTIONS[name])}
+        value = values.get(key, default)
+        assert type(value) is type(default) or value in words[key], key  # such as threads = "auto"
     assert set(given) <= set(values)  # what quick sets is seen
 
 
@@ -289,12 +298,12 @@ def not_allowed(name, source):
             imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imports |= {f"{node.module}.{alias.name}" for alias in node.names}
-    rooms = ("bundle.report.", "bundle.claims.") if name == "06_report" else ()
+    rooms = tuple(f"{room}." for room in USES_MORE.get(name, ()))
     return {
         whole
         for whole in imports
         if whole.split(".")[0] not in THIRD_PARTY | {"lib"} | sys.stdlib_module_names
-        and whole != "bundle.Notebook"
+        and whole not in ("bundle.Notebook", "bundle.diagrams", "bundle.load_released")
         and not whole.startswith(rooms)
     }
 
@@ -305,7 +314,8 @@ def test_imports_are_lib_libraries_and_the_facade(name):
 
 
 def test_the_search_for_imports_finds_them():
-    source = "from bundle import Notebook, paths\nfrom bundle.report import recipe\nimport lib.data"
+    source = "from bundle import Notebook, diagrams, paths\nfrom bundle.report import recipe\n"
+    source += "import lib.data"
     assert not_allowed("03_train", source) == {"bundle.paths", "bundle.report.recipe"}
     assert not_allowed("06_report", source) == {"bundle.paths"}
     assert not_allowed("03_train", "import bundle.words") == {"bundle.words"}
@@ -379,8 +389,8 @@ def test_figures_and_tables_do_not_overwrite_each_other():
 
 def test_what_is_read_was_written_by_an_earlier_notebook():
     written = set()
-    for name in NAMES:
-        assert {"reads", "writes"} <= set(declared(name)) <= {"reads", "writes", "shared"}
+    for name in [node.name for node in graph.nodes()]:
+        assert {"reads", "writes"} <= set(declared(name)) <= set(graph.KEYS)
         assert set(declared(name)["reads"]) <= written, name
         assert not set(declared(name)["writes"]) & written, name
         written |= {*declared(name)["writes"], f"metrics/{name}.json"}
@@ -449,7 +459,12 @@ def test_an_edit_of_the_data_sets_rooms_marks_no_notebook(monkeypatch, nodes, co
         ("lib.data", "holdout = len(train) // 10", "holdout = len(train) // 9", NAMES),
         ("lib.plots", "def pixel_histograms(", "@staticmethod\ndef pixel_histograms(", NAMES[:1]),
         ("lib.train", "def train(", "@staticmethod\ndef train(", NAMES[2:3]),
-        ("lib.predict", "def view_logits(", "@staticmethod\ndef view_logits(", NAMES[3:4]),
+        (
+            "lib.predict",
+            "def view_logits(",
+            "@staticmethod\ndef view_logits(",
+            [NAMES[3], NAMES[6]],
+        ),
         ("bundle.notebook", "    def source(", "    @staticmethod\n    def source(", NAMES[2:3]),
     ],
 )

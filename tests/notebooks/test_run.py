@@ -12,13 +12,12 @@ import nbformat
 import numpy as np
 import pytest
 
-from bundle.runs import status
+from bundle.runs import graph, status
 from bundle.runs.failure import explain
-from bundle.runs.params import notebooks
 from bundle.words import clock
 
 KEYS = {"run", "dataset", "seed", "parameters", "mmac", "train", "holdout", "test", "environment"}
-NOTEBOOKS = notebooks()
+NOTEBOOKS = [node.name for node in graph.nodes()]
 
 
 def metrics_of(bundle, run="smoke"):
@@ -81,9 +80,11 @@ def test_ends_with_the_figures_and_the_report(finished):
 
 def test_each_notebook_is_a_step_with_its_time(finished):
     said = finished.said.splitlines()
-    assert sum(line.startswith("smoke: 6 notebooks to run") for line in said) == 1
+    count = len(NOTEBOOKS)
+    assert sum(line.startswith(f"smoke: {count} notebooks to run") for line in said) == 1
     done = [line for line in said if re.search(r"done in \d", line)]
-    assert [re.match(r"\[(\d) of 6\]", line)[1] for line in done] == list("123456")
+    steps = [re.match(rf"\[(\d) of {count}\] .*\((\w+)\)", line).groups() for line in done]
+    assert steps == [(str(number), name) for number, name in enumerate(NOTEBOOKS, 1)]
     for name in NOTEBOOKS:
         record = json.loads((finished.results() / f"fingerprints/{name}.json").read_text())
         assert record["seconds"] > 0

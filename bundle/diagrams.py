@@ -1,4 +1,4 @@
-"""Diagrams of the network and of its mistakes; like those of lib.plots they open no file.
+"""Diagrams of the network and of its mistakes; like the charts of lib.plots they open no file.
 
 Text on a coloured cell is black or white, whichever stands out more: at least 4.5 to 1, the
 contrast that WCAG 2.2 asks of text (success criterion 1.4.3).
@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from numpy.typing import NDArray
 
 from lib.blocks import WHITENING_CHANNELS
-from lib.plots import BLUE, GREY, RED, figure, styled
+from lib.plots import BLUE, GREY, ORANGE, RED, figure, styled
 
 DARK, LIGHT = "#010101", "#fefefe"  # on a cell, in any mode of a page
 PALE = "#e8eff6"  # the diagonal, a box
@@ -80,11 +80,13 @@ def _bare(axis: Axes) -> None:
 
 
 @styled
-def reliability(bins: Sequence[Sequence[Any]], narrow: bool = False) -> Figure:
+def reliability(
+    bins: Sequence[Sequence[Any]], narrow: bool = False, before: Sequence[Sequence[Any]] = ()
+) -> Figure:
     """Return accuracy by confidence, and how many images lie there.
 
-    bins: as from lib.metrics.calibration. On the dashed line the accuracy equals the confidence;
-    below it the network is right less often than it says.
+    bins: as from lib.metrics.calibration; before: others, as points behind them. On the dashed line
+    the accuracy equals the confidence; below it the network is right less often than it says.
     """
     size = (3.8, 3.6) if narrow else (4.6, 3.6)
     drawn, (axis, below) = figure(*size, 2, 1, sharex=True, height_ratios=(3.2, 1))
@@ -93,12 +95,69 @@ def reliability(bins: Sequence[Sequence[Any]], narrow: bool = False) -> Figure:
     width, images = 88 / len(bins), sum(row[2] for row in filled)
     sure, right = ([100 * row[part] for row in filled] for part in (3, 4))
     axis.bar(centres, right, width, color="#9cc3e0", ec=BLUE, linewidth=0.8, label="accuracy")
+    if former := [row for row in before if row[2]]:
+        points = ([100 * row[part] for row in former] for part in (3, 4))
+        axis.plot(*points, "D", color=RED, mfc="none", markersize=4, label="before")
     axis.plot(sure, right, "o", color=BLUE, markersize=4, label="at its mean confidence")
     axis.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1, label="accuracy = confidence")
     axis.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
     axis.legend(loc="upper left", fontsize=9)
     below.bar(centres, [100 * row[2] / images for row in filled], width, color=GREY)
     below.set(xlabel="confidence: the largest probability (%)", ylabel="images\n(%)")
+    return drawn
+
+
+def overlay(pixels: NDArray[np.uint8], falls: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return images (N, 3, H, W) in grey with what speaks for a class orange, against it blue.
+
+    falls: (N, H, W), as from lib.predict.occlusion; the colour is strongest where an image's own
+    largest is.
+    """
+    grey = pixels.mean(1, keepdims=True) * 0.7 + 50  # paler, so that colours stand out
+    most = np.abs(falls).max((1, 2), keepdims=True)
+    weight = (0.75 * np.abs(falls) / np.where(most > 0, most, 1))[:, None]
+    speaks = (falls > 0)[:, None]
+    colours = (255 * np.array(to_rgb(colour))[None, :, None, None] for colour in (ORANGE, BLUE))
+    colour = np.where(speaks, *colours)
+    return ((1 - weight) * grey + weight * colour).round().astype(np.uint8)
+
+
+# Under shift
+
+
+@styled
+def heat_map(table: pd.DataFrame, clean: float, narrow: bool = False) -> Figure:
+    """Return accuracies (%), a row a corruption and a column a severity, low ones coloured.
+
+    table: fractions. clean: the accuracy on the same images as they are, which has no colour.
+    """
+    import seaborn  # late: slow to load
+
+    drawn, axis = figure(3.9 if narrow else 6.4, 0.3 * len(table) + 0.9)
+    look = {"cmap": MISTAKES.reversed(), "vmin": 10, "vmax": max(100 * clean, 11), "cbar": False}
+    values = 100 * table
+    seaborn.heatmap(values, annot=True, fmt=".0f", ax=axis, linewidths=1, linecolor=LIGHT, **look)
+    for text, value in zip(axis.texts, values.to_numpy().ravel(), strict=True):
+        share = (value - look["vmin"]) / (look["vmax"] - look["vmin"])
+        text.set(color=readable_on(look["cmap"](share)), fontsize=9)
+    axis.set(xlabel="severity", ylabel="")
+    axis.tick_params(axis="y", rotation=0)
+    _bare(axis)
+    return drawn
+
+
+@styled
+def by_severity(curves: dict[str, Sequence[float]], label: str, narrow: bool = False) -> Figure:
+    """Return up to three curves over the severities, the first value that of clean images."""
+    drawn, axis = figure(*((3.8, 3.2) if narrow else (6.4, 3.2)))
+    for (name, values), (mark, colour) in zip(
+        curves.items(), (("o--", RED), ("s-", BLUE), ("^:", GREY)), strict=False
+    ):
+        axis.plot(range(len(values)), values, mark, color=colour, label=name)
+    axis.set_xticks(range(6), ["clean", *"12345"])
+    axis.set(xlabel="severity", title=label)
+    axis.set_ylim(bottom=0)
+    drawn.legend(loc="outside lower left", ncols=1 if narrow else 2)
     return drawn
 
 

@@ -1,0 +1,1 @@
+"""The network out of the notebook: batch norm folded, exported, quantised, measured."""

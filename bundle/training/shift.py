@@ -1,0 +1,170 @@
+"""What a network says under shift: of corrupted test images, made here or the user's own files."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import Tensor
+
+from bundle.dataset import shifted
+from bundle.effects import Effect, mean_effect
+from bundle.training.identity import Training
+from lib import compute, metrics, predict
+from lib.corrupt import CORRUPTIONS, SEVERITIES, corrupt
+from lib.data import Dataset, Images
+from lib.metrics import Accuracy
+
+Views = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]  # (pixels, views) -> view -> logits
+Show = Callable[[int, int, str], None]
+SINGLE = ("original",)
+AVERAGED_AT = 3  # the severity at which averaged views stand beside the single one
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Logits of the same images, clean and corrupted.
+
+    names: K corruptions. given: those of them from files. labels, index int (N,). clean (N, C) and
+    logits (K, 5, N, C), of the single view. averaged: the classes, (K, N), by the mean over the
+    views of `combination`, at severity AVERAGED_AT. newer: version of CIFAR-10.1 and score.
+    """
+
+    names: tuple[str, ...]
+    given: tuple[str, ...]
+    labels: NDArray
+    index: NDArray
+    clean: NDArray
+    logits: NDArray
+    averaged: NDArray
+    combination: str
+    newer: tuple[str, Accuracy] | None = None
+
+    @property
+    def hits(self) -> NDArray:
+        """Whether each image is classified right, bool (K, 5, N)."""
+        return self.logits.argmax(-1) == self.labels
+
+    @property
+    def clean_score(self) -> Accuracy:
+        """The accuracy on the same images, not corrupted."""
+        return metrics.accuracy(self.clean.argmax(1), self.labels)
+
+    def mean(self, names: Sequence[str] = ()) -> Effect:
+        """Return the mean accuracy over corruptions (`names`, else all) and severities.
+
+        Its interval is over the images: the versions of one image are not independent.
+        """
+        chosen = [self.names.index(name) for name in names or self.names]
+        return mean_effect(self.hits[chosen].mean((0, 1)))
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a corruption: columns 1 to 5 (severities), mean, low, high, fractions."""
+        rows = pd.DataFrame(self.hits.mean(2), index=self.names, columns=list(SEVERITIES))
+        ends = [self.mean([name]) for name in self.names]
+        return rows.assign(
+            **{
+                "mean": rows.mean(axis=1),
+                "low": [end.low for end in ends],
+                "high": [end.high for end in ends],
+            }
+        ).rename_axis("corruption")
+
+    def averaging(self) -> pd.DataFrame:
+        """Return a row a corruption: single, averaged (fractions), gained, lost (images), p.
+
+        At severity AVERAGED_AT; p is McNemar's.
+        """
+        rows = {}
+        for name, logits, mean in zip(self.names, self.logits, self.averaged, strict=True):
+            single = logits[AVERAGED_AT - 1].argmax(1)
+            test = metrics.mcnemar(single, mean, self.labels)
+            scores = (float((each == self.labels).mean()) for each in (single, mean))
+            rows[name] = (*scores, test.only_second, test.only_first, test.p)
+        columns = ["single", "averaged", "gained", "lost", "p"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+    def gain(self) -> Effect:
+        """Return averaged minus single view, mean over the corruptions, interval over images."""
+        single = self.hits[:, AVERAGED_AT - 1].astype(float)
+        return mean_effect(((self.averaged == self.labels) - single).mean(0))
+
+    def trust(self, temperatures: NDArray) -> pd.DataFrame:
+        """Return a row a severity, 0 the clean images: ece, nll, brier as of metrics.calibration.
+
+        Of the single view over all corruptions; with "_after": the logits divided by temperatures
+        (N,).
+        """
+        rows, parts = {}, [self.clean[None], *self.logits.swapaxes(0, 1)]
+        for severity, logits in enumerate(parts):
+            labels, row = np.tile(self.labels, len(logits)), {}
+            for end, divided in (("", logits), ("_after", logits / temperatures[:, None])):
+                shares = softmax(divided, axis=-1).reshape(len(labels), -1)
+                found = metrics.calibration(shares, labels)
+                row |= {f"{key}{end}": found[key] for key in ("ece", "nll", "brier")}
+            rows[severity] = row
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("severity")
+
+
+def measure(training: Training, dataset: Dataset, settings, combination: str, show: Show) -> Shift:
+    """Return what a network says of the test images of `dataset` under every corruption.
+
+    settings: of notebook 07. combination: of views that are averaged (lib.predict.COMBINATIONS).
+    show: called before each corruption with how many are done, of how many, and its name. Raises
+    UserError where `CIFAR10C_ROOT` is set and holds no sound files.
+    """
+    images, views = dataset.test, _reader(training, dataset, settings)
+    root = shifted.folder() if dataset.name == "cifar10" else None
+    given = shifted.corruptions(root, images)
+    names, parts = list(dict.fromkeys([*CORRUPTIONS, *given])), []
+    for done, name in enumerate(names):
+        show(done, len(names), name)
+        source = (settings.corruption_seed, root if name in given else None)
+        versions = (version(images, name, severity, *source) for severity in SEVERITIES)
+        parts.append(_corruption(views, versions, combination))
+    show(len(names), len(names), "")
+    logits, averaged = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
+    clean = views(images.pixels, SINGLE)["original"].numpy()
+    about = (tuple(names), tuple(given), images.labels.numpy(), images.index.numpy())
+    return Shift(*about, clean, logits, averaged, combination, _newer(views, root))
+
+
+def _reader(training: Training, dataset: Dataset, settings) -> Views:
+    """Return what gives the network's logits of images, by view."""
+    machine = compute.prepare(settings)
+    network, precision = training.model.to(machine), compute.precision_of(settings, machine)
+    options = (dataset.normalisation(training.normalisation), precision, settings.batch_size)
+
+    def views(pixels: Tensor, chosen: Sequence[str]) -> dict[str, Tensor]:
+        images = Images(pixels, *[torch.arange(len(pixels))] * 2)
+        return predict.view_logits(network, images, chosen, *options)
+
+    return views
+
+
+def _corruption(
+    views: Views, versions: Iterable[Tensor], combination: str
+) -> tuple[Tensor, Tensor]:
+    """Return a corruption's logits (5, N, C) and the averaged views' classes (N,)."""
+    chosen = {AVERAGED_AT: predict.COMBINATIONS[combination]}
+    found = [views(pixels, chosen.get(at, SINGLE)) for at, pixels in enumerate(versions, 1)]
+    averaged = predict.combine(found[AVERAGED_AT - 1], combination).argmax(1)
+    return torch.stack([logits["original"] for logits in found]), averaged
+
+
+def version(images: Images, name: str, severity: int, seed: int, root=None) -> Tensor:
+    """Return the images' corrupted version, uint8 (N, 3, S, S): from files in `root`, or made."""
+    if root:
+        return shifted.corrupted(root, name, severity, images.index)
+    return corrupt(images.pixels, name, severity, seed)
+
+
+def _newer(views: Views, root) -> tuple[str, Accuracy] | None:
+    if (newer := shifted.newer_images(root)) is None:
+        return None
+    found, images = newer
+    predicted = views(images.pixels, SINGLE)["original"].argmax(1)
+    return found, metrics.accuracy(predicted, images.labels)
