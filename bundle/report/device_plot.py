@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bundle.report.device import KB, MB, own
 from lib import plots
@@ -79,6 +79,7 @@ def _panel(axis: Axes, placed: list[tuple[float, Point]]) -> None:
     frontier = best([(cost, 100 * point.accuracy) for cost, point in placed])
     axis.step(*zip(*frontier, strict=True), where="post", color=plots.GREY, linestyle=":")
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.margins(x=0.3, y=0.2)
