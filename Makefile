@@ -7,18 +7,26 @@ SET ?=
 SEED ?=
 RETRAIN ?=
 UNTIL ?=
+# The cores to compute with, or auto: another number gives other bits, so a folder of its own.
+THREADS ?=
 # The head of the report.
 AUTHOR ?=
 COURSE ?=
 # A release: what it keeps beside the figures.
 WEIGHTS ?=
 LOGITS ?=
+# Pictures of one's own: a folder or a picture, and whether maps of what decides are wanted.
+IMAGES ?=
+OCCLUSION ?=
 # A study: the file params/studies/PLAN.yaml, or an epoch or two of it; the cluster's folder in
 # cluster/; the seconds that a job waits for another process.
 PLAN ?= small
 TINY ?=
 PROFILE ?= local
 WAIT ?=
+# Two finished runs, to be compared.
+A ?=
+B ?=
 # The runs in README's table of results, in this order.
 RUNS ?= cpu
 
@@ -29,14 +37,16 @@ JOBS ?=
 
 # What a user gives is data. Make would expand a $(shell ...) in it, and a shell what is pasted into
 # a command: so every value is taken as it is written, and commands get it in the environment.
-GIVEN := RUN SET SEED RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
-GIVEN += PYTHON AUTHOR COURSE
+$(if $(findstring :,$(CURDIR)),$(error $(CURDIR): Python cannot import from a folder with ':'; \
+	rename it))
+GIVEN := RUN SET SEED THREADS RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
+GIVEN += PYTHON TORCH TORCH_INDEX AUTHOR COURSE IMAGES OCCLUSION A B
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
 	override $(name) := $$(value $(name)))))
-export RUN SET SEED AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB
+export RUN SET SEED THREADS AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB IMAGES A B
 # Yes or no: 1 or nothing, or in words.
 NO := 0 no false
-$(foreach name,RETRAIN WEIGHTS LOGITS TINY,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
+$(foreach name,RETRAIN WEIGHTS LOGITS TINY OCCLUSION,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
 	$(name) must be 1 or 0)))
 on = $(filter-out $(NO),$($1))
 # The names of jobs become targets, which have their own syntax.
@@ -52,16 +62,23 @@ OWN_BIN := yes
 else
 BIN := $(VENV)/bin
 endif
-PY = $(call quote,$(BIN)/python)
+# Systems have a python3 and often no python.
+PY_NAME := python$(if $(OWN_BIN),$(shell test -x $(call quote,$(BIN)/python) || echo 3))
+PY = $(call quote,$(BIN)/$(PY_NAME))
 BUNDLE = $(PY) -m bundle
 # The versions that the locked packages support, and the first Python of these here; PYTHON=...
 # overrides.
-SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.14 python3; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
+# PyTorch's build: cuda, or cpu, which is smaller; what is installed stays until another is named.
+TORCH ?= $(if $(wildcard $(VENV)/.installed-*-cpu),cpu,cuda)
+TORCH_INDEX ?=
+export TORCH_INDEX
+$(if $(filter-out cuda cpu,$(TORCH)),$(error TORCH must be cuda or cpu))
 # Setup is up to date by the content of what it installs, not by file times.
 LOCK := $(shell cat requirements.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
-READY := $(VENV)/.installed-$(LOCK)
+READY := $(VENV)/.installed-$(LOCK)$(if $(filter cpu,$(TORCH)),-cpu)
 # What notebook 08 needs besides, in the same environment: optional.
 DEPLOY_LOCK := $(shell cksum requirements-deploy.txt 2>/dev/null | cut -d' ' -f1)
 DEPLOY_READY := $(VENV)/.deploy-$(DEPLOY_LOCK)
@@ -79,11 +96,13 @@ CLUSTER := .venv-cluster
 CLUSTER_LOCK := $(shell cksum requirements-cluster.txt 2>/dev/null | cut -d' ' -f1)
 CLUSTER_READY := $(CLUSTER)/.installed-$(CLUSTER_LOCK)
 # What every command about a run takes, and `study` about a plan.
-WHICH = --set="$$SET" --seed="$$SEED" --author="$$AUTHOR" --course="$$COURSE" -- "$$RUN"
+WHICH = --set="$$SET" --seed="$$SEED" --threads="$$THREADS" --author="$$AUTHOR" \
+	--course="$$COURSE" -- "$$RUN"
 TRY = $(if $(call on,TINY),--tiny)
 # The command that an error or an interrupted run names to go on with.
 export BUNDLE_COMMAND = make run-all RUN=$(RUN)$(if $(SET), SET="$(SET)")$(if \
-	$(SEED), SEED=$(SEED))$(if $(AUTHOR), AUTHOR="$(AUTHOR)")$(if \
+	$(SEED), SEED=$(SEED))$(if $(THREADS), THREADS=$(THREADS))$(if \
+	$(AUTHOR), AUTHOR="$(AUTHOR)")$(if \
 	$(COURSE), COURSE="$(COURSE)")$(if $(call on,RETRAIN), RETRAIN=1)$(if $(UNTIL), UNTIL=$(UNTIL))
 # A site's own index stays; where to install to does not.
 PIP = env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_DRY_RUN PIP_USER=0 \
@@ -94,16 +113,17 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster setup-deploy data run-all status verify release release-render \
-	study study-jobs study-cluster release-study claims bench bench-readme readme html pdf lab \
-	check test test-hostile test-cluster lint strip lock clean
+.PHONY: help setup setup-cluster setup-deploy data run-all status predict verify release release-render study \
+	study-jobs study-cluster release-study claims bench bench-readme readme html pdf demo lab check test \
+	test-hostile test-cluster lint strip lock clean \
+	compare
 
 help:
 	@echo 'make run-all    # some 5 minutes; ends with results/quick/report.html'
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-##@ Start: [RUN=quick] [SEED=3] [SET="03_train.epochs=2"] [RETRAIN=1]
+##@ Start: [RUN=quick] [SEED=3] [THREADS=8] [SET="03_train.epochs=2"] [RETRAIN=1]
 
 run-all: setup ## notebooks, pages, report (AUTHOR="A. Name" COURSE=...)
 	@$(BUNDLE) run --until="$$UNTIL" $(if $(call on,RETRAIN),--retrain) $(WHICH)
@@ -111,11 +131,12 @@ run-all: setup ## notebooks, pages, report (AUTHOR="A. Name" COURSE=...)
 status: setup ## what a run reached; which notebooks are up to date
 	@$(BUNDLE) status $(WHICH)
 
-data: setup ## fetch CIFAR-10 into data/ (170 MB, verified; resumes)
+data: setup ## find CIFAR-10, or fetch it into data/ (170 MB, verified; resumes)
 	@$(BUNDLE) data
 
 lab: setup ## open the notebooks in JupyterLab
 	@env -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 OMP_DYNAMIC=false \
+		OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-passive}" \
 		$(PY) -m jupyterlab --notebook-dir=. $$LAB notebooks
 
 ##@ Results: [RUN=quick]
@@ -125,6 +146,15 @@ html: setup ## render the pages of a run and the index again
 
 pdf: setup ## print the report to PDF (needs Chromium or Chrome)
 	@$(BUNDLE) pages --pdf -- "$$RUN"
+
+demo: setup ## the network in a page: classifies your pictures, offline
+	@$(BUNDLE) demo -- "$$RUN"
+
+predict: setup ## pictures of your own: IMAGES=folder ([OCCLUSION=1])
+	@$(BUNDLE) predict $(if $(call on,OCCLUSION),--occlusion) -- "$$RUN" "$$IMAGES"
+
+compare: setup ## two finished runs side by side (A=cpu B=cpu-seed43)
+	@$(BUNDLE) compare -- "$$A" "$$B"
 
 verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)
@@ -200,8 +230,8 @@ lint: setup ## check code and notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-strip: setup ## take the outputs out of notebooks/
-	@$(PY) -m nbconvert --clear-output --inplace notebooks/*.ipynb
+strip: setup ## take outputs and what editors wrote out of notebooks/
+	@$(BUNDLE) strip
 
 readme: setup ## write the generated parts of README.md and docs/
 	@$(BUNDLE) readme -- "$$RUNS"
@@ -209,25 +239,25 @@ readme: setup ## write the generated parts of README.md and docs/
 bench-readme: setup ## keep what bench measured, in docs/speed.md
 	@$(PY) -m benchmarks.readme
 
-setup: $(READY) ## install the locked packages (done when needed)
+setup: $(READY) ## install the locked packages ([PYTHON=python3.13] [TORCH=cpu])
 
 $(READY): requirements.txt pyproject.toml
-	@test -n $(call quote,$(PYTHON)) || { echo "error: no Python 3.11 or 3.12 found; install one," \
-		"or: make setup PYTHON=/path/to/python3.12" >&2; exit 2; }
-	@test ! -d $(VENV) || $(PY) -c '$(SUPPORTED)' || rm -rf $(VENV)
-	@test -x $(PY) || $(call quote,$(PYTHON)) -m venv $(VENV) || { echo "error: this Python cannot" \
-		"make a virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
-	@echo "installing the locked packages into $(VENV): some 5 GB, 2 to 5 minutes, once; wait ..."
-	@$(PIP) $(PY) $(INSTALL) --require-hashes -r requirements.txt
-	@$(PIP) $(PY) $(INSTALL) --no-deps --no-build-isolation -e .
+	@test -n $(call quote,$(PYTHON)) || { echo "error: no Python 3.11 to 3.14 found; install one," \
+		"or: make setup PYTHON=/path/to/python3.13" >&2; exit 2; }
+	@$(call quote,$(PYTHON)) -c '$(SUPPORTED)' 2>/dev/null || { echo "error: PYTHON="$(call \
+		quote,$(PYTHON))": no Python 3.11 to 3.14; nothing was changed" >&2; exit 2; }
+	@PYTHONPATH= $(call quote,$(PYTHON)) -P bundle/install.py --torch=$(TORCH) $(VENV)
 	@rm -f $(VENV)/.installed-*; touch $@
 
 lock: setup ## compile requirements.txt from .in anew (needs uv)
-	@for name in requirements requirements-cluster requirements-deploy; do uv pip compile \
-		--universal --python-version 3.11 --generate-hashes --no-header $$name.in -o $$name.txt \
-		|| exit; done
+	@for name in requirements requirements-cluster requirements-deploy; do \
+		uv pip compile --universal --python-version 3.11 --generate-hashes --no-header $$name.in \
+		-o $$name.txt || exit; done
+	@grep -E '^torch(vision)?==' requirements.in | sed 's/$$/+cpu/' | uv pip compile - --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-deps --no-annotate \
+		--index-url "$${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" -o requirements-cpu.txt
 
 clean: ## remove what runs left in results/, nothing committed
-	@if $(BIN)/python -c 'import filelock' 2>/dev/null; then $(BUNDLE) clean; \
+	@if $(PY) -c 'import filelock' 2>/dev/null; then $(BUNDLE) clean; \
 	elif $(GIT) rev-parse --is-inside-work-tree >/dev/null 2>&1; then $(GIT) clean -fdX results; else \
 		find results -mindepth 1 -maxdepth 1 ! -name released ! -name README.md -exec rm -rf {} +; fi

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import limits, machine, memory, picture, prediction, startup, table, training
+from benchmarks import kept, limits, machine, memory, picture, prediction, startup, table, training
 from benchmarks.plan import PLANS, settings
 from benchmarks.timing import say, spread
 from bundle import paths
@@ -54,6 +54,7 @@ def measure(quick: bool) -> dict[str, Any]:
     parts = {
         "training": lambda: training.measure(plan, dataset, root, quick),
         **{name: lambda part=part: part(plan, dataset, quick) for name, part in SPEEDS.items()},
+        "kept": lambda: kept.measure(plan, str(root), quick),
         "memory": lambda: memory.measure(plan.memory_steps, quick),
         "startup": lambda: startup.measure(plan.starts, plan.notebooks),
     }

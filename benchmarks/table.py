@@ -73,7 +73,10 @@ def _overheads(found: dict[str, Any]) -> list[tuple[str, str]]:
         "views": "Five views : the single view, time",
         "cutmix": "CutMix : none, training time",
     }
-    return [(name, between(found[part]["cost"])) for part, name in names.items() if part in found]
+    costs = [(name, between(found[part]["cost"])) for part, name in names.items() if part in found]
+    kept = found.get("kept", {}).items()
+    gains = [(f"Memory kept between steps : given back, {run}, speed", one) for run, one in kept]
+    return costs + [(name, between(one["gain"])) for name, one in gains]
 
 
 def _costs(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,9 +9,13 @@ surroundings.settle()
 
 
 def __getattr__(name: str) -> Any:
-    """Load `Notebook` when it is asked for, so that the command line stays quick."""
-    if name != "Notebook":
-        raise AttributeError(f"module 'bundle' has no attribute {name!r}")
-    from bundle.notebook import Notebook
+    """Load what is handed on when it is asked for, so that the command line stays quick."""
+    if name == "Notebook":
+        from bundle.notebook import Notebook
 
-    return Notebook
+        return Notebook
+    if name == "load_released":
+        from bundle.own.network import load_released
+
+        return load_released
+    raise AttributeError(f"module 'bundle' has no attribute {name!r}")

@@ -13,10 +13,20 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from bundle import command, house, paths
+from bundle import command, house, paths, surroundings
+from bundle.demo import command as demo
+from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
 
 RUN = "name of a file in params/, without .yaml"
+# What any command about a run takes.
+TEXTS = {
+    "set": 'such as "03_train.epochs=2 batch_size=64"',
+    "seed": "results go to results/RUN-seedN",
+    "threads": "CPU threads, or auto: the cores here; results go to results/RUN-threadsN",
+    "author": "a line for the head of the report",
+    "course": "a line for the head of the report",
+}
 
 
 def _parameters(args: Namespace, resolved: bool = False):
@@ -28,8 +38,8 @@ def _parameters(args: Namespace, resolved: bool = False):
 
 
 def _overrides(args: Namespace) -> str:
-    """Return the text of SET with author and course of the report, whatever signs they hold."""
-    parts = [args.set]
+    """Return the text of SET with the threads, and author and course, whatever signs they hold."""
+    parts = [args.set, shlex.quote(f"threads={args.threads}") * bool(args.threads)]
     for key in ("author", "course"):
         value = getattr(args, key)
         if not value.isprintable():
@@ -49,6 +59,7 @@ def _ready(parameters):
 
 def run(args: Namespace) -> int:
     """Run the notebooks of a run, render its pages, end with the result."""
+    surroundings.check_packages()
     from bundle.runs import params
 
     known = params.notebooks()
@@ -104,7 +115,7 @@ def train(args: Namespace) -> int:
     from bundle.files import locked
     from bundle.training import progress, session
 
-    parameters = _ready(_parameters(args))
+    parameters = _ready(_parameters(args, resolved=True))
     settings = parameters.settings("03_train")
     name, _ = cifar10.resolve(settings.dataset, verify=False)  # load verifies
     dataset = cifar10.load(name, settings.train_images, settings.holdout)
@@ -141,21 +152,6 @@ def release(args: Namespace) -> int:
         return command.stopped(stop, f"{target} is as it was")
     size = sum(path.stat().st_size for path in done.rglob("*") if path.is_file()) / 2**20
     print(f"{paths.shown(done)}: {size:.1f} MiB, to be committed; begin with its model_card.md")
-    return 0
-
-
-def render(args: Namespace) -> int:
-    """Render released reports and studies anew by the present code, from their records."""
-    from bundle.release import render as again
-    from bundle.runs import execute
-    from bundle.study import released
-
-    names = args.names or again.released_runs() + released.names()
-    for name in names:
-        paths.check_run_name("RUN", name.removeprefix(released.STUDIES).lstrip("/"))
-        os.environ[execute.COMMAND_VARIABLE] = f"python -m bundle render {name}"
-        make = released.render if name.startswith(released.STUDIES) else again.render
-        print(paths.shown(make(name)), flush=True)
     return 0
 
 
@@ -232,7 +228,10 @@ def data(args: Namespace) -> int:
     except KeyboardInterrupt as stop:
         return command.stopped(stop, "what was downloaded is kept, `make data` goes on from there")
     if root:
-        print(f"CIFAR-10 is in {paths.shown(root / cifar10.CIFAR10.folder)}")
+        version = cifar10.CIFAR10.version_in(root) or cifar10.CIFAR10
+        print(f"CIFAR-10 is in {paths.shown(root / version.folder)}")
+        if others := cifar10.unused(root):
+            print(others)
     return 0
 
 
@@ -247,9 +246,9 @@ def readme(args: Namespace) -> int:
     return 0
 
 
-def _with_head(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    for key in ("author", "course"):
-        added.add_argument(f"--{key}", default="", help="a line for the head of the report")
+def _with_texts(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    for key, told in TEXTS.items():
+        added.add_argument(f"--{key}", default="", help=told)
     return added
 
 
@@ -267,9 +266,7 @@ def parser() -> argparse.ArgumentParser:
     def of_run(function) -> argparse.ArgumentParser:
         added = added_for(function)
         added.add_argument("run", help=RUN)
-        added.add_argument("--set", default="", help='such as "03_train.epochs=2 batch_size=64"')
-        added.add_argument("--seed", default="", help="results go to results/RUN-seedN")
-        return _with_head(added)
+        return _with_texts(added)
 
     def of_plan(function) -> argparse.ArgumentParser:
         added = added_for(function)
@@ -289,7 +286,6 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(release)
     added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
     added.add_argument("--logits", action="store_true", help="with the logits of every view")
-    added_for(render).add_argument("names", nargs="*", help="such as cpu, studies/small; else all")
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
     added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")
@@ -304,7 +300,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--auto", action="store_true", help="wait 5 minutes at most, else go on")
     added.add_argument("--node", type=Path, metavar="DIR", help="copy it to a disk of this node")
     added_for(readme).add_argument("runs", nargs="+", help="runs of the table, in this order")
-    return house.added(made, added_for)
+    return demo.added(own.added(house.added(made, added_for), added_for), added_for)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import Field, fields
 from typing import Any, NamedTuple, get_args, get_origin
 
+from bundle import surroundings
 from bundle.paths import RUN_NAME
 from lib.errors import UserError
 from lib.settings import COMMON, Network, Run, Train
@@ -32,13 +33,15 @@ def limits_of(item: Field) -> str:
     """Return the values that a field takes, in words."""
     low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
     words = KINDS[kind_of(item)].removesuffix(" (quote it)")
-    words = f"one of {', '.join(choice or 'empty' for choice in choices)}" if choices else words
+    named = ", ".join(choice or "empty" for choice in choices)
+    words = f"one of {named}" if choices and low is None else words
     words += f", {low:,} to {high:,}" if low is not None else ""
+    words += f", or {named}" if choices and low is not None else ""
     return f"list, each {words}" if get_origin(item.type) else words
 
 
 def check(value: Any, item: Field, where: str) -> Any:
-    """Return `value` as the type of the field `item`.
+    """Return `value` as the type of the field `item`, or as a word that stands for a number.
 
     Raises UserError (one line: `where`, value, remedy) for a wrong type or a value out of range.
     """
@@ -50,8 +53,12 @@ def check(value: Any, item: Field, where: str) -> Any:
 
 
 def _check_element(value: Any, item: Field, where: str) -> Any:
-    value = _typed(value, kind_of(item), where)
     low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
+    # A word beside a range stands for a number.
+    words, choices = ((), choices) if low is None else (choices, ())
+    if value in words:
+        return value
+    value = _typed(value, kind_of(item), where, words)
     if choices and value not in choices:
         raise UserError(f"{where} = {value!r}: must be one of {', '.join(choices)}")
     if low is not None and not low <= value <= high:
@@ -59,7 +66,7 @@ def _check_element(value: Any, item: Field, where: str) -> Any:
     return value
 
 
-def _typed(value: Any, kind: type, where: str) -> Any:
+def _typed(value: Any, kind: type, where: str, words: tuple[str, ...]) -> Any:
     """`1e-3` reaches us from YAML as a string and means the number; nothing else is converted."""
     if kind is float and type(value) in (int, float, str):
         with suppress(ValueError, OverflowError):
@@ -70,7 +77,9 @@ def _typed(value: Any, kind: type, where: str) -> Any:
             raise UserError(f"{where} = {value!r}: holds a character that cannot be shown; mend it")
         return value
     name = NAMES.get(type(value), "nothing" if value is None else type(value).__name__)
-    raise UserError(f"{where} = {value!r}: must be {KINDS[kind]}, not {name}")
+    raise UserError(
+        f"{where} = {value!r}: must be {', or '.join([KINDS[kind], *words])}, not {name}"
+    )
 
 
 def own_fields(section: type[Run]) -> dict[str, Field]:
@@ -102,13 +111,16 @@ def described(section: type[Run]) -> list[Parameter]:
 def build(section: type[Run], values: dict[str, Any], where: str) -> Any:
     """Make the frozen dataclass from plain values, every one checked; other names are left out.
 
+    ``threads: auto`` becomes the number of cores here, so that a run records it.
+
     Raises UserError (one line: `where`, key, value, remedy) for a wrong type, a value out of range,
     or values that do not go together.
     """
     given = [item for item in fields(section) if item.name in values]
-    made = section(
-        **{item.name: check(values[item.name], item, f"{where}: {item.name}") for item in given}
-    )
+    checked = {item.name: check(values[item.name], item, f"{where}: {item.name}") for item in given}
+    if checked.get("threads") == "auto":
+        checked["threads"] = surroundings.cores()
+    made = section(**checked)
     for conflict in _conflicts(made):
         raise UserError(f"{where}: {conflict}")
     return made

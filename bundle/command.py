@@ -77,5 +77,5 @@ def alone(main: Callable[[], int]) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in ("bundle", "lib"):
                 raise
-            remedy = "make setup installs it; BIN= names a folder with the locked packages"
-            raise UserError(f"{sys.prefix}: no package {error.name!r} there; {remedy}") from error
+            surroundings.check_packages(error.name)
+            raise

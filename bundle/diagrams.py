@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from numpy.typing import NDArray
 
 from lib.blocks import WHITENING_CHANNELS
-from lib.plots import BLUE, GREY, RED, figure, styled
+from lib.plots import BLUE, GREY, ORANGE, RED, figure, styled
 
 DARK, LIGHT = "#010101", "#fefefe"  # on a cell, in any mode of a page
 PALE = "#e8eff6"  # the diagonal, a box
@@ -105,6 +105,21 @@ def reliability(
     below.bar(centres, [100 * row[2] / images for row in filled], width, color=GREY)
     below.set(xlabel="confidence: the largest probability (%)", ylabel="images\n(%)")
     return drawn
+
+
+def overlay(pixels: NDArray[np.uint8], falls: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return images (N, 3, H, W) in grey with what speaks for a class orange, against it blue.
+
+    falls: (N, H, W), as from lib.predict.occlusion; the colour is strongest where an image's own
+    largest is.
+    """
+    grey = pixels.mean(1, keepdims=True) * 0.7 + 50  # paler, so that colours stand out
+    most = np.abs(falls).max((1, 2), keepdims=True)
+    weight = (0.75 * np.abs(falls) / np.where(most > 0, most, 1))[:, None]
+    speaks = (falls > 0)[:, None]
+    colours = (255 * np.array(to_rgb(colour))[None, :, None, None] for colour in (ORANGE, BLUE))
+    colour = np.where(speaks, *colours)
+    return ((1 - weight) * grey + weight * colour).round().astype(np.uint8)
 
 
 # Under shift

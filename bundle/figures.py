@@ -1,4 +1,4 @@
-"""Figures as files and on a page: PDF, SVG, PNG.
+"""Figures as files and on a page: PDF and SVG.
 
 On a page a chart is inline SVG whose colours are variables, ``var(--fig-0072b2, #0072b2)``: each
 chart brings the values for the dark mode, and without them (JupyterLab, print) it has the light
@@ -8,7 +8,6 @@ colours.
 import io
 import re
 import textwrap
-from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -23,6 +22,7 @@ from lib import plots
 COLOUR = re.compile(r"(?<=[ :])#[0-9a-f]{6}(?=[;\"])")
 DIGITS = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is finer than any screen
 LINE = 13.7  # characters of a notice for an inch of a figure
+PIXELS = 160  # an inch, of images in an SVG
 MARK = "rehearsal: part of CIFAR-10"
 PAPER, INK = 0.205, 0.88  # OKLab lightness of white and black in the dark mode
 TURN = 1.3  # above 1 mid tones become a little lighter than turned over: a grey label stays legible
@@ -69,10 +69,9 @@ def alarm(figures: Iterable[Figure | None], notice: str) -> None:
 def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = True) -> None:
     """Write `path`.svg and, where wanted, `path`.pdf; the same figure gives the same bytes.
 
-    `alt` is the alternative text; of `notice` an alarm stands in red above the figure, a rehearsal
-    is a small grey mark.
+    `alt` is the alternative text; a `notice` of a rehearsal is a small grey mark. One that alarms
+    is written before, by `alarm`: it stands in the figure wherever it is shown.
     """
-    alarm((figure,), notice)
     if notice and not words.alarm(notice):
         figure.suptitle(MARK, fontsize=7, color=plots.GREY, x=0.995, ha="right")
     with mpl.rc_context(plots.style()):
@@ -86,20 +85,14 @@ def show(figure: Figure, name: str, alt: str, caption: str = "", narrow: Figure 
     from IPython.display import display
 
     about = {"alt": alt, "caption": caption}
-    if figure.findobj(lambda artist: artist.get_gid() == plots.PHOTOGRAPHS):
-        about |= {"photographs": True, "width": round(figure.get_size_inches()[0] * 100)}
-        about |= {"narrow": b64encode(_png(narrow)).decode()} if narrow else {}
-        mime, picture = "image/png", _png(figure)
-    else:
-        about |= {"narrow": svg(narrow, alt, name, "narrow")} if narrow else {}
-        mime, picture = "image/svg+xml", svg(figure, alt, name, "wide" if narrow else "")
+    about |= {"photographs": True} if _has_photographs(figure) else {}
+    about |= {"narrow": svg(narrow, alt, name, "narrow")} if narrow else {}
+    mime, picture = "image/svg+xml", svg(figure, alt, name, "wide" if narrow else "")
     display({mime: picture, "text/plain": alt}, metadata={mime: about}, raw=True)
 
 
-def _png(figure: Figure) -> bytes:
-    with mpl.rc_context(plots.style()), io.BytesIO() as buffer:
-        figure.savefig(buffer, format="png", dpi=160)
-        return buffer.getvalue()
+def _has_photographs(figure: Figure) -> bool:
+    return bool(figure.findobj(lambda artist: artist.get_gid() == plots.PHOTOGRAPHS))
 
 
 def html(figure: Figure, alt: str, name: str, narrow: Figure | None = None) -> str:
@@ -117,30 +110,33 @@ def svg(figure: Figure, alt: str, name: str, shown: str = "") -> str:
         name: what begins every id, unlike that of any other figure of the page.
         shown: "wide" or "narrow" for one of two variants, "" for the only one.
     """
-    style = {**plots.style(), "svg.fonttype": "path"}
-    with mpl.rc_context(style), io.StringIO() as buffer:
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-        drawn = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)
-    body = _to_stand_in_a_page(drawn[2], re.sub(r"[^a-z0-9]+", "-", f"{name}-{shown}-".lower()))
-    fixed = "<image" in body  # pixels keep their colours, so everything else does
+    view_box, body = _drawn(figure, re.sub(r"[^a-z0-9]+", "-", f"{name}-{shown}-".lower()))
+    # Pixels of a chart keep their colours, so everything else does; photographs lie on any ground.
+    photographs = _has_photographs(figure)
+    fixed = "<image" in body and not photographs
     body = body if fixed else COLOUR.sub(lambda match: _variable(match[0]), body)
     width = round(figure.get_size_inches()[0] * 100)
+    kinds = ("chart", shown, "fixed" * fixed, "photographs" * photographs)
     look = LOOK.format("#000000" if fixed else _variable("#000000"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'class="{" ".join(filter(None, ("chart", shown, fixed and "fixed")))}" '
-        f'viewBox="{drawn[1]}" role="img" '
+        f'class="{" ".join(filter(None, kinds))}" viewBox="{view_box}" role="img" '
         f'aria-label="{escape(alt)}" style="width: {width}px; {look}">'
         f"{'' if fixed else _dark_style(body)}{body}</svg>"
     )
 
 
-def _to_stand_in_a_page(body: str, prefix: str) -> str:
-    """Return what Matplotlib draws in an SVG with ids of its own and few digits."""
+def _drawn(figure: Figure, prefix: str) -> tuple[str, str]:
+    """Return view box and inside of what Matplotlib draws, with ids of its own and few digits."""
+    with mpl.rc_context({**plots.style(), "svg.fonttype": "path"}), io.StringIO() as buffer:
+        options = {"format": "svg", "metadata": {"Date": None}, "transparent": True}
+        figure.savefig(buffer, dpi=PIXELS, **options)
+        drawn = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)
+    body = drawn[2].replace("base64,\n", "base64,")
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", body)
     body = re.sub(r' (d|x|y)="[^"]*"', lambda match: DIGITS.sub(r"\1", match[0]), body)
-    return re.sub(r"\s+", " ", body).replace("> <", "><")
+    return drawn[1], re.sub(r"\s+", " ", body).replace("> <", "><")
 
 
 def _variable(colour: str) -> str:

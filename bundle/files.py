@@ -51,11 +51,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that always, also after a power cut, the old or the new one is whole."""
     # Of this process alone: two that finish at a time both write the index over all runs.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:  # on a full disk what is left of it would take the last room
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -28,6 +28,7 @@ SHOWS = (
     "bundle.diagrams",
     "bundle.effects",
     "bundle.words",
+    "bundle.own.",
     "bundle.report.",
     "bundle.claims.",
     "bundle.deploy.",
@@ -39,6 +40,7 @@ SHOWS = (
 # The values of parameters stand among what a notebook depends on.
 NO_PAGE = ("lib.settings", "lib.errors")
 FACADE = ("bundle.notebook", "Notebook")  # a notebook reaches those of its methods that it uses
+HANDED_ON = {("bundle", "load_released"): ("bundle.own.network", "load_released")}
 
 Name = tuple[str, str]  # dotted module, name of a definition in it
 Read = Callable[[str], str | None]
@@ -65,7 +67,8 @@ def of_loop() -> dict[str, str]:
 def of_cells(source: str) -> dict[str, str]:
     """Return definition -> digest of what a notebook's code reaches in lib, and what shows it."""
     tree = ast.parse(source)
-    start = [*_used(tree, "", _parsed(source), _read), *_methods(FACADE, tree)]
+    used = _used(tree, "", _parsed(source), _read)
+    start = [*(HANDED_ON.get(name, name) for name in used), *_methods(FACADE, tree)]
     return reached(start, _counts, through=lambda module: module.startswith("bundle."))
 
 

@@ -37,6 +37,7 @@ class Notebook:
         surroundings.check_code()
         self.name, self.settings = name, build(SECTIONS.get(name, Run), variables, name)
         surroundings.check_threads(getattr(self.settings, "threads", 1))
+        surroundings.check_gpu(getattr(self.settings, "device", "cpu"))
         self.run, self.notice = self.settings.run, ""
         self.folder = paths.outputs(self.run)
 
@@ -250,8 +251,8 @@ class Notebook:
         """Show a figure (matplotlib) and save it as PDF and SVG under figures/.
 
         Args:
-            figure: a chart is shown as SVG that follows a page's dark mode; images of the dataset
-                (with the mark `lib.plots.PHOTOGRAPHS`) as PNG.
+            figure: shown as SVG that follows a page's dark mode; images of the dataset bear the
+                mark `lib.plots.PHOTOGRAPHS`, by which a release leaves them out.
             name: of its files, and unlike any other on the page.
             alt: what a reader who cannot see it must know, with the numbers.
             caption: the finding, in a sentence for everybody; "" takes `alt`.
@@ -302,7 +303,7 @@ class Notebook:
         note = f" ({self.notice})" if self.notice else ""
         source = frames.latex(text, caption=caption + note, label=f"tab:{name}")
         files.write_atomically(folder / f"{name}.tex", source.encode())
-        return frames.for_display(text, caption)
+        return frames.for_display(text, caption, name)
 
     def metrics(self, values: dict[str, Any]) -> None:
         """Write the notebook's metrics, with where it ran; by hand also the merged metrics.json."""

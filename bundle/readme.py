@@ -13,6 +13,7 @@ from bundle import paths, words
 from bundle.files import read_json, write_atomically
 from bundle.report import anchors, anchors_plot
 from bundle.runs import params, results
+from bundle.study import compare
 from bundle.study.sentences import notice_of
 from lib.errors import UserError
 
@@ -21,6 +22,7 @@ SECTIONS = {
     "headline": ("README.md", "make readme"),
     "results": ("README.md", "make readme"),
     "comparison": ("README.md", "make readme"),
+    "colab": ("README.md", "make readme"),
     "ingredients": ("docs/study.md", "make readme"),
     "anchors": ("docs/comparison.md", "make readme"),
     "cluster": ("docs/cluster.md", "python -m benchmarks.cluster"),
@@ -94,6 +96,21 @@ def _split(section: str) -> tuple[str, str, str]:
     return before + begin, old, end + after
 
 
+def colab() -> str:
+    """Return the badge that opens the notebook in Colab, a link where the code has no address.
+
+    The address on GitHub is that of CITATION.cff, `repository-code`.
+    """
+    file = "notebooks/colab.ipynb"
+    text = (paths.ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    github = re.search(r"^repository-code: *.?https://github\.com/([\w.-]+/[\w.-]+)", text, re.M)
+    if not github:
+        return f"[`{file}`]({file}) runs it on Colab or Kaggle, without an installation."
+    site = "https://colab.research.google.com"
+    opens = f"{site}/github/{github[1].removesuffix('.git')}/blob/main/{file}"
+    return f"[![Open in Colab]({site}/assets/colab-badge.svg)]({opens})"
+
+
 def table(runs: list[str]) -> str:
     """Return the Markdown table of these runs, the reference's reported figures first."""
     reported = results.reference()
@@ -117,12 +134,24 @@ def _choice(page: Path, study: dict) -> str:
     """Return a study's heading and table, the base first, then from the worst change on."""
     plan, address = study["plan"], link("ingredients", page.relative_to(paths.ROOT).as_posix())
     notice = notice_of(plan, study["jobs"])
-    rows = sorted(study["summary"], key=lambda row: (bool(row["base"]), row["difference"] or 0.0))
-    heading = ["change", "hold-out accuracy (95% interval)", "points (95% interval, p)"]
+    rows = sorted(
+        _corrected(study["summary"]), key=lambda row: (bool(row["base"]), row["difference"] or 0.0)
+    )
+    heading = ["change", "hold-out accuracy (95% interval)", "points (95% interval, p by Holm)"]
     body = [[_change(row), words.accuracy(row), _against(row)] for row in rows]
     return f"**{plan['title']}** ([page]({address}); {notice})\n\n" + words.markdown(
         [heading, *body]
     )
+
+
+def _corrected(summary: list[dict]) -> list[dict]:
+    """Return a study's rows with `holm`, p corrected for the number of tests; None without a test.
+
+    Older records have none.
+    """
+    p = {row["run"]: row["p"] for row in summary if row["p"] is not None}
+    corrected = dict(zip(p, compare.holm([*p.values()]), strict=True))
+    return [{**row, "holm": corrected.get(row["run"])} for row in summary]
 
 
 def _change(row: dict) -> str:
@@ -138,7 +167,7 @@ def _against(row: dict) -> str:
         return ""
     ends = [row.get("least"), row.get("most")]  # older pages have none
     known = [] if ends[0] is None else [" to ".join(map(words.points, ends))]
-    known += [] if row["p"] is None else [words.p_is(row["p"])]
+    known += [] if row["holm"] is None else [words.p_is(row["holm"])]
     return words.points(row["difference"]) + (f" ({', '.join(known)})" if known else "")
 
 
@@ -207,6 +236,7 @@ def write(runs: list[str]) -> None:
         for path in sorted(paths.RESULTS.glob(pattern)):
             read_json(path)
     put(headline(), "headline")
+    put(colab(), "colab")
     put(table(runs), "results")
     put(ingredients(), "ingredients")
     put(compared(), "anchors")

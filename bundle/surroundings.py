@@ -5,13 +5,16 @@ Matplotlib and Python start from their defaults; a user need not have a name or 
 """
 
 import contextlib
+import ctypes
 import os
+import re
 import sys
 import tempfile
 import warnings
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from bundle import paths
 from lib.errors import UserError
@@ -26,12 +29,32 @@ FOREIGN = (
 # By which a hook or an editor points git to another repository.
 REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 THREAD_LIMIT, DYNAMIC = "OMP_THREAD_LIMIT", "OMP_DYNAMIC"
+WAITING = "OMP_WAIT_POLICY"
+# Options of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+MOST_THREADS = 256  # the highest value of the parameter threads
+# What a run needs, by the name that is imported; every command needs the first three.
+PACKAGES = {"yaml": "pyyaml", "filelock": "filelock", "torch": "torch", "sklearn": "scikit-learn"}
+PACKAGES |= {name: name for name in (
+    "torchvision", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbconvert",
+    "nbclient", "ipykernel", "rich", "latex2mathml", "requests", "safetensors",
+)}  # fmt: skip
 
 
 def settle() -> None:
-    """Set for this process, before PyTorch is loaded, what must be there and may be missing."""
-    import pwd
+    """Set for this process, before PyTorch is loaded, what must be there and may be missing.
 
+    Leaves with a line and exit code 2 where nothing could work: on Windows itself, and as a command
+    without the packages that all commands need.
+    """
+    try:
+        import fcntl as fcntl
+        import pwd
+    except ImportError:
+        _leave("Windows: the bundle runs in WSL2; wsl --install, then the same commands in there")
+    if sys.argv[:1] == ["-m"] and {"pyyaml", "filelock", "torch"} & {*(absent := missing())}:
+        _leave(_without_packages(absent))
+    keep_memory()
     with contextlib.suppress(KeyError):
         pwd.getpwuid(os.getuid())
         return _fix_threads()
@@ -44,10 +67,109 @@ def settle() -> None:
     return _fix_threads()
 
 
+def _leave(line: str) -> NoReturn:
+    """End this process with a line: it is still importing, so nothing catches an error."""
+    print(f"error: {line}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def missing() -> list[str]:
+    """Return the packages of a run that this Python does not have."""
+    return [package for module, package in PACKAGES.items() if not _is_there(module)]
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # what blocks imports does it in one of these ways
+        return False
+
+
+def _without_packages(names: Collection[str]) -> str:
+    remedy = f"{sys.executable} -m pip install {' '.join(names)}; or make setup, without BIN="
+    return f"{sys.prefix}: no package {', '.join(names)} there; {remedy}"
+
+
+def check_packages(name: str | None = None) -> None:
+    """Raise UserError, which names all, where packages of a run or the one `name` are missing."""
+    if absent := missing() or [name] * bool(name):
+        raise UserError(_without_packages(absent))
+
+
+def cores() -> int:
+    """Return the cores that this process may compute with: what ``threads: auto`` means.
+
+    Without hyper-threads, within the limits of affinity, containers and OMP_THREAD_LIMIT.
+    """
+    import joblib  # late: only for this
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it counts hyper-threads where it cannot tell
+        found = joblib.cpu_count(only_physical_cores=True)
+    limit = os.environ.get(THREAD_LIMIT, "").strip()
+    allowed = int(limit) if limit.isdigit() else MOST_THREADS
+    return max(1, min(found, allowed, MOST_THREADS))
+
+
+def check_gpu(device: str) -> None:
+    """Raise UserError where a GPU is there that this PyTorch is too new for, or for its driver.
+
+    Otherwise PyTorch fails at the first kernel, and takes the CPU with no more than a warning.
+    """
+    import torch  # late: it takes a second
+
+    if device == "cpu" or not torch.version.cuda:
+        return
+    build = f"PyTorch {torch.__version__} (CUDA {torch.version.cuda})"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        there = torch.cuda.is_available()
+    if not there:
+        return _check_driver(build)
+    # Such as sm_75; what is built for 8.6 runs on 8.9, too.
+    known = [int(re.sub(r"\D", "", arch)) for arch in torch.cuda.get_arch_list() if "sm_" in arch]
+    major, minor = torch.cuda.get_device_capability()
+    if known and 10 * major + minor < min(known):
+        what = f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}): too old for"
+        least = f"it needs {min(known) / 10:.1f}"
+        raise UserError(f"{what} {build}, {least}; take another GPU, or write device: cpu")
+
+
+def _check_driver(build: str) -> None:
+    try:
+        import torch
+
+        torch.cuda.init()  # tells why no GPU is available
+    except (RuntimeError, AssertionError) as error:
+        if "too old" in str(error):
+            remedy = "update the driver, make setup TORCH=cpu, or write device: cpu"
+            raise UserError(f"the NVIDIA driver is too old for {build}: {remedy}") from error
+
+
 def _fix_threads() -> None:
-    """Fewer threads than were asked for would wait for ever for those that never came."""
-    if DYNAMIC in os.environ and "torch" not in sys.modules:
+    """Let threads that wait sleep, and all come that were asked for, or some would wait for ever.
+
+    A thread that waits awake takes a core from whatever else runs here, and the other threads then
+    wait for that.
+    """
+    if "torch" in sys.modules:
+        return
+    os.environ.setdefault(WAITING, "passive")
+    if DYNAMIC in os.environ:
         os.environ[DYNAMIC] = "false"
+
+
+def keep_memory() -> bool:
+    """Let this process keep what PyTorch frees, for the next step; return whether it can (glibc).
+
+    Memory that goes back to the kernel after each step is cleared and mapped anew in the next one.
+    The same bits, faster; `python -m benchmarks.kept` measures by how much.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def check_threads(threads: int) -> None:
@@ -67,12 +189,7 @@ def without(names: Collection[str]) -> dict[str, str]:
 
 
 def child(**more: str) -> dict[str, str]:
-    """Return the environment of a process of the bundle: this one's code, nobody's own settings.
-
-    Raises UserError where the bundle's folder cannot stand in PYTHONPATH.
-    """
-    if os.pathsep in str(paths.ROOT):
-        raise UserError(f"{paths.ROOT}: Python cannot import from a folder with ':'; rename it")
+    """Return the environment of a process of the bundle: this one's code, nobody's own settings."""
     kept = without(FOREIGN)
     others = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part]
     others = [part for part in others if part != str(paths.ROOT)]
@@ -102,9 +219,13 @@ def readable(path: Path) -> bool:
 def check_code() -> None:
     """Raise UserError where a notebook imports another bundle's code than that beside it.
 
-    That is so in a copy of a bundle whose environment still points to the first.
+    That is so in a copy of a bundle whose environment still points to the first, and where the
+    bundle's folder cannot stand in PYTHONPATH.
     """
     import lib
+
+    if os.pathsep in str(paths.ROOT):
+        raise UserError(f"{paths.ROOT}: Python cannot import from a folder with ':'; rename it")
 
     here, cwd = Path(__file__).resolve().parent.parent, Path.cwd()
     own = cwd.parent if cwd.name == "notebooks" and (cwd.parent / "bundle").is_dir() else here

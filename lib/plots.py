@@ -59,11 +59,11 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 
 
 def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[np.uint8]:
-    """Return one white RGB canvas with images (3, H, W), uint8 or float in [0, 1], in rows."""
+    """Return one RGBA canvas, clear but for images (3, H, W), uint8 or float in [0, 1], in rows."""
     height, width = rows[0][0].shape[-2:]
     columns = max(map(len, rows))
-    shape = (len(rows) * (height + gap + above), columns * (width + gap) - gap, 3)
-    canvas = np.full(shape, 255, dtype=np.uint8)
+    shape = (len(rows) * (height + gap + above), columns * (width + gap) - gap, 4)
+    canvas = np.zeros(shape, dtype=np.uint8)
     for number, images in enumerate(rows):
         top = number * (height + gap + above) + above
         for column, image in enumerate(images):
@@ -71,7 +71,8 @@ def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[n
             if array.dtype != np.uint8:
                 array = (array.clip(0, 1) * 255).round().astype(np.uint8)
             left = column * (width + gap)
-            canvas[top : top + height, left : left + width] = array
+            opaque = np.dstack([array, np.full_like(array[..., :1], 255)])
+            canvas[top : top + height, left : left + width] = opaque
     return canvas
 
 
@@ -85,7 +86,8 @@ def image_grid(
     """Return images (3, H, W) in rows, each `size` inches wide, with titles of rows and images."""
     side, gap = rows[0][0].shape[-1], 3  # pixels
     lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
-    above = round(lines * 0.15 * side / size)
+    points = 11 if size > 1.2 else 8 if size >= 0.8 else 7.5  # of a title
+    above = round(lines * 0.02 * points * side / size)
     canvas, scale = _canvas(rows, gap, above), size / side
     margin = 0.1 * max(map(len, row_titles), default=0) + 0.05
     drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
@@ -94,7 +96,7 @@ def image_grid(
     tops = range(above, canvas.shape[0], side + gap + above)
     for top, text in zip(tops, row_titles, strict=False):
         axis.text(-side / 8, top + side / 2, text, ha="right", va="center", fontsize=9)
-    look = {"ha": "center", "va": "bottom", "fontsize": 7.5}
+    look = {"ha": "center", "va": "bottom", "fontsize": points}
     for top, row, texts in zip(tops, rows, titles, strict=False):
         for column, text in enumerate(texts[: len(row)]):
             axis.text(column * (side + gap) + side / 2, top - 1.5, text, **look)

@@ -4,6 +4,7 @@ Prediction gives logits; accuracy is one line after.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import pandas as pd
 import torch
@@ -18,6 +19,7 @@ from lib.settings import SHIFTS
 BATCH_SIZES = {"cpu": 500, "cuda": 5000}
 VIEW_BLUR_SIGMA = 1.0  # pixels, as the reference's
 VIEW_BLUR_REACH = 4  # pixels to each side, where SciPy's filter cuts
+PATCH, PATCH_STEP = 8, 4  # pixels of the side of the grey patch of `occlusion`, and its step
 
 
 def pad_center_crop(images: Tensor, padding: int = 4) -> Tensor:
@@ -102,6 +104,41 @@ def logits(
             parts.append(model(images.contiguous(memory_format=torch.channels_last)).float())
     model.train(training)
     return torch.cat(parts)
+
+
+def occlusion(
+    model: torch.nn.Module, pixels: Tensor, classes: Tensor, statistics: Statistics, scale=1.0
+) -> Tensor:
+    """Return which parts of images speak for a class: float32 (N, H, W) on the CPU, -1 to 1.
+
+    A patch of the mean colour hides one place after another, also over the border (Zeiler and
+    Fergus, ECCV 2014, section 4.2). A pixel has the mean fall of the class's probability over the
+    patches that cover it: below 0 the class becomes more probable without that part.
+
+    Args:
+        pixels, statistics: as for `logits`; pixels on the CPU.
+        classes: int64 (N,), the class of each image whose probability is followed.
+        scale: divides the logits before the softmax: a temperature.
+    """
+    places, each = _places(*pixels.shape[2:]), torch.arange(len(pixels))
+    shown = pixels.repeat(len(places) + 1, 1, 1, 1, 1)  # (1 + places, N, 3, H, W), the first whole
+    for copy, place in zip(shown[1:], places, strict=True):
+        copy[..., *place] = (255 * torch.tensor(statistics.mean)).round().byte()[:, None, None]
+    given = (logits(model, shown.flatten(0, 1), statistics).cpu() / scale).softmax(1)
+    share = given.view(len(shown), len(pixels), -1)[:, each, classes]
+    falls = torch.zeros(len(pixels), *pixels.shape[2:])
+    for hidden, place in zip(share[1:], places, strict=True):
+        falls[:, *place] += (share[0] - hidden)[:, None, None]
+    return falls / (PATCH // PATCH_STEP) ** 2
+
+
+def _places(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of every patch, so that each pixel lies in equally many."""
+    starts = (range(PATCH_STEP - PATCH, size, PATCH_STEP) for size in (height, width))
+    return [
+        tuple(slice(max(start, 0), start + PATCH) for start in corner)
+        for corner in product(*starts)
+    ]
 
 
 def distinct_views(pixels: Tensor, views: Sequence[str]) -> dict[str, str]:

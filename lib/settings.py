@@ -56,7 +56,7 @@ class Compute(Run, group="where"):
         "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     precision: str = option(
         "auto", "auto is bf16 where native, else fp32", choices=("auto", "fp32", "bf16"))
-    threads: int = option(2, "CPU threads; another number gives other bits", 1, 256)
+    threads: int = option(2, "CPU threads (auto: all cores); decides the bits", 1, 256, ("auto",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +236,7 @@ class PredictTta(Compute):
     saved_logits: bool = option(
         True, "a release's saved logits stand for its network, as far as they go")
     shifted_set: str = option("", "path of a pickle in the competition's format; empty: none")
+    own_images: str = option("", "folder with pictures of your own to predict; empty: none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +245,7 @@ class Confusion(Run):
 
     pairs: int = option(5, "most confused pairs shown with images", 1, 20)
     mistakes: int = option(12, "most confident mistakes shown", 1, 60)
+    explained: int = option(6, "of these, mistakes whose deciding parts are shown; 0: none", 0, 60)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,9 @@ from filelock import FileLock
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What other programs keep in a home is not found: a test has its own data, or none.
+os.environ |= {"KERAS_HOME": os.devnull, "HF_HOME": os.devnull}
+
 from bundle import paths
 from bundle.__main__ import main
 from bundle.dataset import cifar10

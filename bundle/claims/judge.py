@@ -15,9 +15,12 @@ from bundle.claims import costs, curves, deployed, network, read, recipe, record
 from bundle.claims.claim import OPEN, PENDING, Claim, Finding, Reference, StudyTest
 from bundle.files import read_json
 from bundle.report import anchors
+from bundle.runs import params
 from bundle.runs import results as runs_results
+from bundle.training import store
 from bundle.words import listed
 from lib.errors import UserError
+from lib.schedule import total_epochs
 
 ROOMS = (network, recipe, curves, results, record, costs, deployed)
 NOW = {name: test for room in ROOMS for name, test in room.TESTS.items()}
@@ -126,12 +129,18 @@ def _usable(study: Study | None, run: str, part: str, images: int) -> list[dict[
 
 
 def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
-    """Return what a claim still waits for, "" where every run has every seed; one has no spread."""
-    runs = listed(jobs)
-    if not study:
-        return f"waits for trainings of {runs} at full length"
-    if study["plan"].get("full") is not True:
+    """Return what a claim still waits for, "" where every run that it needs has a seed."""
+    runs, waiting = listed(jobs), [run for run, done in jobs.items() if not done]
+    if study and study["plan"].get("full") is not True:
         return f"{runs} at a fraction of the full length decides nothing"
-    done, needed = sum(map(len, jobs.values())), max(2, len(study["plan"]["seeds"])) * len(jobs)
-    progress = f"{done} of {needed} trainings of {runs} at full length are done"
-    return "" if done == needed else progress
+    if not waiting:
+        return ""
+    begun = "".join(under_way(run) for run in waiting)
+    return f"waits for trainings of {listed(waiting)} at full length{begun}"
+
+
+def under_way(run: str) -> str:
+    """Return in words how far an unfinished training of a run is here, "" without one."""
+    done = len(store.read_history(store.partial_folder(paths.results(run))))
+    total = total_epochs(params.load(run).settings("03_train"))
+    return f"; {run} has {done} of {total} epochs" if done else ""

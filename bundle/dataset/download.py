@@ -21,7 +21,7 @@ Say = Callable[[str], object]  # takes a line for the user
 class Limits:
     """When a mirror is given up, and how often progress is told."""
 
-    connect_s: float = 6.0  # three mirrors that do not answer stay under 20 s; also a silent read
+    connect_s: float = 4.5  # four mirrors that do not answer stay under 20 s; also a silent read
     slow_bytes_s: float = 600_000.0  # a mirror below this rate ...
     slow_s: float = 20.0  # ... over so many seconds is left for the next
     reconnects: int = 20  # to one mirror after cut connections

@@ -53,6 +53,7 @@ class Page:
     commit: str = ""
     full: tuple[str, str] = ("", "")  # the command of the full result, and what it reached
     fingerprint: str = ""
+    demo: str = ""  # link to the page in which the network classifies one's own pictures
     navigation: Sequence[tuple[str, str]] = ()  # label, relative link
     beyond: Sequence[tuple[str, str]] = ()  # the same, of the pages over all runs
     outline: Outline = field(default_factory=Outline)

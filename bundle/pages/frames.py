@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 
 def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFrame:
@@ -54,9 +55,13 @@ def latex(text: pd.DataFrame, **options: str) -> str:
     return style.to_latex(hrules=True, position_float="centering", **options)
 
 
-def for_display(text: pd.DataFrame, caption: str):
-    """Return a table of text for display, its caption above it."""
-    return _without_numbers(text.style.set_caption(caption), text)
+def for_display(text: pd.DataFrame, caption: str, name: str):
+    """Return a table of text for display, its caption above it.
+
+    `name` is its id: pandas would draw one, and mark each cell with it, so that no two pages of the
+    same content were the same.
+    """
+    return _without_numbers(Styler(text, uuid=name, cell_ids=False, caption=caption), text)
 
 
 def _without_numbers(style, frame: pd.DataFrame):

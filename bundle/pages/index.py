@@ -16,6 +16,7 @@ from bundle.words import number, percent
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
+DEMO = "demo.html"  # the trained network in a page, where `make demo` wrote it
 REPORT = "06_report"
 RELEASED = "released/"  # of the folders of results/ that hold released runs
 CLAIMS = "Fact check of the reference report"
@@ -25,11 +26,11 @@ STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between the ticks of an axis
 MIXING = {"cutmix": "CutMix", "mixup": "mixup", "trivial_augment": "TrivialAugment"}
 
 
-def template(name: str, filters: Mapping[str, Callable] | None = None):
-    """Return a page's Jinja template, which escapes what it is given."""
+def template(name: str, filters: Mapping[str, Callable] | None = None, folder: Path = TEMPLATE):
+    """Return a page's Jinja template, of `folder` or of here; it escapes what it is given."""
     from jinja2 import Environment, FileSystemLoader  # late: importing pages.publish stays cheap
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True)
+    environment = Environment(loader=FileSystemLoader([folder, TEMPLATE]), autoescape=True)
     environment.filters |= filters or {}
     return environment.get_template(name)
 
@@ -49,7 +50,9 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
     folder, seconds = paths.results(run), number(metrics, "train", "seconds")
     ends = [number(metrics, "test", end) for end in ("accuracy", "low", "high")]
     tta = percent(number(metrics, "test", "tta_accuracy"))
-    pages = [path.stem for path in in_order(folder.glob("[0-9][0-9]_*.html")) if intact(path)]
+    stems = [path.stem for path in in_order(folder.glob("[0-9][0-9]_*.html")) if intact(path)]
+    pages = [(label(stem), f"{run}/{stem}.html") for stem in stems]
+    pages += [("Try it", f"{run}/{DEMO}")] if (folder / DEMO).is_file() else []
     report = folder / "report.html"
     return {
         "run": run.removeprefix(RELEASED),
@@ -64,7 +67,7 @@ def _row(run: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "time": words.NONE if seconds is None else words.duration(seconds),
         "machine": _machine(metrics.get("environment")),
         "report": f"{run}/report.html" if report.is_file() and intact(report) else "",
-        "pages": [(label(stem), f"{run}/{stem}.html") for stem in pages],
+        "pages": pages,
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bundle import paths
 from bundle.files import Damaged, is_sealed, locked, read_sealed, write_sealed
-from bundle.pages.index import BUNDLE, REPORT, TEMPLATE, in_order, label
+from bundle.pages.index import BUNDLE, DEMO, REPORT, TEMPLATE, in_order, label
 from bundle.paths import shown
 from bundle.runs.results import full_result, notice_of, readable_metrics
 from bundle.words import number
@@ -47,6 +47,11 @@ def _beyond() -> list[tuple[str, str]]:
     return [("All runs", "../index.html")] + [("Fact check", "../claims.html")] * claims
 
 
+def _demo(page: Path) -> str:
+    """Return the link of a page to the network that classifies one's own pictures, "" without."""
+    return DEMO if (page.parent / DEMO).is_file() else ""
+
+
 def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
     """Return the digest of all that makes a page: notebook, template, this code, its inputs."""
     digest = hashlib.sha256(json.dumps(page, sort_keys=True).encode())
@@ -73,7 +78,7 @@ def render(
     executed, page = Path(executed), Path(page)
     if not executed.is_file():
         raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
-    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name}
+    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name, "demo": _demo(page)}
     about |= {"code": code, "photographs": photographs, "notice": notice, "navigation": navigation}
     about |= _of_run(executed.resolve().parent.name) | {"beyond": _beyond() if navigation else ()}
     fingerprint = _fingerprint(executed, about)

@@ -38,7 +38,7 @@ def report(source: Path, stage: Path) -> None:
     executed = source / f"{REPORT}.ipynb"
     publish.render(executed, page, code=False, photographs=False, notice=notice)
     html = page.read_text(encoding="utf-8")
-    html = re.sub(r'<a [^>]*href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", html)
+    html = re.sub(r'<a [^>]*href="(?!#|https?:|demo\.html")[^"]*"[^>]*>(.*?)</a>', r"\1", html)
     mark = f'<meta name="rendered-by" content="{rendered_by()}">'
     write_atomically(page, html.replace("<head>", f"<head>\n{mark}", 1).encode())
 

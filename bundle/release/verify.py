@@ -45,9 +45,9 @@ def tolerance(accuracy: float, images: int) -> float:
 
 def differing_machine(metrics: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what of the machine differs from the recorded, [] where the bits must be the same."""
-    then = {key: metrics["environment"].get(key) for key in now}
     exact = now["deterministic"] and metrics["environment"]["deterministic"]
-    return fingerprint.differences(then, now) + ([] if exact else ["deterministic: false"])
+    found = identity.machine_differences(metrics["environment"], now)
+    return found + ([] if exact else ["deterministic: false"])
 
 
 def test_accuracy(

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bundle import paths, words
+from bundle.report.seeds import same_recipe
 from bundle.runs.results import averages_views, readable_metrics, reference
 from lib.metrics import wilson
 from lib.model import PARAMETER_LIMIT
@@ -73,7 +74,8 @@ class Result:
     The first of `scores` is the headline: ours is of a single view, of others the one they report.
     `runs` is the number of trainings. `times` holds for each kind of machine the wall time of a
     training in seconds, the mean over its seeds, and its name. `source` is "" where the numbers
-    were measured here, `url` where it can be read, "" where that is not known.
+    were measured here, `url` where it can be read, "" where that is not known. `record` holds the
+    metrics of one of our seeds, None of others.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Result:
     url: str = ""
     joules: float | None = None
     computed: bool = False  # the arithmetic, here, from what was reported
+    record: dict[str, Any] | None = None
 
     @property
     def over_limit(self) -> bool:
@@ -134,13 +137,18 @@ def runs(*patterns: str) -> dict[str, dict[str, Any]]:
 
 
 def ours(full: dict[str, dict[str, Any]]) -> list[Result]:
-    """Return one result a run of `runs`, its seeds together, the most accurate first."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    """Return one result a recipe of `runs`, its seeds together, the most accurate first.
+
+    It has the name of the recipe's first run, without a seed where no other recipe has that. A seed
+    that is there twice counts once.
+    """
+    groups: dict[str, dict[int, dict[str, Any]]] = {}
     for name, metrics in sorted(full.items()):
+        alike = (key for key in groups if same_recipe(next(iter(groups[key].values())), metrics))
         base = SEED.sub("", name)
-        alike = base not in groups or _same_recipe(groups[base][0], metrics)
-        groups.setdefault(base if alike else name, []).append(metrics)
-    results = [_of_seeds(name, seeds) for name, seeds in groups.items()]
+        group = next(alike, name if base in groups else base)
+        groups.setdefault(group, {}).setdefault(metrics["seed"], metrics)
+    results = [_of_seeds(name, [*seeds.values()]) for name, seeds in groups.items()]
     return sorted(results, key=lambda result: -result.accuracy)
 
 
@@ -166,12 +174,6 @@ def _scores(row: dict[str, Any]) -> tuple[Score, ...]:
     return (first,) if single is None else (first, Score(SINGLE, (single,)))
 
 
-def _same_recipe(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Whether two runs differ by seed alone; a parameter newer than one has its default."""
-    a, b = first["settings"], second["settings"]
-    return all(a[key] == b[key] for key in a.keys() & b.keys() - {"seed"})
-
-
 def _of_seeds(name: str, seeds: list[dict[str, Any]]) -> Result:
     first, trains = seeds[0], [metrics["train"] for metrics in seeds]
     used = [train.get("joules") for train in trains]
@@ -188,6 +190,7 @@ def _of_seeds(name: str, seeds: list[dict[str, Any]]) -> Result:
         pflop=trains[0]["tflop"] / 1e3,
         times=_times(seeds),
         joules=None if None in used else fmean(used),
+        record=first,
     )
 
 
@@ -206,9 +209,9 @@ def _machine(environment: dict[str, Any]) -> str:
 
 
 def of_recipe(metrics: dict[str, Any], ours: Sequence[Result]) -> Result | None:
-    """Return a run's recipe among `ours`, None where it was not trained with several seeds."""
-    base = SEED.sub("", metrics["run"])
-    return next((each for each in ours if each.name == base and each.deviation is not None), None)
+    """Return a run's recipe among `ours`, None where it is not there."""
+    alike = (each for each in ours if each.record and same_recipe(each.record, metrics))
+    return next(alike, None)
 
 
 def rows(results: list[Result]) -> list[tuple[Result, Score]]:

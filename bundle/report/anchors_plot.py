@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bundle import figures
+from bundle import figures, words
 from bundle.report.anchors import AVERAGED, SINGLE, UNSTATED, Result, Score
 from lib import plots
 from lib.model import PARAMETER_LIMIT
@@ -69,7 +69,8 @@ def placed(results: Sequence[Result]) -> list[tuple[float, Result]]:
 def draw(results: Sequence[Result], narrow: bool = False) -> Figure:
     """Return accuracy, parameters and, where it is known, PFLOP of training: a row a network.
 
-    The most accurate network within the limit is the first; `narrow` is for the width of a phone.
+    The most accurate network within the limit is the first; `narrow` is for the width of a phone
+    and half a printed page: parameters and PFLOP are numbers there.
     """
     rows = placed(results)
     size = (3.9, 0.24 * len(rows) + 2.7) if narrow else (8.6, 0.25 * len(rows) + 1.9)
@@ -80,7 +81,9 @@ def draw(results: Sequence[Result], narrow: bool = False) -> Figure:
         if not narrow:
             _size_and_cost(axes[0, 1], axes[0, 2], place, result)
     _name(axes[0, 0], rows, results)
-    if not narrow:
+    if narrow:
+        _size_and_cost_as_text(axes[0, 0], rows)
+    else:
         _describe(axes[0, 1], axes[0, 2])
     _legend(drawn, results, columns=1 if narrow else 2)
     return drawn
@@ -106,6 +109,20 @@ def _size_and_cost(size: Axes, cost: Axes, place: float, result: Result) -> None
         size.plot(result.parameters / 1e6, place, **filled)
     if result.pflop:
         cost.plot(result.pflop, place, **filled)
+
+
+def _size_and_cost_as_text(axis: Axes, rows: list[tuple[float, Result]]) -> None:
+    """Write parameters and arithmetic in two columns at the right of the rows."""
+    columns = ((38, "million\nparam."), (78, "PFLOP of\ntraining"))  # points right of the panel
+    look = {"textcoords": "offset points", "fontsize": 8, "ha": "right", "annotation_clip": False}
+    for place, head in columns:
+        axis.annotate(head, (1, 1), (place, 3), xycoords="axes fraction", va="bottom", **look)
+    look |= {"xycoords": axis.get_yaxis_transform(), "va": "center"}
+    for height, result in rows:
+        numbers = ((result.parameters or 0) / 1e6, result.pflop)
+        for (place, _), number in zip(columns, numbers, strict=True):
+            text = f"{number:.3g}" if number else words.NONE
+            axis.annotate(text, (1, height), (place, 0), **look)
 
 
 def _name(axis: Axes, rows: list[tuple[float, Result]], results: Sequence[Result]) -> None:

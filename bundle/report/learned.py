@@ -100,7 +100,7 @@ def limitations(metrics: Metrics, ours: list[Result]) -> str:
     """Return what the result does not show, as a Markdown list; `ours` as from anchors.ours."""
     group = of_recipe(metrics, ours)
     seeds = f"One seed ({metrics['seed']}): another gives another accuracy."
-    if group:
+    if group and group.deviation is not None:
         values = words.listed(words.percent(value) for value in group.accuracies)
         seeds = f"{len(group.accuracies)} seeds of this recipe reach {values}: mean "
         seeds += f"{words.percent(group.accuracy)}, standard deviation "

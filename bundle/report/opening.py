@@ -7,7 +7,7 @@ from typing import Any
 from bundle import effects, words
 from bundle.checks import build
 from bundle.report import recipe
-from bundle.report.anchors import SEED, Result, of_recipe
+from bundle.report.anchors import Result, of_recipe
 from bundle.runs.results import averages_views
 from lib import metrics as statistics
 from lib.model import PARAMETER_LIMIT
@@ -84,7 +84,7 @@ def marks(metrics: Metrics, reference: dict[str, Any], ours: list[Result]) -> li
         return shown
     shown.append(("theirs", "the reference report", reference["test_accuracy"]))
     best = max(ours, key=lambda result: result.accuracy, default=None)
-    if best and best.accuracy > test and best.name != SEED.sub("", metrics["run"]):
+    if best and best.accuracy > test and best is not of_recipe(metrics, ours):
         shown.append(("best", f"best here ({best.name})", best.accuracy))
     return shown
 
@@ -137,7 +137,8 @@ def abstract(metrics: Metrics, reference: dict[str, Any], ours: Sequence[Result]
 
 def of_seeds(metrics: Metrics, ours: Sequence[Result]) -> str:
     """Return the mean over the seeds of the run's recipe, "" where there is one seed."""
-    if not (group := of_recipe(metrics, ours)):
+    group = of_recipe(metrics, ours)
+    if group is None or group.deviation is None:
         return ""
     return (
         f"; the mean of {len(group.accuracies)} seeds is {words.percent(group.accuracy)}, standard "
@@ -187,12 +188,16 @@ def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
 
 
 def fails(metrics: Metrics) -> str:
-    """Return a sentence on the pair and the class that fail most."""
-    pair, found = metrics["confusion"]["pairs"][0], metrics["per_class"]
-    worst = min(found, key=lambda name: found[name]["recall"] or 0)
-    if not pair["confusions"]:
+    """Return a sentence on the pair and the class that fail most, or on all that tie."""
+    pairs, found = metrics["confusion"]["pairs"], metrics["per_class"]
+    most, share = pairs[0]["confusions"], f"{pairs[0]['share']:.0%} of all mistakes"
+    if not most:
         return "No test image is mistaken."
+    confused = [f"{p['first']} and {p['second']}" for p in pairs if p["confusions"] == most]
+    recall = {name: row["recall"] or 0 for name, row in found.items()}
+    worst = [name for name, value in recall.items() if value == min(recall.values())]
     return (
-        f"Most often confused are {pair['first']} and {pair['second']} ({pair['share']:.0%} of all "
-        f"mistakes); {worst} is found least often ({rate(found[worst]['recall'])})."
+        f"Most often confused are {'; '.join(confused)} ({share}{' each' * (len(confused) > 1)}); "
+        f"{words.listed(worst)} {'is' if len(worst) == 1 else 'are'} found least often "
+        f"({rate(recall[worst[0]])})."
     )

@@ -3,7 +3,7 @@
 from statistics import fmean, stdev
 from typing import Any
 
-from bundle import paths, words
+from bundle import paths
 from bundle.runs.results import readable_metrics
 from bundle.training.identity import same_parameters
 
@@ -19,30 +19,22 @@ def seeds_of(metrics: Metrics) -> dict[int, Metrics]:
     for pattern in ("*", "released/*"):
         for path in sorted(paths.RESULTS.glob(f"{pattern}/metrics.json")):
             other = readable_metrics(path.parent.relative_to(paths.RESULTS).as_posix())
-            if "test" in other and _alike(metrics, other):
+            if "test" in other and same_recipe(metrics, other):
                 found[other["seed"]] = other
     return dict(sorted({**found, metrics["seed"]: metrics}.items()))
 
 
-def _alike(one: Metrics, other: Metrics) -> bool:
+def same_recipe(one: Metrics, other: Metrics) -> bool:
+    """Whether two runs are seeds of one recipe: equal data, and all parameters but the seed.
+
+    Names do not count. A parameter newer than one of the runs had its default there.
+    """
     data = all(one.get(key) == other.get(key) for key in ("dataset", "notice", "data_checksum"))
-    settings = {**(other.get("settings") or {}), "seed": one["seed"]}
-    return data and same_parameters(settings, one["settings"])
+    first, second = ({**(each.get("settings") or {}), "seed": 0} for each in (one, other))
+    return data and same_parameters(first, second)
 
 
 def mean(seeds: dict[int, Metrics]) -> str:
     """Return the mean single-view accuracy of several seeds: "93.46%, SD 0.09 points"."""
     scores = [metrics["test"]["accuracy"] for metrics in seeds.values()]
     return f"{fmean(scores):.2%}, SD {100 * stdev(scores):.2f} points"
-
-
-def sentence(metrics: Metrics) -> str:
-    """Return what the seeds of a run's recipe reached, each and on average; "" for a single one."""
-    seeds = seeds_of(metrics)
-    if len(seeds) == 1:
-        return ""
-    each = [f"{one['test']['accuracy']:.2%} (seed {seed})" for seed, one in seeds.items()]
-    return (
-        f"{len(seeds)} trainings of this recipe, one seed each, reached {words.listed(each)}: on "
-        f"average {mean(seeds)}."
-    )

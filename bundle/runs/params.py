@@ -1,9 +1,7 @@
 """Reading `params/RUN.yaml`: bases merged, overrides applied, all checked before anything runs."""
 
-import ast
 import hashlib
 import itertools
-import json
 import re
 import shlex
 from dataclasses import asdict, dataclass, field, replace
@@ -14,12 +12,14 @@ import yaml
 from bundle import paths
 from bundle.checks import build, check, own_fields
 from bundle.dataset import cifar10
-from bundle.inputs import problem, read_file, read_text, read_yaml
+from bundle.inputs import problem, read_file, read_yaml
+from bundle.runs.cells import notebooks, parameter_cell
 from lib.errors import UserError, nearest, one_line
 from lib.settings import COMMON, SECTIONS
 
 OFFLINE_RUNS = ("quick", "smoke")  # the only runs that may fall back to the embedded dataset
-FILE_KEYS = ("base",)
+FILE_KEYS = ("base", "on_digits")
+ON_DIGITS = "on_digits"  # what differs where the run falls back to the embedded digits
 # Values of this section change a page and no result, so they lead to no directory of their own.
 PAGE_ONLY = "06_report."
 ABLATIONS = "ablations"  # folder below params/ of runs that only serve a study
@@ -34,6 +34,8 @@ class RunParameters:
     # Notebook -> its parameters, plain types.
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: str = ""  # checksum of the dataset, once it is known
+    # The same where the dataset is the digits; {} for the same values.
+    on_digits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def settings(self, notebook: str) -> Any:
         """Return the notebook's frozen dataclass of lib.settings."""
@@ -50,42 +52,6 @@ class RunParameters:
         return {key: values[key] for key in values if key == "run" or values[key] != defaults[key]}
 
 
-def notebooks() -> list[str]:
-    """Return the notebooks' names, sorted (two digits, underscore, words).
-
-    Others, such as the copy 03_train-Copy1, are no part of a run; graph.nodes has them in order.
-    """
-    files = paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
-    return sorted(path.stem for path in files if re.fullmatch(r"\d\d_\w+", path.stem, re.ASCII))
-
-
-def parameter_cell(notebook: str) -> dict[str, Any]:
-    """Return the names and default values of the notebook's one cell tagged ``parameters``.
-
-    Read with `ast`, so nothing is executed. Raises UserError where the cell is missing, doubled, or
-    holds anything but assignments of literals.
-    """
-    path = paths.NOTEBOOKS / f"{notebook}.ipynb"
-    where, defaults = paths.shown(path), {}
-    text = read_text(path, where)
-    try:
-        cells = json.loads(text)["cells"]
-        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        remedy = f"not a readable notebook ({error}); restore it with git"
-        raise UserError(f"{where}: {remedy}") from error
-    if len(tagged) != 1:
-        raise UserError(f"{where}: {len(tagged)} cells tagged 'parameters'; it needs exactly one")
-    try:
-        for line in ast.parse("".join(tagged[0]["source"])).body:
-            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
-            defaults[target.id] = ast.literal_eval(line.value)
-    except (AttributeError, SyntaxError, ValueError, TypeError, RecursionError) as error:
-        remedy = f"the parameters cell may hold literals only ({error})"
-        raise UserError(f"{where}: {remedy}") from error
-    return defaults
-
-
 def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunParameters:
     """Read, check ``params/RUN.yaml`` with `overrides` (``"03_train.epochs=2 seed=7"``) and a seed.
 
@@ -93,24 +59,37 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     """
     tree = _merged(run)
     where = _file(run)
-    changes = parse_overrides(overrides)
-    if seed not in (None, ""):
-        changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
-    if changes.get("seed") == tree.get("seed", COMMON["seed"].default):
-        changes.pop("seed")
-    for key, value in changes.items():
+    changes = _changes(overrides, seed, tree)
+    differs = tree.pop(ON_DIGITS, {})
+    small = _deep(tree, differs)
+    for (key, value), target in itertools.product(changes.items(), (tree, small)):
         section, _, name = key.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[name] = value
+        (target.setdefault(section, {}) if section else target)[name] = value
     named = {key: value for key, value in changes.items() if not key.startswith(PAGE_ONLY)}
     name = directory_name(run, named)
     if name != run and name in runs():
         owner = f"which belongs to {_file(name)}"
         raise UserError(f"SET: its results would go to results/{name}, {owner}")
-    values = {notebook: _notebook_values(notebook, tree, name, where) for notebook in notebooks()}
+    values = _all_values(tree, name, where)
+    digits = _all_values(small, name, where) if differs else {}
     if (dataset := tree.get("dataset", "cifar10")) != "cifar10" and run not in OFFLINE_RUNS:
         remedy = f"only {' and '.join(OFFLINE_RUNS)} may run on other data; write dataset: cifar10"
         raise UserError(f"{where}: dataset = {dataset!r}: {remedy}")
-    return RunParameters(run, name, values)
+    return RunParameters(run, name, values, on_digits=digits)
+
+
+def _changes(overrides: str, seed: str | int | None, tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the checked values of SET and SEED, by key; the file's own seed is no change."""
+    changes = parse_overrides(overrides)
+    if seed not in (None, ""):
+        changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
+    if changes.get("seed") == tree.get("seed", COMMON["seed"].default):
+        changes.pop("seed")
+    return changes
+
+
+def _all_values(tree: dict[str, Any], name: str, where: str) -> dict[str, dict[str, Any]]:
+    return {notebook: _notebook_values(notebook, tree, name, where) for notebook in notebooks()}
 
 
 def directory_name(run: str, changes: dict[str, Any]) -> str:
@@ -217,13 +196,25 @@ def _check_keys(tree: dict[str, Any], where: str) -> None:
     """Refuse unknown keys and wrong values of one file: the line then names this very file."""
     sections = notebooks()
     for key, value in tree.items():
-        if key in sections:
+        if key == ON_DIGITS:
+            _check_on_digits(value, f"{where}: {key}")
+        elif key in sections:
             _check_section(key, value, f"{where}: {key}")
         elif key in COMMON:
             check(value, COMMON[key], f"{where}: {key}")
         elif key not in FILE_KEYS:
             hint = nearest(str(key), [*COMMON, *sections, *FILE_KEYS])
             raise UserError(f"{where}: unknown key {key!r}{hint}; common keys: {', '.join(COMMON)}")
+
+
+def _check_on_digits(tree: Any, where: str) -> None:
+    """Check what differs on the digits: parameters of notebooks, by section."""
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: holds sections of notebooks, each with 'key: value' lines")
+    for key, value in tree.items():
+        if key not in notebooks():
+            raise UserError(f"{where}: {key!r} is no notebook{nearest(str(key), notebooks())}")
+        _check_section(key, value, f"{where}.{key}")
 
 
 def _check_section(notebook: str, section: Any, where: str) -> None:
@@ -323,8 +314,11 @@ def with_dataset(parameters: RunParameters, network: bool = True) -> RunParamete
     dataset = parameters.values["03_train"]["dataset"]
     say = print if network else lambda _line: None
     name, root = cifar10.resolve(dataset, network=network, verify=False, say=say)
+    chosen = (
+        parameters.on_digits if name == "digits" and parameters.on_digits else parameters.values
+    )
     values = {
         notebook: {**given, "dataset": name} if "dataset" in given else given
-        for notebook, given in parameters.values.items()
+        for notebook, given in chosen.items()
     }
     return replace(parameters, values=values, data=cifar10.checksum(root) if root else name)

@@ -248,5 +248,9 @@ def _optional(node: Node) -> dict[str, str]:
 
 
 def _files_named(values: dict[str, Any]) -> dict[str, str]:
-    """Return the hashes of files that parameters name: those whose key ends in _set or _file."""
-    return {key: of_file(paths.named(value)) for key, value in files_in(values).items()}
+    """Return the hashes of files that parameters name, and of those in the folder own_images."""
+    named = {key: paths.named(value) for key, value in files_in(values).items()}
+    if own := values.get("own_images"):
+        inside = [path for path in paths.named(own).glob("*") if path.is_file()]
+        named |= {f"own_images/{path.name}": path for path in inside}
+    return {key: of_file(path) for key, path in named.items()}

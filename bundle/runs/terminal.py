@@ -89,7 +89,10 @@ def _percent(test: dict[str, Any], key: str = "accuracy") -> str:
 
 
 def summary(parameters: RunParameters) -> str:
-    """Return four closing lines: what was reached, by what, where the pages are, what is next."""
+    """Return the closing lines: what was reached, by what, where the pages are, what is next.
+
+    Where a shifted set was predicted, one more names the file of its predictions.
+    """
     metrics = results.read_metrics(parameters.name)
     test, train = metrics["test"], metrics["train"]
     low, high = _percent(test, "low"), _percent(test, "high")
@@ -98,11 +101,14 @@ def summary(parameters: RunParameters) -> str:
         accuracy += f"; {_percent(test, 'tta_accuracy')} with averaged views"
     took = f"{words.count(train['epochs'], 'epoch')} in {words.duration(train['seconds'])}"
     took += ", released: trained elsewhere" if train.get("released") else ""
-    report = paths.shown(paths.results(parameters.name) / "report.html")
+    folder = paths.results(parameters.name)
+    report, predicted = paths.shown(folder / "report.html"), folder / "submission.csv"
+    csv = f"csv      {paths.shown(predicted)}\n" if predicted.is_file() else ""
     return (
         f"result   {accuracy}\n"
         f"network  {metrics['parameters']:,} parameters; {took}\n"
         f"report   {report}; all runs: {paths.shown(paths.RESULTS / 'index.html')}\n"
+        f"{csv}"
         f"next     {_next(parameters, results.notice_of(metrics))}"
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bundle import effects
 from bundle.words import NONE
@@ -23,6 +23,20 @@ Predictions = Mapping[str, NDArray]  # predictions, labels, index, each (N,), of
 COLUMNS = ["seeds", "accuracies", "accuracy", "sd", "low", "high", "interval", "base"]
 UNTESTED = ("p", "least", "most", "paired")  # NaN where there is no test
 COLUMNS += ["difference", "test", *UNTESTED, "audit"]
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Return p values (n,) corrected for number (Holm, Scand. J. Statist. 1979), in order."""
+    p = np.asarray(p, dtype=float)
+    order, corrected = np.argsort(p), np.empty(len(p))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    return corrected
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `summary`'s table with a column holm: p corrected for the number of tests in it."""
+    tested = table["p"].dropna().astype(float)
+    return table.assign(holm=pd.Series(holm(tested), tested.index, dtype=float))
 
 
 def by_run(jobs: Iterable[Job], order: Sequence[str] = ()) -> dict[str, list[Job]]:
@@ -53,7 +67,7 @@ def summary(
     high and interval (95%, and whose), base, difference (of the means, NaN without a base), test
     (its name), p, least and most (the difference's 95% interval, NaN where none can be had), paired
     (the difference on the one seed that McNemar's test saw), audit (whether the run followed the
-    test set: never a headline).
+    test set: never a headline), holm (p corrected for the number of tests; the interval is not).
     """
     groups = by_run(jobs, order)
     rows = [
@@ -66,7 +80,7 @@ def summary(
         for group in groups.values()
     ]
     index = pd.Index(list(groups), name="run", dtype=object)
-    return pd.DataFrame(rows, columns=COLUMNS, index=index)
+    return corrected(pd.DataFrame(rows, columns=COLUMNS, index=index))
 
 
 NO_PREDICTIONS = "none: predictions are not here"
@@ -87,7 +101,7 @@ def with_record(table: pd.DataFrame, recorded: Iterable[Mapping[str, Any]]) -> p
         for key in ("test", *UNTESTED):
             value = theirs.get(key)
             filled.loc[name, key] = math.nan if value is None else value
-    return filled
+    return corrected(filled)
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -238,11 +252,12 @@ def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
         if base := groups.get(job["base"]):
             before, after = ({**each["settings"], "seed": 0} for each in (base[0], job))
             keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-            texts = [(key, _text(before, key), _text(after, key)) for key in keys or [""]]
+            texts = [(key, in_text(before, key), in_text(after, key)) for key in keys or [""]]
             rows += [(name, job["base"], *text) for text in texts]
     return pd.DataFrame(rows, columns=["run", "base", "setting", "before", "after"])
 
 
-def _text(settings: Mapping[str, Any], key: str) -> str:
+def in_text(settings: Mapping[str, Any], key: str) -> str:
+    """Return a setting's value as text, an en dash where it is not known."""
     value = settings.get(key)
     return NONE if value is None else value if isinstance(value, str) else json.dumps(value)

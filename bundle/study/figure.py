@@ -89,8 +89,8 @@ def forest(table: pd.DataFrame, labels: list[str], title: str, narrow: bool = Fa
 
 
 def _difference(axis: Any, place: float, row: pd.Series) -> None:
-    """Draw one difference: filled and coloured where its p is small, grey and hollow elsewhere."""
-    size, clear = row["difference"], row["p"] < 0.05 and not row["audit"]
+    """Draw one difference: filled and coloured where its p, corrected, is small, else hollow."""
+    size, clear = row["difference"], row["holm"] < 0.05 and not row["audit"]
     colour, marker = (GREY, "D") if not clear else (BLUE, "o") if size > 0 else (RED, "s")
     if row["least"] == row["least"]:
         axis.plot([row["least"], row["most"]], [place, place], color=colour, linewidth=1.8)

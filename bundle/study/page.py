@@ -15,7 +15,6 @@ from bundle.runs import params, results
 from bundle.study import compare, figure, sentences
 from bundle.study.sentences import judged
 from bundle.words import count, decimals
-from lib import predict
 from lib.metrics import p_value
 
 FILTERS = ("percent", "interval", "points", "decimals", "images", "p_value", "listed", "count")
@@ -117,7 +116,7 @@ def _sections(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame)
         "tested": bool(table["p"].notna().any()),
         "views": grouped(compare.views(chosen, order)),
         "views_of_bases": len(chosen) < len(jobs),
-        "parts_of": predict.COMBINATIONS,
+        "combinations": sentences.COMBINATIONS,
         "beside": rows(compare.beside(jobs, order)),
         "stale": results.STALE,
         "reported": results.reference()["test_accuracy"],
@@ -170,7 +169,7 @@ def _drawn(row: Mapping[str, Any], low: float, width: float) -> dict[str, Any]:
     """Return zero, difference and the ends of its interval as percent of a cell's width."""
     keys = {"zero": 0.0, "size": row["difference"], "least": row["least"], "most": row["most"]}
     places = {key: round(100 * (value - low) / width, 1) for key, value in keys.items()}
-    clear = row["p"] < sentences.SIGNIFICANT and not row["audit"]
+    clear = row["holm"] < sentences.SIGNIFICANT and not row["audit"]
     places["kind"] = "unclear" if not clear else "helps" if row["difference"] > 0 else "hurts"
     return places
 
@@ -205,6 +204,7 @@ def provenance(jobs: Sequence[Job], order: Sequence[str]) -> dict[str, Any]:
         "same": {name: told[0][1][name] for name in same},
         "columns": differ,
         "rows": [(job, [origin[name] for name in differ]) for job, origin in told],
+        "note": sentences.local_changes(jobs),
     }
 
 
@@ -222,10 +222,11 @@ def _origin(job: Job) -> dict[str, str]:
 
 def _save(table: pd.DataFrame, plan: Mapping[str, Any], path: Path, alt: str, notice: str) -> str:
     """Write the figure as SVG and PDF; return it as HTML, with a variant for narrow pages."""
-    figures.save(_draw(table, plan, False), path, alt, notice)
-    wide, narrow = _draw(table, plan, False), _draw(table, plan, True)
-    figures.alarm((wide, narrow), notice)  # on the page the box says a rehearsal
-    return figures.html(wide, alt, "study", narrow)
+    wide, narrow = (_draw(table, plan, small) for small in (False, True))
+    figures.alarm((wide, narrow), notice)
+    picture = figures.html(wide, alt, "study", narrow)  # on the page the box says a rehearsal
+    figures.save(wide, path, alt, notice)
+    return picture
 
 
 def _draw(table: pd.DataFrame, plan: Mapping[str, Any], narrow: bool) -> Figure:
@@ -244,7 +245,7 @@ def _draw(table: pd.DataFrame, plan: Mapping[str, Any], narrow: bool) -> Figure:
 def latex(table: pd.DataFrame, plan: Mapping[str, Any], notice: str) -> str:
     """Return the main table as LaTeX (booktabs); signs and relations stand in math mode."""
     names = ["run", "seeds", "accuracy, %", "sd", "95% interval"]
-    names += ["base", "points to base", "their interval", "p", "test"]
+    names += ["base", "points to base", "their interval", "p (Holm)", "test"]
     frame = pd.DataFrame([_cells(row) for _, row in table.reset_index().iterrows()], columns=names)
     style = frame.style.hide(axis="index").format(escape="latex-math")
     style = style.format_index(escape="latex", axis=1)
@@ -264,7 +265,7 @@ def _cells(row: pd.Series) -> list[Any]:
     run, base = (row[key].replace("_", " ") for key in ("run", "base"))
     theirs = words.NONE if least == words.NONE else f"{least} to {most}"
     cells = [run, len(row["seeds"]), mean, sd, f"{low} to {high}"]
-    return [*cells, base or words.NONE, size, theirs, _math(row["p"], p_value), row["test"]]
+    return [*cells, base or words.NONE, size, theirs, _math(row["holm"], p_value), row["test"]]
 
 
 def _math(value: float, form: Callable[[float], str] = "{:+.2f}".format) -> str:
@@ -279,7 +280,7 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def summarised(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the main table's numbers for study.json, each run beside its base; None for NaN."""
     kept = ["run", "seeds", "accuracy", "sd", "low", "high", "interval"]
-    kept += ["base", "difference", "least", "most", "paired", "test", "p"]
+    kept += ["base", "difference", "least", "most", "paired", "test", "p", "holm"]
     frame = table.reset_index()[kept].astype(object)
     return rows(frame.where(frame.notna(), None))
 

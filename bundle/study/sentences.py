@@ -9,6 +9,7 @@ import pandas as pd
 from bundle import words
 from bundle.runs import params
 from bundle.runs.results import DATASETS
+from bundle.study.compare import NO_PREDICTIONS
 from bundle.study.plan import HOLDOUT, JUDGED_ON
 from bundle.words import count, listed
 
@@ -23,6 +24,38 @@ ONE_SEED = (
     "Interval and test of one seed speak of that one network on these {} images: two seeds of the "
     "same recipe may differ as clearly."
 )
+CORRECTED = (
+    "corrected for {} by Holm's method (Scandinavian Journal of Statistics 6, 1979): if no change "
+    "did anything, a p below 0.05 would stand in at most one of twenty such studies. An interval "
+    "is that of its difference alone"
+)
+NO_TEST = (
+    "Without p: McNemar's test compares two runs image by image. Their predictions lie in the "
+    "runs' folders (study.npz), which are not here, and the record of this study holds no test."
+)
+COMBINATIONS = {  # lib.predict.COMBINATIONS in words
+    "flip": "the image and its mirror image, probabilities averaged",
+    "shifts": "the image, two shifts and their mirror images, probabilities averaged",
+    "report": "the five views of the reference report as its code computes them: logits averaged, "
+    "the blur on whole levels and across the colours",
+    "report_spatial": "the same five views, the blur over height and width alone",
+}
+LOCAL_CHANGES = (
+    "With local changes: files differed from that commit when the training ran, so the commit "
+    "alone is not its code. What decides a training's bits is recorded definition by definition, "
+    "and "
+)
+
+
+def local_changes(jobs: Sequence[Job]) -> str:
+    """Return what "with local changes" means for the numbers, "" where no job has any."""
+    changed = [job for job in jobs if job["environment"]["dirty"]]
+    if not changed:
+        return ""
+    stale = [f"{job['file']}@{job['seed']}" for job in changed if job["train"].get("stale")]
+    if stale:
+        return f"{LOCAL_CHANGES}that of {listed(stale)} was another when the study was collected."
+    return f"{LOCAL_CHANGES}it was the same as at the collection of the study: no such edit counts."
 
 
 def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
@@ -85,7 +118,7 @@ def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -
     compared = table[~table["audit"] & table["difference"].notna()]
     tested = compared[compared["p"].notna()]
     if not compared.empty and tested.empty:
-        return "The differences below are not tested: the predictions of the runs are not kept."
+        return "The differences below are not tested: the predictions of the runs are not here."
     if not tested.empty:
         return _differences(tested)
     reached = table[(table["base"] == "") & ~table["audit"]]
@@ -95,7 +128,7 @@ def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -
 
 def _differences(tested: pd.DataFrame) -> str:
     """Return what helps and what hurts most, how many more differ, how many do not clearly."""
-    clear = tested[tested["p"] < SIGNIFICANT].sort_values("difference")
+    clear = tested[tested["holm"] < SIGNIFICANT].sort_values("difference")
     helps, hurts = clear[clear["difference"] > 0], clear[clear["difference"] < 0]
     ends = [("helps", helps[-1:], len(helps)), ("hurts", hurts[:1], len(hurts))]
     told = [_most(verb, part, number, tested) for verb, part, number in ends if number]
@@ -147,8 +180,10 @@ def tests(plan: Mapping[str, Any], table: pd.DataFrame) -> str:
     named = [kind + f" ({listed(runs)})" * (len(made) > 1) for kind, runs in made.items()]
     audits = [str(name).replace("_", " ") for name in table.index[table["audit"]]]
     followed = f"{listed(audits)} followed the test set: {'its' if len(audits) == 1 else 'their'}"
+    number = count(int(table["p"].notna().sum()), "test")
     sentences = [
-        f"p: {'; '.join(named)}; not corrected for the number of tests." * bool(made),
+        f"p: {'; '.join(named)}; {CORRECTED.format(number)}." * bool(made),
+        NO_TEST * bool((table["test"] == NO_PREDICTIONS).any()),
         ONE_SEED.format(judged(plan)) * bool((table["seeds"].map(len) == 1).any()),
         f"{followed} accuracy is no result." * bool(audits),
     ]

@@ -1,7 +1,9 @@
 """What a training is a function of, and the finished training of a run."""
 
 import json
+import os
 import platform
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,11 @@ def architecture(summary: dict[str, Any]) -> ResNet:
 SUMMARY = {"parameters", "data", "code", "compute", "epochs", "weights_sha256"}
 # Parameters of where the training computes; they stand in the identity under "compute".
 COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
+ADDED = {"cpu_kernels"}  # keys of "compute" that older records do not have
+SWITCHES = (  # by which a user or a site has oneDNN or MKL take other kernels than the CPU's best
+    "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE",
+)  # fmt: skip
 
 
 @dataclass
@@ -85,8 +92,18 @@ def identity_of(
 
 def same_identity(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether an unfinished training goes on to the bits that a new one would end with."""
-    same = all(saved.get(key) == wanted[key] for key in wanted if key != "code")
-    return same and not code.changed(saved)
+    same = all(saved.get(key) == wanted[key] for key in ("parameters", "data"))
+    machines = machine_differences(saved.get("compute") or {}, wanted["compute"])
+    return same and not machines and not code.changed(saved)
+
+
+def machine_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what of a machine differs from the recorded one; what is no part of the record is not.
+
+    Both are of `machine_of`; an older record does not know the kernels of its CPU.
+    """
+    then = {key: saved.get(key, now[key] if key in ADDED else None) for key in now}
+    return fingerprint.differences(then, now)
 
 
 def _same(summary: dict[str, Any], identity: dict[str, dict]) -> bool:
@@ -164,4 +181,23 @@ def machine_of(device: torch.device, precision: str, settings) -> dict[str, str 
         "torch": str(torch.__version__),  # a class of its own, which a checkpoint could not hold
         "torchvision": str(torchvision.__version__),
         "cuda": torch.version.cuda if device.type == "cuda" else "",
+        "cpu_kernels": cpu_kernels() if device.type == "cpu" else "",
     }
+
+
+def cpu_kernels() -> str:
+    """Return by what oneDNN and MKL choose among their kernels: maker, extensions, switches set.
+
+    Two CPUs of one capability (AVX512) may differ in these, and then in the bits.
+    """
+    has = {
+        "VNNI": torch.cpu._is_vnni_supported(),
+        "AVX512-BF16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    about = Path("/proc/cpuinfo")
+    text = about.read_text(errors="replace") if about.is_file() else platform.processor()
+    maker = re.search(r"^vendor_id\s*:\s*(\S+)", text, re.MULTILINE)
+    switches = [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]
+    names = [name for name, there in has.items() if there]
+    return ", ".join([maker[1] if maker else "unknown maker", *names, *switches])

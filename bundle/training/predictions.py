@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
+from bundle.diagrams import overlay
 from lib.data import Dataset
 from lib.metrics import confused_pairs, confusion, mistaken, temperature
 from lib.plots import image_grid
@@ -110,6 +112,24 @@ class Predictions:
         return figure, image_grid(
             rows, titles=[titled[row][part] for row, part in parts], size=3.7 / max(half, 3)
         )
+
+    def explained(self, chosen: NDArray, falls: NDArray) -> tuple[Figure, Figure]:
+        """Return images above the parts that decide, and the same for a narrow page.
+
+        falls: (N, H, W), lib.predict.occlusion for the classes named, at the positions `chosen`.
+        """
+        images = self.pixels[chosen]
+        parts = torch.from_numpy(overlay(images.numpy(), falls))
+        named = [self.title(place) for place in chosen]
+        points = [f"{-100 * fall:.0f} points" for fall in falls.max((1, 2))]
+
+        def grid(wide: int, inches: float) -> Figure:
+            cuts = [slice(start, start + wide) for start in range(0, len(chosen), wide)]
+            rows = [row[cut] for cut in cuts for row in (images, parts)]
+            titles = [row[cut] for cut in cuts for row in (named, points)]
+            return image_grid(rows, titles=titles, size=inches / wide)
+
+        return grid(6, 8), grid(3, 3.7)
 
 
 def images(file: Path) -> tuple[int, int]:

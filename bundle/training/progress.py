@@ -1,5 +1,6 @@
 """How training is shown at work: a line an epoch, a bar on a terminal, a table in JupyterLab."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from bundle.words import duration, rate
 from lib.errors import UserError
 
 QUIET_SECONDS = 20.0  # after which a line says that the training goes on
+BESIDE = 0.8  # processes more than cores, over the last minute, from which on a line says so
+CROWDED_SECONDS = 120.0  # between two such lines
 
 
 def epoch_line(row: dict[str, Any], epochs: int | None = None) -> str:
@@ -24,6 +27,21 @@ def epoch_line(row: dict[str, Any], epochs: int | None = None) -> str:
     if epochs and epochs > row["epoch"]:
         parts.append(f"{duration((epochs - row['epoch']) * row['seconds'])} left")
     return "  ".join(parts)
+
+
+def crowded() -> str:
+    """Return a remark where more wants to compute than there are cores, "" where not.
+
+    Every parallel step waits for the thread that was put aside, so one other busy process can cost
+    far more than its share.
+    """
+    try:
+        cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    except (AttributeError, OSError):  # a system that does not tell
+        return ""
+    if load < cores + BESIDE:
+        return ""
+    return f"slowed by other processes (load {load:.1f} on {cores} cores)"
 
 
 def print_epoch(row: dict[str, Any]) -> None:
@@ -101,6 +119,7 @@ class Follower:
         self.started = self.said = time.time()
         self.before = len(store.read_history(self.folder))
         self.terminal, self.explained = sys.stdout.isatty(), False
+        self.crowded_at = self.started
 
     def poll(self) -> None:
         """Show what is new since the last call."""
@@ -117,6 +136,9 @@ class Follower:
             self._explain(row)
             self._say(f"  {epoch_line(row, self.epochs)}")
         self.shown = max(self.shown, len(rows))
+        if time.time() - self.crowded_at > CROWDED_SECONDS and (remark := crowded()):
+            self.crowded_at = time.time()
+            self._say(f"  {remark}")
         if self.terminal:
             self._draw()
         elif time.time() - self.said > QUIET_SECONDS:

@@ -1,6 +1,7 @@
 """Where a number comes from: commit, versions, machine."""
 
 import platform
+import shlex
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -28,15 +29,31 @@ def provenance() -> dict[str, Any]:
 
 def commit() -> dict[str, Any]:
     """Return the git commit and whether tracked files differ from it; "unknown" outside a clone."""
-    asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-    options = {"cwd": paths.ROOT, "capture_output": True, "text": True, "check": True}
-    options["env"] = surroundings.without(surroundings.REPOSITORY)
     try:
-        done = [subprocess.run(["git", *command], **options) for command in asked]
+        head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "dirty": None}
-    head, changes = (one.stdout.strip() for one in done)
     return {"commit": head, "dirty": bool(changes)}
+
+
+def refused() -> str:
+    """Return git's refusal of a clone of another owner with its remedy, "" where it tells all."""
+    try:
+        _git("rev-parse", "HEAD")
+    except OSError:
+        return ""
+    except subprocess.CalledProcessError as error:
+        if "dubious ownership" not in error.stderr:
+            return ""
+        remedy = f"git config --global --add safe.directory {shlex.quote(str(paths.ROOT))}"
+        return f"git: this folder has another owner, so results name no commit; remedy: {remedy}"
+    return ""
+
+
+def _git(*command: str) -> str:
+    environment = {**surroundings.without(surroundings.REPOSITORY), "LC_ALL": "C"}
+    options = {"cwd": paths.ROOT, "env": environment, "capture_output": True, "text": True}
+    return subprocess.run(["git", *command], **options, check=True).stdout.strip()
 
 
 def _version(package: str) -> str:

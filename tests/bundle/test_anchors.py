@@ -106,7 +106,7 @@ def test_seeds_of_a_run_are_one_result():
         "best": metrics(0.960),
         "best-seed3": metrics(0.964, 3),
         "best-seed4": metrics(0.962, 4),
-        "cpu": metrics(0.93),
+        "cpu": metrics(0.93, settings={"seed": 42, "epochs": 8}),
     }
     best, cpu = anchors.ours(found)
     assert (best.name, best.runs, cpu.name, cpu.runs) == ("best", 3, "cpu", 1)
@@ -125,10 +125,22 @@ def test_a_run_that_averages_no_views_has_one_score():
 def test_a_name_alone_makes_no_seed():
     other = metrics(0.95, 3)
     other["settings"]["epochs"] = 50
-    found = anchors.ours(
-        {"best": metrics(0.96), "best-seed3": other, "best-epochs5-seed3": metrics(0.90, 3)}
-    )
+    short = metrics(0.90, 3)
+    short["settings"]["epochs"] = 5
+    found = anchors.ours({"best": metrics(0.96), "best-seed3": other, "best-epochs5-seed3": short})
     assert [one.name for one in found] == ["best", "best-seed3", "best-epochs5"]
+
+
+def test_another_name_makes_no_other_recipe():
+    """Equal parameters and data: one row, a seed that is there twice counts once."""
+    mine, again, other = metrics(0.97, 3), metrics(0.90), metrics(0.95, 4, data_checksum="other")
+    runs = {"best": metrics(0.96), "mine": mine, "again": again, "part": other}
+    part, best = sorted(anchors.ours(runs), key=lambda one: one.runs)
+    assert (best.name, best.accuracies, part.name) == ("again", (0.90, 0.97), "part")
+    assert anchors.of_recipe({**metrics(0.5, 9), "run": "x"}, [part, best]) is best
+    assert anchors.of_recipe({**other, "run": "best"}, [part, best]) is part
+    unlike = metrics(notice="a subset of CIFAR-10")
+    assert anchors.of_recipe({**unlike, "run": "best"}, [part, best]) is None
 
 
 # The table

@@ -58,7 +58,7 @@ NOW = {
     # 0.2470 / 0.2023 = 1.221, 0.2435 / 0.1994 = 1.221, 0.2616 / 0.2010 = 1.301
     "same_normalisation": (REFUTED, ["22%, 22% and 30%", "0.2010", "scaled otherwise"]),
     "determinism": (REFUTED, ["the seeds and cuDNN's flag", "are not turned on", "T4",
-        "to 1x1, PyTorch computes a mean"]),
+        "to 1x1, PyTorch computes a mean", "would have differed is undecided: one is reported"]),
     "notebook_ran": (REFUTED, ["never fills the lists", "no execution counts"]),
     "five_views": (REFUTED, ["4 of the 5", "padded and centre-cropped view", "2 times in 5"]),
     # of 255: 163, 75 and 16, each cut down to a whole level after each axis
@@ -342,7 +342,7 @@ def test_figures_of_a_full_study_by_hand():
     """With t = 4.3027 (2 degrees) and 2.7764 (4 degrees)."""
     found = by_id(study())
     # standard deviation 0.05 points; 4.3027 * 0.05 * sqrt(4/3) = 0.2484
-    for words in ("94.65% on average over 3 seeds", "0.05 points", "94.40% to 94.90%", "p = 1"):
+    for words in ("94.65%, mean of 3 seeds", "0.05 points", "94.40% to 94.90%", "p = 1"):
         assert words in found["phase2_last"].found
     assert "95.00%" in found["phase2_last"].found  # the matched normalisation
     # 94.06 and 0.1: 4.3027 * 0.1 * sqrt(4/3) = 0.4968
@@ -396,7 +396,7 @@ def test_full_study_that_refutes(name):
 def test_how_unlikely_the_reported_accuracy_is_by_hand():
     """Mean 94.10, deviation 0.1: t = 0.55 / 0.11547 = 4.763, p = 1 - t / sqrt(2 + t^2) = 0.041."""
     found = by_id(study(REFUTING["phase2_last"]))["phase2_last"]
-    for words in ("94.10% on average", "93.60% to 94.60%", "For 94.65%, p = 0.041"):
+    for words in ("94.10%, mean of 3 seeds", "93.60% to 94.60%", "For 94.65%, p = 0.041"):
         assert words in found.found
 
 
@@ -448,9 +448,22 @@ def test_a_study_that_is_not_complete_decides_only_what_it_can():
         one for one in collected["jobs"] if (one["file"], one["seed"]) != ("as_run", 44)
     ]
     found = by_id(collected)
+    # two seeds 0.05 points apart about 94.625: 12.706 * 0.03536 * sqrt(3/2) = 0.5502
+    for words in ("94.62%, mean of 2 seeds", "94.07% to 95.18%"):
+        assert words in found["phase2_last"].found
+    collected["jobs"] = [one for one in collected["jobs"] if one["file"] != "as_run"]
+    found = by_id(collected)
     assert found["phase2_last"].verdict == found["tta_improves"].verdict == PENDING
-    assert "2 of 3 trainings" in found["phase2_last"].found
+    assert found["phase2_last"].found.endswith("waits for trainings of as_run at full length.")
     assert found["cutmix_helps"].verdict == found["phase1_last"].verdict == CONFIRMED
+
+
+def test_a_pending_claim_says_how_far_the_training_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(judge.paths, "RESULTS", tmp_path)
+    history = tmp_path / "as_run" / "training.partial" / "history.jsonl"
+    history.parent.mkdir(parents=True)
+    history.write_text("".join(json.dumps({"epoch": n}) + "\n" for n in range(1, 38)))
+    assert by_id(study(seeds=()))["phase2_last"].found.endswith("; as_run has 37 of 200 epochs.")
 
 
 @pytest.mark.parametrize(
@@ -476,9 +489,24 @@ def test_parts_that_are_missing_leave_a_claim_pending():
     }
 
 
-def test_one_seed_has_no_spread_and_decides_nothing():
+def test_one_seed_takes_the_spread_that_others_measured():
+    """0.15 points: 1.96 of it about a difference of two, 0.42 points, as about a further seed."""
     found = by_id(study(seeds=(42,)))
-    assert all(found[name].verdict == PENDING for name in WAITING)
+    for words in ("94.60%, one seed", "as others measured it, 0.15 points", "94.18% to 95.02%"):
+        assert words in found["phase2_last"].found
+    assert "+1.00 points (95% interval +0.58 to +1.42)" in found["cutmix_helps"].found
+    assert "as_written 95.00% (one seed)" in found["cutmix_helps"].found
+    assert "Best minus last epoch, one seed" in found["selection_bias"].found
+    assert found["cutmix_helps"].verdict == CONFIRMED
+    worse = change("test", "accuracy", to=0.957, run="no_cutmix", keep_seeds=True)
+    assert by_id(study(worse, seeds=(42,)))["cutmix_helps"].verdict == REFUTED
+
+
+def test_two_seeds_against_one():
+    """1 point apart; 1.96 * 0.15 * sqrt(1/2 + 1) = 0.3601."""
+    effect = trainings.between([0.951, 0.953], [0.942])
+    assert effect.size == pytest.approx(0.01)
+    assert effect.high - effect.size == pytest.approx(1.959964 * 0.0015 * 1.5**0.5)
 
 
 def test_seeds_without_any_spread():

@@ -102,3 +102,17 @@ def test_reliability_draws_filled_bins_at_their_accuracy(narrow):
     assert [patch.get_height() for patch in below.patches] == [100.0]
     points = above.lines[0]
     assert (points.get_xdata()[0], points.get_ydata()[0]) == (90.0, 75.0)
+
+
+def test_the_overlay_is_orange_for_a_class_blue_against_it_and_grey_where_nothing_counts():
+    pixels = np.full((2, 3, 32, 32), 200, dtype=np.uint8)
+    falls = np.zeros((2, 32, 32))
+    falls[0, :8], falls[0, 8:16] = 0.4, -0.2
+    shown = diagrams.overlay(pixels, falls)
+    assert shown.dtype == np.uint8 and shown.shape == pixels.shape and (pixels == 200).all()
+    orange, blue, grey = shown[0, :, 0, 0], shown[0, :, 8, 0], shown[0, :, 20, 0]
+    assert orange[0] > orange[1] > orange[2] and blue[2] > blue[0]
+    assert len(set(grey.tolist())) == 1 and (shown[1] == grey[:, None, None]).all()
+    # Half as strong where the fall is half the largest.
+    strong, weak = (np.ptp(colour.astype(int)) for colour in (orange, blue))
+    assert strong > 1.5 * weak

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import platform
+import resource
 import shutil
 import signal
 import subprocess
@@ -21,7 +23,7 @@ from bundle import command, files, interruption, paths, surroundings
 from bundle.__main__ import main
 from bundle.dataset.competition import read_shifted_set
 from bundle.fingerprint import of_file
-from bundle.runs import adopt, params, status
+from bundle.runs import adopt, params, ready, status
 from bundle.training import provenance
 from lib import plots
 from lib.errors import UserError
@@ -161,6 +163,83 @@ def test_a_commit_is_this_repository_s_whatever_a_hook_has_set(monkeypatch):
     assert provenance.commit() == known
 
 
+def test_a_clone_of_another_owner_is_said_with_the_remedy_of_git(tmp_path, monkeypatch, capsys):
+    git = tmp_path / "git"
+    git.write_text(
+        '#!/bin/sh\necho "fatal: detected dubious ownership in repository" >&2; exit 128'
+    )
+    git.chmod(0o755)
+    assert provenance.refused() == ""  # here git tells the commit, or there is no clone
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert provenance.commit() == {"commit": "unknown", "dirty": None}
+    ready.check(params.load("smoke"))
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.rstrip().endswith(f"git config --global --add safe.directory {ROOT}")
+
+
+def test_tests_commit_whatever_a_user_s_git_is_told(tmp_path, monkeypatch):
+    """Signed commits, hooks and templates of a user: tests/conftest.py sets them aside."""
+    (tmp_path / "hooks").mkdir()
+    for name in ("pre-commit", "commit-msg"):
+        (tmp_path / "hooks" / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "hooks" / name).chmod(0o755)
+    (tmp_path / ".gitconfig").write_text(
+        f"[commit]\n gpgsign = true\n[core]\n hooksPath = {tmp_path}/hooks\n"
+        f"[init]\n templateDir = {tmp_path}/none\n[gpg]\n program = false\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x")
+    for arguments in (("init", "-q"), who):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+
+
+SLEEPER = """
+import os, pathlib, time
+pathlib.Path({told!r}).write_text(os.environ["IPYTHONDIR"])
+time.sleep(120)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGTERM to the notebook's process", "SIGKILL of its runner"])
+def test_an_interrupted_notebook_leaves_no_sockets_and_no_key(tmp_path, how):
+    told, path = tmp_path / "told", tmp_path / "01_a.ipynb"
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(SLEEPER.format(told=str(told)))],
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
+    )
+    nbformat.write(notebook, path)
+    job = {"notebook": str(path), "output": str(tmp_path / "out.ipynb"), "parameters": {}}
+    files.write_json(tmp_path / "job.json", job)
+    command = [sys.executable, "-m", "bundle.runs.kernel", str(tmp_path / "job.json")]
+    runner = (
+        "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], start_new_session=True); "
+        "print(p.pid, flush=True); p.wait()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", runner, *command], cwd=ROOT, env=surroundings.child(),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        pid = int(process.stdout.readline())
+        assert until(lambda: told.is_file() and told.read_text())
+        folder = Path(told.read_text()).parent
+        assert folder.is_dir() and list(folder.iterdir())
+        if how.startswith("SIGTERM"):
+            os.kill(pid, signal.SIGTERM)
+        else:
+            process.kill()
+        assert until(lambda: not folder.exists())
+
+
+def until(condition, seconds: float = 60.0) -> bool:
+    """Wait until a condition holds; return whether it does."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return bool(condition())
+
+
 # Threads
 
 
@@ -215,6 +294,33 @@ def pictures(tmp_path, monkeypatch):
     (tmp_path / "root/notebooks/set.pkl").write_bytes(b"another")
     monkeypatch.chdir(tmp_path / "root/notebooks")
     return tmp_path
+
+
+@pytest.mark.parametrize(("given", "there"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_sleep_unless_somebody_says_otherwise(given, there):
+    """In a process of its own, and what it starts: before PyTorch is loaded."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    code = "import bundle, os; from bundle import surroundings"
+    code += "; print(os.environ['OMP_WAIT_POLICY'], surroundings.child()['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [there, there], done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an option of glibc's")
+def test_memory_is_kept_between_steps():
+    """A block of 256 MiB that is freed stays in the process; by default glibc hands it back."""
+    code = "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p\n"
+    code += "block = libc.malloc(1 << 28); ctypes.memset(block, 1, 1 << 28)\n"
+    code += "libc.free(ctypes.c_void_p(block)); print(open('/proc/self/statm').read().split()[1])"
+    pages = [
+        int(subprocess.run([sys.executable, "-c", start + code], cwd=ROOT, capture_output=True,
+                           text=True, check=True).stdout)
+        for start in ("import bundle; ", "")
+    ]  # fmt: skip
+    assert pages[0] - pages[1] > (1 << 27) // resource.getpagesize()
 
 
 @pytest.mark.parametrize("name", ["set.pkl", "./set.pkl", "~/set.pkl", "notebooks/../set.pkl"])
@@ -272,6 +378,66 @@ def test_copies_of_notebooks_are_no_part_of_a_run(tmp_path, monkeypatch):
     (tmp_path / ".ipynb_checkpoints").mkdir()
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     assert params.notebooks() == ["01_a", "02_b"]
+
+
+@pytest.fixture
+def used(tmp_path, monkeypatch):
+    """Folders of the bundle in which JupyterLab, editors and a desktop left their things."""
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("notebooks", "params", "params/studies", "lib", "results"):
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        for left in (".ipynb_checkpoints", ".virtual_documents", "__pycache__", ".idea"):
+            (place / left).mkdir()
+            (place / left / "03_train-checkpoint.ipynb").write_text("{}")
+        for left in (".DS_Store", "._smoke.yaml", "._03_train.ipynb", "Thumbs.db", "smoke.yaml~"):
+            (place / left).write_bytes(b"\0\1")
+    for name in ("notebooks", "params", "results"):
+        monkeypatch.setattr(paths, name.upper(), tmp_path / name)
+    monkeypatch.setenv("BUNDLE_OFFLINE", "1")
+    return tmp_path
+
+
+def test_what_editors_and_systems_leave_is_passed_over(used, capsys):
+    assert params.notebooks() == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    folders = (ROOT / "params", ROOT / "params" / "ablations")
+    assert params.runs() == sorted(path.stem for one in folders for path in one.glob("*.yaml"))
+    assert main(["status", "smoke"]) == 0 and main(["study", "jobs", "small"]) == 0
+    capsys.readouterr()
+    assert main(["strip"]) == 0 and capsys.readouterr().out == ""
+    assert main(["pages"]) == 0 and main(["claims"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_strip_leaves_nothing_of_a_working_session(used, capsys):
+    """What JupyterLab, VS Code and Colab write beside the source goes; the bundle's own stays."""
+    path = used / "notebooks" / "03_train.ipynb"
+    before = path.read_bytes()
+    notebook = nbformat.reads(before.decode(), as_version=4)
+    notebook.metadata |= {
+        "kernelspec": {"display_name": "mine", "language": "python", "name": "my-env"},
+        "language_info": {"name": "python", "version": "3.12.1", "file_extension": ".py"},
+        "widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}},
+        "colab": {"provenance": []}, "vscode": {"interpreter": {"hash": "0"}},
+        "papermill": {"environment_variables": {}},
+    }  # fmt: skip
+    for cell in notebook.cells:
+        cell.metadata |= {"execution": {"iopub.status.busy": "2026"}, "collapsed": True,
+                          "jupyter": {"outputs_hidden": True}, "ExecuteTime": {}}  # fmt: skip
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.v4.new_output("stream", text="/home/me/secret")]
+            cell.execution_count = 3
+    nbformat.write(notebook, path)
+    assert main(["strip"]) == 0 and path.read_bytes() == before
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("notebooks/03_train.ipynb")
+    for name in params.notebooks():  # those that are committed need no change
+        committed = (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
+        assert (used / "notebooks" / f"{name}.ipynb").read_bytes() == committed
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"03_train\.ipynb: no notebook; save it again"):
+        main(["strip"])
+    assert path.read_text() == "{"
 
 
 # A training that another directory of the run holds
@@ -505,10 +671,11 @@ ATTACKS = ("$(shell touch x)", "$$(touch x)", "`touch x`", "; touch x", '"; touc
            "\\$(shell touch x)")  # fmt: skip
 TARGETS = {
     "RUN": "run-all status html pdf verify release", "SET": "run-all", "SEED": "status",
-    "UNTIL": "run-all", "RETRAIN": "run-all", "WEIGHTS": "release", "LOGITS": "release",
+    "UNTIL": "run-all", "RETRAIN": "run-all", "THREADS": "run-all", "TORCH": "status",
+    "WEIGHTS": "release", "LOGITS": "release",
     "PLAN": "study-jobs study release-study study-cluster", "TINY": "study-jobs",
     "WAIT": "study-jobs", "PROFILE": "study-cluster", "RUNS": "readme",
-    "JOBS": "study-jobs", "LAB": "lab",
+    "JOBS": "study-jobs", "LAB": "lab", "A": "compare", "B": "compare",
 }  # fmt: skip
 
 
@@ -532,6 +699,15 @@ def test_make_passes_some_data_never_code(make, attack):
 
 
 @pytest.mark.slow
+def test_make_takes_a_folder_with_python3_only(make, tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.rename(python.with_name("python3"))
+    assert "<-m><bundle><status>" in make("status")
+    python.with_name("python3").rename(python.with_name("other"))
+    assert "BIN=bin: no python there" in make("status")
+
+
+@pytest.mark.slow
 def test_make_clean_needs_no_git(tmp_path):
     """As in an unpacked archive: what is released stays."""
     shutil.copy(ROOT / "Makefile", tmp_path)
@@ -542,11 +718,26 @@ def test_make_clean_needs_no_git(tmp_path):
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["released"]
 
 
+def test_a_folder_that_python_cannot_import_from_is_refused(tmp_path, monkeypatch):
+    """A colon ends a folder in PYTHONPATH: the rest of its name would be another one."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "a:b")
+    with pytest.raises(UserError, match="a:b: Python cannot import from a folder with ':'; rename"):
+        surroundings.check_code()
+    (tmp_path / "a:b").mkdir()
+    shutil.copy(ROOT / "Makefile", tmp_path / "a:b")
+    done = subprocess.run(
+        ["make", "status"], cwd=tmp_path / "a:b", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "a:b: Python cannot import from a folder" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_make_passes_what_it_is_given(make):
-    assert "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--author=><--course=x y>" in make(
-        "run-all", "RUN=my run", "SET=a='b c' d=$(e)", "SEED=3", "COURSE=x y"
-    )
+    given = ("RUN=my run", "SET=a='b c' d=$(e)", "SEED=3", "THREADS=8", "COURSE=x y")
+    assert (
+        "<run><--until=><--set=a='b c' d=$(e)><--seed=3><--threads=8><--author=><--course=x y>"
+    ) in make("run-all", *given)
     assert "<--retrain>" in make("run-all", "RETRAIN=1") and "<run>" in make("run-all")
     for no in ("0", "no", "false", ""):
         assert "<--retrain>" not in make("run-all", f"RETRAIN={no}")

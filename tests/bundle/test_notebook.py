@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -115,14 +116,46 @@ def test_an_alarm_stands_in_red_in_every_figure(shown):
     assert about["image/svg+xml"]["caption"] == "It falls."
 
 
+def test_titles_of_photographs_follow_the_dark_mode_and_their_ground_is_clear():
+    image = torch.full((3, 32, 32), 200, dtype=torch.uint8)
+    figure = plots.image_grid([[image, image]], ["cat"], [["a", "b"]])
+    text = figures.svg(figure, "Two cats", "cats")
+    assert 'class="chart photographs"' in text and "--fig-000000:" in text
+    (drawn,) = figure.axes[0].images
+    alpha = drawn.get_array()[..., 3]
+    assert set(np.unique(alpha)) == {0, 255} and (alpha == 255).sum() == 2 * 32 * 32
+
+
+def test_the_same_content_is_drawn_and_saved_as_the_same_bytes(tmp_path):
+    """No id is drawn at random and nothing holds a date; lines, clips and images have ids."""
+
+    def drawn():
+        figure, (left, right) = plots.figure(6, 2, 1, 2)
+        left.plot([1, 2], [3, 4], "o-", label="loss")
+        left.fill_between([1, 2], [2, 3], [4, 5], hatch="//", clip_on=True)
+        right.imshow(np.eye(4))
+        figure.legend()
+        return figure
+
+    texts = [figures.svg(drawn(), "Loss", "loss") for _ in range(2)]
+    assert texts[0] == texts[1] and 'id="loss-' in texts[0]
+    for name in ("a", "b"):
+        figures.save(drawn(), tmp_path / name, "Loss")
+    for suffix in (".svg", ".pdf"):
+        first, second = (tmp_path.joinpath(name).with_suffix(suffix) for name in "ab")
+        assert first.read_bytes() == second.read_bytes()
+
+
 def test_images_of_the_dataset_stay_pixels_and_are_marked(shown):
     book = Notebook("01_explore_data", {"run": "mine"})
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     book.figure(plots.image_grid([[image]]), "cats", "A cat")
     book.figure(drawing(), "loss", "Loss")
     (data, about), (_, other) = shown
-    assert set(data) == {"image/png", "text/plain"} and data["image/png"].startswith(b"\x89PNG")
-    assert about["image/png"]["photographs"] is True
+    assert (
+        set(data) == {"image/svg+xml", "text/plain"} and "data:image/png" in data["image/svg+xml"]
+    )
+    assert about["image/svg+xml"]["photographs"] is True
     assert "photographs" not in other["image/svg+xml"]
 
 
@@ -161,6 +194,12 @@ def test_a_table_has_its_caption():
     table = book.table(pd.DataFrame({"a_b": [0.5]}), "small", "One number").to_html()
     assert "<caption>One number</caption>" in table and "a b" in table
     assert r"\caption{One number}" in (book.folder / "tables" / "small.tex").read_text()
+
+
+def test_a_table_shown_again_is_the_same_bytes():
+    book, frame = Notebook("03_train", {"run": "mine"}), pd.DataFrame({"a": [0.5], "b": ["x"]})
+    first, second = (book.table(frame, "small", "One number").to_html() for _ in range(2))
+    assert first == second and re.findall(r'id="(.*?)"', first) == ["T_small"]
 
 
 def test_numbers_of_a_column_have_the_same_decimals():

@@ -415,6 +415,32 @@ def test_comments_order_and_inheritance_do_not_matter(write):
     }
 
 
+def test_what_differs_on_the_digits(write):
+    """Values of on_digits hold where the digits are taken, and SET goes before them."""
+    write(run_file("on_digits: {03_train: {cutmix: 0.25, blur: 0.5}}"), "quick")
+    loaded = params.load("quick", "03_train.blur=0.75 dataset=digits")
+    train = params.with_dataset(loaded).values["03_train"]
+    assert (train["dataset"], train["cutmix"], train["blur"]) == ("digits", 0.25, 0.75)
+    assert loaded.values["03_train"]["cutmix"] != 0.25
+    write(run_file(), "quick")
+    assert params.load("quick").on_digits == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("[1]", ["params/mine.yaml: on_digits", "sections of notebooks"]),
+        ("{epochs: 3}", ["on_digits: 'epochs' is no notebook"]),
+        ("{03_trian: {}}", ["'03_trian' is no notebook", "did you mean '03_train'"]),
+        ("{03_train: {cutmixx: 1}}", ["on_digits.03_train.cutmixx", "did you mean 'cutmix'"]),
+        ("{03_train: {cutmix: 2}}", ["on_digits.03_train.cutmix = 2"]),
+    ],
+)
+def test_mistakes_in_what_differs_on_the_digits(write, given, said):
+    write(run_file(f"on_digits: {given}"))
+    assert_all_in(said, complaint())
+
+
 @pytest.mark.parametrize("run", ["quick", "smoke"])
 def test_the_shipped_runs_load_and_may_take_other_data(run):
     for dataset in ("auto", "digits", "cifar10"):

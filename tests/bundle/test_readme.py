@@ -100,7 +100,22 @@ def test_marks_stand_once_in_their_page_alone(section):
     for page in PAGES:
         text, here = page.read_text(encoding="utf-8"), page == ROOT / readme.SECTIONS[section][0]
         assert text.count(begin) == text.count(end) == here
-    assert readme.read(section).startswith(("| ", "**", "|  |", "<picture>"))
+    assert readme.read(section).startswith(("| ", "**", "|  |", "<picture>", "["))
+
+
+def test_the_badge_opens_the_notebook_where_the_code_is_published(tmp_path, monkeypatch):
+    assert readme.read("colab") == readme.colab()
+    address = re.search(r"^repository-code:.*", (ROOT / "CITATION.cff").read_text(), re.M)
+    notebook = (ROOT / "notebooks" / "colab.ipynb").read_text(encoding="utf-8")
+    cloned = re.search(r'repository = \\"(.*?)\\"', notebook)[1]
+    assert cloned in address[0] if address else cloned == ""
+    monkeypatch.setattr(readme.paths, "ROOT", tmp_path)
+    for given in ("https://github.com/a-b/c.d", '"https://github.com/a-b/c.d.git"'):
+        (tmp_path / "CITATION.cff").write_text(f"title: x\nrepository-code: {given}\n")
+        page = "https://colab.research.google.com/github/a-b/c.d/blob/main/notebooks/colab.ipynb"
+        assert readme.colab().endswith(f"]({page})")
+    (tmp_path / "CITATION.cff").write_text("repository-code: https://elsewhere.org/a/b\n")
+    assert readme.colab().startswith("[`notebooks/colab.ipynb`](notebooks/colab.ipynb)")
 
 
 def test_put_replaces_one_section_of_its_page(tmp_path, monkeypatch):

@@ -9,14 +9,28 @@ import tempfile
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from bs4 import BeautifulSoup
+from matplotlib.text import Text
 
 from bundle import diagrams, figures, paths
 from bundle.pages import publish
-from bundle.report import anchors, learned, opening, recipe, references, reproduced, sentences
+from bundle.pages.index import TEMPLATE
+from bundle.report import (
+    anchors,
+    anchors_plot,
+    learned,
+    opening,
+    recipe,
+    references,
+    reproduced,
+    sentences,
+)
 from bundle.runs import results
 from bundle.training.predictions import Predictions
+from lib import plots
 from lib.layers import count_by_hand
 from lib.settings import Network, Train
 
@@ -172,19 +186,21 @@ def test_an_unset_author_is_marked_and_a_set_one_is_escaped(record):
     assert "unset" not in byline and "A. &lt;b&gt; · Deep Learning · run cpu" in byline
 
 
-def ours(*accuracies, name="other"):
-    """One result of ours for each accuracy, or for each tuple of the accuracies of its seeds."""
+def ours(*accuracies, name="other", record=None):
+    """One result of ours for each accuracy, or for each tuple of the accuracies of its seeds.
+
+    `record`: the metrics of a run that they are of.
+    """
     scores = [each if isinstance(each, tuple) else (each,) for each in accuracies]
-    return [
-        anchors.Result(
-            f"{name}{n or ''}", 1, 1.0, (anchors.Score("single", seeds),), len(seeds), 1.0, ()
-        )
-        for n, seeds in enumerate(scores)
-    ]
+    made = []
+    for n, seeds in enumerate(scores):
+        score, called = (anchors.Score("single", seeds),), f"{name}{n or ''}"
+        made.append(anchors.Result(called, 1, 1.0, score, len(seeds), 1.0, (), record=record))
+    return made
 
 
 def test_the_scale_goes_from_chance_over_the_run_to_the_reference(record):
-    shown = opening.marks(record, REFERENCE, ours(0.9357, name="cpu"))
+    shown = opening.marks(record, REFERENCE, ours(0.9357, name="cpu", record=record))
     assert [(kind, value) for kind, _, value in shown] == [
         ("chance", 0.1),
         ("run", 0.9357),
@@ -304,7 +320,7 @@ def test_a_confidence_within_the_accuracy_s_interval_is_called_right(confidence,
 
 def test_the_limitations_name_seeds_origin_and_what_is_not_covered(record):
     assert "One seed (42)" in learned.limitations(record, [])
-    said = learned.limitations(record, ours((0.93, 0.95), name="cpu"))
+    said = learned.limitations(record, ours((0.93, 0.95), record=record))
     assert "2 seeds of this recipe reach 93.00% and 95.00%: mean 94.00%" in said
     assert "blurred, noisy or shifted" in said
     small = learned.limitations(record | {"notice": "a subset of CIFAR-10"}, [])
@@ -379,6 +395,61 @@ def test_the_shares_of_the_parts_are_told():
     by_part = count_by_hand(Network())
     assert sentences.largest_part(by_part) == "Stage 4 alone holds 69% of the parameters"
     assert "stage 3 23%" in sentences.parts(by_part)
+
+
+# Print
+
+STYLE = (TEMPLATE / "style.css").read_text(encoding="utf-8")
+PRINTED = 174.0, 64.0  # mm: width of A4's text, height of a figure without a rule of its own
+LEAST = 6.0  # points
+
+
+def tallest(name):
+    """Return the height that the style sheet gives a printed figure of the report, mm."""
+    rule = rf'\[id\^="report-{name}-"\]\)[^{{}}]*\{{[^}}]*max-height: (\d+)mm'
+    return max(map(float, re.findall(rule, STYLE)), default=PRINTED[1])
+
+
+def smallest(figure, width=PRINTED[0], height=PRINTED[1]):
+    """Return the size of a printed figure's smallest text, points: it shrinks to fit, in mm."""
+    across, up = 25.4 * figure.get_size_inches()
+    scale = min(
+        0.75 * 100 / 72, width / across, height / up
+    )  # 100 pixels an inch, 0.75 points each
+    texts = [
+        text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()
+    ]
+    return scale * min(text.get_fontsize() for text in texts)
+
+
+def test_text_in_printed_figures_is_legible(record):
+    network, by_part = sentences.settings_of(record), count_by_hand(Network())
+    history = pd.DataFrame([
+        {"epoch": n, "learning_rate": 0.1, "train_loss": 1, "train_accuracy": 0.5} for n in (1, 2)
+    ])  # fmt: skip
+    matrix, classes = np.array(REFERENCE["confusion_matrix"]), REFERENCE["classes"]
+    bins = [[n / 15, (n + 1) / 15, 10, n / 15, n / 15] for n in range(15)]
+    whole = anchors.ours({"cpu": record}) + anchors.others()
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    titles = [["automobile 19%\n→ automobile 70%"] * 6] * 3
+    half = 0.48 * PRINTED[0]  # two columns
+    sizes = {
+        "network": smallest(diagrams.architecture(network, by_part, 10), height=tallest("network")),
+        "curves": smallest(plots.training_curves(history), height=tallest("curves")),
+        "confusion": smallest(
+            diagrams.confusion_matrix(matrix, classes, narrow=True), half, tallest("confusion")
+        ),
+        "reliability": smallest(diagrams.reliability(bins), half),
+        "anchors": smallest(anchors_plot.draw(whole, True), 0.52 * PRINTED[0], tallest("anchors")),
+        "classes": smallest(
+            plots.image_grid([[image] * 10], titles=[["automobile"] * 10], size=0.8)
+        ),
+        "mistakes": smallest(
+            plots.image_grid([[image] * 6] * 3, titles=titles, size=8 / 6), height=84
+        ),
+    }
+    assert "main .cell figure .photographs { max-height: 84mm; }" in STYLE
+    assert {name: size for name, size in sizes.items() if size < LEAST} == {}
 
 
 # The page of a record alone

@@ -5,6 +5,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from scipy import stats
@@ -14,6 +15,7 @@ from bundle.study import compare, released, sentences
 from bundle.study import page as study_page
 from bundle.study.figure import forest
 from bundle.study.figure import study as draw
+from lib import predict
 from lib.errors import UserError
 
 LABELS = np.arange(200) % 10
@@ -224,6 +226,40 @@ def test_the_interval_of_a_difference_on_one_seed():
     row = compare.summary(jobs, lambda one: arrays(saved[one["file"]])).loc["b"]
     half = 1.96 * math.sqrt(38) / 2
     assert (row["least"], row["most"]) == pytest.approx((10 - half, 10 + half))
+
+
+def test_p_is_corrected_for_the_number_of_tests_by_holm():
+    """Of p = 0.02, 0.01 and 0.04 in this order: 0.04 (2 * 0.02), 0.03 (3 * 0.01) and 0.04."""
+    table = pd.DataFrame({"p": [math.nan, 0.02, 0.01, 0.04]}, index=list("abcd"))
+    found = compare.corrected(table)["holm"]
+    assert math.isnan(found["a"]) and list(found[1:]) == pytest.approx([0.04, 0.03, 0.04])
+    none = compare.corrected(pd.DataFrame({"p": [math.nan]}))["holm"]
+    assert none.isna().all()
+
+
+def test_a_p_that_is_small_among_many_makes_no_clear_difference():
+    """11 images lost and none gained: p is 2 / 2^11 by the exact test, 60 times that above 0.05."""
+    jobs = [job("a", accuracy=0.9)]
+    jobs += [job(f"b{n}", accuracy=0.89, base="a") for n in range(60)]
+    table = table_of(jobs, [range(20), *[range(31)] * 60])
+    assert (table["p"][1:] < 0.001).all() and (table["holm"][1:] > 0.05).all()
+    assert sentences.opening(plan(["a"]), jobs, table).startswith("60 changes make no clear")
+    assert "corrected for 60 tests by Holm's method" in sentences.tests(plan(["a"]), table)
+    row = {**table.loc["b0"], "audit": False}
+    assert study_page._drawn(row, -5.0, 10.0)["kind"] == "unclear"
+
+
+def test_a_study_says_what_its_readers_ask():
+    jobs = small()["jobs"]
+    told = sentences.local_changes(jobs)
+    assert told.startswith("With local changes: files differed") and "no such edit counts" in told
+    clean = {**jobs[0]["environment"], "dirty": False}
+    assert sentences.local_changes([{**jobs[0], "environment": clean}]) == ""
+    old = {**jobs[0], "train": {**jobs[0]["train"], "stale": ["lib.step"]}}
+    assert "that of as_run@42 was another" in sentences.local_changes([old])
+    table = compare.summary(jobs, nothing)
+    assert "study.npz" in sentences.tests(plan(["a"]), table)
+    assert set(sentences.COMBINATIONS) == {*predict.COMBINATIONS} - {"original"}
 
 
 def test_what_cannot_be_compared_is_said():
@@ -438,9 +474,9 @@ def test_rows_are_described_sorted_and_grouped_by_base(results):
 
 def test_a_drawn_interval_lies_where_its_numbers_are():
     row = {"difference": 2.0, "least": -1.0, "most": 5.0, "p": 0.2, "audit": False}
-    drawn = study_page._drawn(row, -5.0, 10.0)
+    drawn = study_page._drawn({**row, "holm": 0.2}, -5.0, 10.0)
     assert drawn == {"zero": 50, "size": 70, "least": 40, "most": 100, "kind": "unclear"}
-    assert study_page._drawn({**row, "p": 0.01}, -5.0, 10.0)["kind"] == "helps"
+    assert study_page._drawn({**row, "holm": 0.01}, -5.0, 10.0)["kind"] == "helps"
 
 
 def test_a_page_is_written_again_from_its_record(results):

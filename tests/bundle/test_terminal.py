@@ -8,6 +8,7 @@ from bundle import __main__ as command
 from bundle import paths, words
 from bundle.runs import params, results, status, terminal
 from bundle.runs.graph import nodes
+from bundle.training import progress
 from bundle.training.progress import Follower, epoch_line
 from lib.errors import UserError
 
@@ -149,6 +150,15 @@ def test_other_endings(here, monkeypatch):
     assert "stale" in stale and "not a result to cite" in stale
 
 
+def test_the_end_names_the_file_of_predictions_where_there_is_one(here, monkeypatch):
+    assert not any("submission" in line for line in summary(here, monkeypatch))
+    (paths.RESULTS / "quick").mkdir(parents=True, exist_ok=True)
+    (paths.RESULTS / "quick" / "submission.csv").touch()
+    monkeypatch.setattr(results, "read_metrics", lambda run: METRICS)
+    lines = terminal.summary(here).splitlines()
+    assert len(lines) == 5 and lines[3] == "csv      results/quick/submission.csv"
+
+
 def test_status_names_run_result_day_and_report(here, monkeypatch):
     waits(monkeypatch, "05_confusion")
     assert terminal.state(here).splitlines()[0] == f"quick: 1 of {len(nodes())} notebooks to run"
@@ -185,6 +195,20 @@ def test_the_hold_out_is_explained_once(tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in told] == ["(hold-out:", "epoch", "epoch"]
     assert max(map(len, told)) <= WIDTH
+
+
+@pytest.mark.parametrize(("load", "said"), [(2.7, 0), (2.8, 1), (9.0, 1)])
+def test_a_crowded_machine_is_told_but_not_at_every_look(load, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr(progress.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    follower = Follower(tmp_path, 2)
+    follower.crowded_at -= 1 + progress.CROWDED_SECONDS
+    (tmp_path / "training.partial").mkdir()
+    (tmp_path / "training.partial" / "history.jsonl").write_text(json.dumps(ROW) + "\n")
+    follower.poll()
+    follower.poll()
+    line = f"slowed by other processes (load {load} on 2 cores)"
+    assert capsys.readouterr().out.count(line) == said
 
 
 # Author and course

@@ -6,12 +6,14 @@ import re
 import shutil
 
 import pytest
+import torch
 
 from bundle import files, fingerprint
 from bundle.__main__ import main
 from bundle.release import verify
-from bundle.training import code
+from bundle.training import code, identity
 from lib.errors import UserError
+from lib.settings import Train
 
 
 @pytest.fixture
@@ -68,6 +70,24 @@ def test_another_machine_is_judged_within_a_tolerance(kept, capsys):
     )
     assert main(["verify", "smoke"]) == 1
     assert "NOT reproduced, within" in capsys.readouterr().out
+
+
+def test_other_kernels_of_a_cpu_are_another_machine(monkeypatch):
+    """A CPU told to do less than it can gives other bits, though its capability reads the same."""
+    for name in identity.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    device, settings = torch.device("cpu"), Train(run="x")
+    then = identity.machine_of(device, "fp32", settings)
+    assert verify.differing_machine({"environment": then}, then) == []
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    now = identity.machine_of(device, "fp32", settings)
+    (told,) = verify.differing_machine({"environment": then}, now)
+    assert told.startswith("cpu_kernels ") and told.endswith("ONEDNN_MAX_CPU_ISA=AVX2")
+    whole = {"parameters": {}, "data": {}, "code": fingerprint.of_loop()}
+    assert not identity.same_identity({**whole, "compute": then}, {**whole, "compute": now})
+    older = {key: value for key, value in then.items() if key != "cpu_kernels"}
+    assert verify.differing_machine({"environment": older}, now) == []
+    assert identity.same_identity({**whole, "compute": older}, {**whole, "compute": now})
 
 
 def test_tolerance_by_hand():

@@ -1,6 +1,7 @@
 """Views against torchvision and SciPy, batched prediction, the choice, the submission file."""
 
 import csv
+import itertools
 import json
 import pickle
 from pathlib import Path
@@ -211,6 +212,60 @@ def test_views_that_agree_on_the_first_images_only_are_not_taken_for_equal():
 
 
 # Combining and choosing
+
+
+def occluded_by_hand(model, image, number, scale):
+    """The map of one image, patch by patch, each pixel's falls gathered in a list."""
+    grey = (255 * torch.tensor(STATISTICS.mean)).round().byte()
+
+    def share(shown):
+        return (predict.logits(model, shown[None], STATISTICS) / scale).softmax(1)[0, number].item()
+
+    whole, falls = share(image), [[[] for _ in range(32)] for _ in range(32)]
+    for top, left in itertools.product(range(-4, 32, 4), repeat=2):
+        rows, columns = (range(max(0, start), min(32, start + 8)) for start in (top, left))
+        inside, hidden = list(itertools.product(rows, columns)), image.clone()
+        for row, column in inside:
+            hidden[:, row, column] = grey
+        fall = whole - share(hidden)
+        for row, column in inside:
+            falls[row][column].append(fall)
+    return torch.tensor([[sum(cell) / len(cell) for cell in row] for row in falls])
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_occlusion_by_hand(scale):
+    model, classes = Counting(), torch.tensor([3, 7])
+    before = PIXELS[:2].clone()
+    maps = predict.occlusion(model, PIXELS[:2], classes, STATISTICS, scale)
+    assert maps.shape == (2, 32, 32) and maps.dtype == torch.float32
+    for image, number, found in zip(PIXELS[:2], classes.tolist(), maps, strict=True):
+        wanted = occluded_by_hand(model, image, number, scale)
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    assert torch.equal(PIXELS[:2], before) and maps.abs().max() > 1e-4
+
+
+class LooksAtOneCorner(nn.Module):
+    """Its class 1 is as probable as the last eight rows and columns are bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        bright = x[:, :, 24:, 24:].mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(bright), self.weight * bright], 1)
+
+
+def test_occlusion_finds_the_part_that_decides():
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    model = LooksAtOneCorner()
+    speaks = predict.occlusion(model, white, torch.tensor([1]), STATISTICS)[0]
+    assert speaks[28:, 28:].min() > 0.05 and (speaks[:20].abs() < 1e-6).all()
+    assert speaks[26, 26] == pytest.approx(speaks.max().item())
+    assert (speaks[:, :20].abs() < 1e-6).all()
+    against = predict.occlusion(model, white, torch.tensor([0]), STATISTICS)[0]
+    torch.testing.assert_close(against, -speaks, atol=1e-6, rtol=0)
 
 
 def by_view(seed=0):
