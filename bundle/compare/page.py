@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bundle import figures, paths, words
+from bundle import effects, figures, paths, words
 from bundle.compare import figure
 from bundle.compare.runs import Finished, read
 from bundle.files import write_sealed
@@ -25,7 +25,7 @@ MOST_PAIRS = 8  # of classes, those whose confusions differ most
 class Test(NamedTuple):
     """How two accuracies differ, second - first, and the sentence that says by which test."""
 
-    effect: metrics.Effect
+    effect: effects.Effect
     told: str
 
 
@@ -91,7 +91,7 @@ def tested(first: Finished, second: Finished) -> Test:
             "LOGITS=1), so the test is not paired: the z test of two shares, with Newcombe's "
             "interval. On the same images a paired test would see smaller differences."
         )
-        return Test(metrics.difference(second.accuracy, first.accuracy), told)
+        return Test(effects.difference(second.accuracy, first.accuracy), told)
     ours, theirs = given[first.name], given[second.name]
     _, here, there = np.intersect1d(ours["index"], theirs["index"], return_indices=True)
     labels = ours["labels"][here]
@@ -104,7 +104,7 @@ def tested(first: Finished, second: Finished) -> Test:
         f"{words.count(test.only_first, 'image')} only {first.name} gets right, "
         f"{test.only_second:,} only {second.name}."
     )
-    return Test(metrics.paired(test.only_second, test.only_first, len(here)), told)
+    return Test(effects.paired(test.only_second, test.only_first, len(here)), told)
 
 
 def answer(first: Finished, second: Finished, test: Test) -> str:
