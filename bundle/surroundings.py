@@ -189,7 +189,11 @@ def without(names: Collection[str]) -> dict[str, str]:
 
 
 def child(**more: str) -> dict[str, str]:
-    """Return the environment of a process of the bundle: this one's code, nobody's own settings."""
+    """Return the environment of a process of the bundle: this one's code, nobody's own settings.
+
+    Raises UserError where the bundle's folder cannot stand in PYTHONPATH.
+    """
+    _check_folder()
     kept = without(FOREIGN)
     others = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part]
     others = [part for part in others if part != str(paths.ROOT)]
@@ -216,6 +220,11 @@ def readable(path: Path) -> bool:
     return os.access(path, os.R_OK)
 
 
+def _check_folder() -> None:
+    if os.pathsep in str(paths.ROOT):
+        raise UserError(f"{paths.ROOT}: Python cannot import from a folder with ':'; rename it")
+
+
 def check_code() -> None:
     """Raise UserError where a notebook imports another bundle's code than that beside it.
 
@@ -224,8 +233,7 @@ def check_code() -> None:
     """
     import lib
 
-    if os.pathsep in str(paths.ROOT):
-        raise UserError(f"{paths.ROOT}: Python cannot import from a folder with ':'; rename it")
+    _check_folder()
 
     here, cwd = Path(__file__).resolve().parent.parent, Path.cwd()
     own = cwd.parent if cwd.name == "notebooks" and (cwd.parent / "bundle").is_dir() else here
