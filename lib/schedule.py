@@ -43,20 +43,17 @@ class Phase:
         """The epoch after its last, counted over the whole training."""
         return self.first_epoch + self.recipe.epochs
 
+    def done(self, time: float) -> float:
+        """Return which share of the phase is over at `time` epochs of the whole training."""
+        return (time - self.first_epoch) / self.recipe.epochs
+
     def rate(self, time: float) -> float:
         """Return the learning rate at `time` epochs of the whole training."""
         recipe, local = self.recipe, time - self.first_epoch
         if recipe.schedule_by == "epoch":
             local = math.floor(local + 1e-9)
-        return learning_rate(
-            recipe.schedule,
-            local,
-            recipe.epochs,
-            recipe.learning_rate,
-            recipe.warmup_epochs,
-            recipe.milestones,
-            recipe.gamma,
-        )
+        shape = (recipe.epochs, recipe.learning_rate, recipe.warmup_epochs, recipe.milestones)
+        return learning_rate(recipe.schedule, local, *shape, recipe.gamma)
 
 
 def phases(settings: Train) -> list[Phase]:
@@ -67,7 +64,8 @@ def phases(settings: Train) -> list[Phase]:
     prefix = "phase2_"
     names = [one.name for one in fields(settings) if one.name.startswith(prefix)]
     changes = {name.removeprefix(prefix): getattr(settings, name) for name in names}
-    return [first, Phase(2, settings.epochs, replace(settings, warmup_epochs=0.0, **changes))]
+    changes |= {"warmup_epochs": 0.0, "half_resolution": 0.0}
+    return [first, Phase(2, settings.epochs, replace(settings, **changes))]
 
 
 def total_epochs(settings: Train) -> int:

@@ -147,6 +147,8 @@ class Optimiser(Run, group="optimiser and schedule"):
     warmup_epochs: float = option(0.0, "linear warm-up from 0, or the rise of one_cycle", 0, 1000)
     ema: float = option(
         0.0, "decay a step of the averaged weights, which are then the result; 0: none", 0, 0.99999)
+    half_resolution: float = option(  # progressive resizing: Tan & Le, EfficientNetV2 (ICML 2021)
+        0.0, "share of the steps, the first, that see means of 2x2 pixels, at less cost", 0, 1)
     sam: float = option(
         0.0, "radius of sharpness-aware minimisation, two passes a step; 0: none", 0, 10)
     sam_adaptive: bool = option(False, "the radius is measured in proportion to each weight")

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -176,6 +176,8 @@ def train_epoch(
     model.train()
     for step, batch in enumerate(prepared_batches(images, phase.recipe, epoch, statistics, seed)):
         rate = phase.rate(epoch + step / steps)
+        if phase.done(epoch + step / steps) < phase.recipe.half_resolution:
+            batch = replace(batch, images=F.avg_pool2d(batch.images, 2))
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         sums = sums + train_step(model, loss_of, optimiser, batch, phase.recipe) * len(batch)

@@ -129,6 +129,7 @@ def describe(phase: Phase) -> dict[str, str]:
         "input divided by": NORMALISATIONS[recipe.normalisation],
         **done,
         "averaged weights": _if(recipe.ema, "decay {:g} a step") or "none",
+        "half resolution": _if(recipe.half_resolution, "the first {:.0%} of the steps") or "none",
     }
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib import compute, data, model, optimise, step, trivial
+from lib.schedule import Phase
 from lib.settings import Train
 
 TINY = Train(
@@ -126,6 +127,28 @@ def test_images_keep_their_labels(digits):
         assert [
             label[image.contiguous().numpy().tobytes()] for image in batch.images
         ] == batch.labels.tolist()
+
+
+@pytest.mark.parametrize(("share", "small"), [(0.0, 0), (0.5, 5), (0.6, 6), (1.0, 10)])
+def test_the_first_share_of_the_steps_sees_means_of_four_pixels(digits, share, small):
+    """Two epochs of five steps; the second one's batches are those of full resolution, averaged."""
+    recipe = dataclasses.replace(TINY, epochs=2, half_resolution=share)
+    made, seen = network(), []
+    loss_of = step.loss_function(made, "fp32")
+
+    def watched(batch, recipe):
+        seen.append(batch.images)
+        return loss_of(batch, recipe)
+
+    optimiser = optimise.make_optimiser(made, recipe)
+    few, phase = digits.train.take(torch.arange(5 * recipe.batch_size)), Phase(1, 0, recipe)
+    for epoch in range(2):
+        step.train_epoch(made, optimiser, few, phase, epoch, digits.statistics, 7, watched)
+    assert [images.shape[-1] for images in seen] == small * [16] + (10 - small) * [32]
+    whole = next(iter(step.prepared_batches(few, recipe, 1, digits.statistics, 7))).images
+    if small > 5:
+        corners = [whole[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        assert torch.allclose(seen[5], torch.stack(corners).mean(0), atol=1e-6)
 
 
 def test_alternating_flips_show_each_image_both_ways_in_turn():
