@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from bundle import paths
-from bundle.claims import costs, curves, deployed, network, read, recipe, record, results, trainings
+from bundle.claims import (
+    costs,
+    curves,
+    deployed,
+    network,
+    read,
+    recipe,
+    record,
+    results,
+    robust,
+    trainings,
+)
 from bundle.claims.claim import OPEN, PENDING, Claim, Finding, Reference, StudyTest
 from bundle.files import read_json
 from bundle.report import anchors
@@ -22,7 +33,7 @@ from bundle.words import listed
 from lib.errors import UserError
 from lib.schedule import total_epochs
 
-ROOMS = (network, recipe, curves, results, record, costs, deployed)
+ROOMS = (network, recipe, curves, results, record, costs, deployed, robust)
 NOW = {name: test for room in ROOMS for name, test in room.TESTS.items()}
 STUDY = trainings.TESTS
 FULL = "full"  # the plan whose study decides

@@ -153,13 +153,12 @@ def _prepared(archive: Archive, say: Say) -> Path | None:
     Copies that cannot be used are told in one line; one that CIFAR10_ROOT names raises UserError.
     """
     given, refused = os.environ.get(ROOT_VARIABLE, ""), []
-    if given:
-        copies = places.search(paths.named(given), archive)
-    else:
-        copies = places.search(paths.DATA, archive) + places.elsewhere(archive)
-    for copy in copies:
+    copies = places.search(paths.named(given) if given else paths.DATA, archive)
+    for copy in copies + ([] if given else places.elsewhere(archive)):
         if copy.path == paths.DATA / archive.name:  # download takes it, and says what is wrong
             continue
+        if copy.kind in (places.PARQUET, places.PNG):
+            say(f"CIFAR-10: reading every image of {copy}, once")
         try:
             take(copy, archive)
         except UserError as error:

@@ -34,7 +34,7 @@ def of_folders(folder: Path, binary: Archive) -> NDArray[np.uint8]:
 
     found = [_classified(folder / part, CLASSES) for part in PARTS]
     _check_counts(folder, binary, [len(part) for part in found])
-    rows = [(label, path.read_bytes, paths.shown(path)) for part in found for path, label in part]
+    rows = [(label, path.read_bytes, path) for part in found for path, label in part]
     return ordered(folder, _decoded(rows), binary)
 
 
@@ -53,7 +53,7 @@ def of_parquet(folder: Path, binary: Archive) -> NDArray[np.uint8]:
     tables = [[_columns(path, sum(sizes(binary))) for path in part] for part in files]
     _check_counts(folder, binary, [sum(len(labels) for labels, _ in part) for part in tables])
     rows = [
-        (label, lambda content=content: content, f"{paths.shown(folder)}: an image")
+        (label, lambda content=content: content, folder / "an image")
         for part in tables
         for labels, contents in part
         for label, content in zip(labels, contents, strict=True)
@@ -128,10 +128,10 @@ def _classified(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]
 
 
 def _decoded(rows: Iterable[tuple]) -> Iterator[NDArray[np.uint8]]:
-    """Yield a record for each (label, what reads a PNG's bytes, its name); raises UserError."""
+    """Yield a record for each (label, what reads a PNG's bytes, its path); raises UserError."""
     from PIL import Image
 
-    for label, read_bytes, shown in rows:
+    for label, read_bytes, path in rows:
         try:
             with Image.open(io.BytesIO(read_bytes()), formats=["PNG"]) as image:
                 if image.size == (SIDE, SIDE):
@@ -140,8 +140,9 @@ def _decoded(rows: Iterable[tuple]) -> Iterator[NDArray[np.uint8]]:
                     continue
                 what = f"{image.size[0]:,} x {image.size[1]:,} pixels, not 32 x 32"
         except Exception as error:  # a damaged image may raise nearly anything
-            raise UserError(f"{shown}: not a PNG image ({error}); fetch it again") from error
-        raise UserError(f"{shown}: {what}; it must be CIFAR-10's own size")
+            what = f"not a PNG image ({error}); fetch it again"
+            raise UserError(f"{paths.shown(path)}: {what}") from error
+        raise UserError(f"{paths.shown(path)}: {what}; it must be CIFAR-10's own size")
 
 
 def _columns(path: Path, most: int) -> tuple[list[int], list[bytes]]:

@@ -71,10 +71,7 @@ def folder_of(network: Network, images: Sequence[str | os.PathLike]) -> Path:
 
 
 def write(network: Network, images: Sequence[str | os.PathLike], occlusion: bool = False):
-    """Write the table and the page of `images`; return their folder, and the table.
-
-    Raises UserError where none of them is a picture.
-    """
+    """Write table and page of `images`; return their folder, and the table; UserError for none."""
     found, problems = pictures.read(images)
     pictures.tell(problems)
     folder, table = folder_of(network, images), network.table(found)

@@ -119,8 +119,8 @@ def fits(deployed: dict[str, Any], tiny: dict[str, Any]) -> str:
     times = [time(seconds_on(board, tiny, deployed["mmac"])) for board in (small, large)]
     return (
         f"The storage of MLPerf Tiny's microcontrollers ({size(small['storage_kb'])}) {room} for "
-        f"its {size(size_kb)}; an image would take some {times[0]} there and {times[1]} on a "
-        f"{large['board']} ({ESTIMATE})."
+        f"its {size(size_kb)}; an image would take some {times[0]} on the {small['board']} and "
+        f"{times[1]} on a {large['board']} ({ESTIMATE})."
     )
 
 

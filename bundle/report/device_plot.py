@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bundle.report.device import KB, MB, own
 from lib import plots
@@ -55,13 +55,15 @@ def best(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 @plots.styled
 def draw(found: list[Point], narrow: bool = False) -> Figure:
-    """Return accuracy against size and time, both logarithmic, with the Pareto frontiers."""
+    """Return accuracy against size (logarithmic) and time, with the Pareto frontiers."""
     shape = (2, 1) if narrow else (1, 2)
     drawn, (size, time) = plots.figure(*((3.9, 6.6) if narrow else (8, 3.6)), *shape, sharey=True)
     _panel(size, [(point.size, point) for point in found])
     size.set(title="Accuracy by size", xlabel="file (MB)", ylabel="test accuracy (%)")
+    _logarithmic(size)
     _panel(time, [(point.time, point) for point in found if point.time])
     time.set(title="Accuracy by time", xlabel="one image, one thread here (ms)")
+    time.set_xlim(left=0)
     handles, labels = size.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     drawn.legend(unique.values(), unique, loc="outside lower left", ncols=1 if narrow else 3)
@@ -78,7 +80,11 @@ def _panel(axis: Axes, placed: list[tuple[float, Point]]) -> None:
         axis.annotate(point.name, (cost, 100 * point.high), (0, 4), **offset)
     frontier = best([(cost, 100 * point.accuracy) for cost, point in placed])
     axis.step(*zip(*frontier, strict=True), where="post", color=plots.GREY, linestyle=":")
+    axis.margins(x=0.3, y=0.2)
+
+
+def _logarithmic(axis: Axes) -> None:
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.margins(x=0.3, y=0.2)

@@ -59,7 +59,8 @@ class Shift:
         Its interval is over the images: the versions of one image are not independent.
         """
         chosen = [self.names.index(name) for name in names or self.names]
-        return mean_effect(self.hits[chosen].mean((0, 1)))
+        found = mean_effect(self.hits[chosen].mean((0, 1)))
+        return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
 
     def table(self) -> pd.DataFrame:
         """Return a row a corruption: columns 1 to 5 (severities), mean, low, high, fractions."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bundle.dataset import shifted
+from bundle.release import card
 from bundle.report import shift as report
 from bundle.runs import results
 from bundle.training.predictions import Predictions
@@ -227,6 +228,21 @@ def test_the_record_is_plain_and_the_sentences_follow_it(dataset):
     assert beside.loc[0, "of 13 types"] == pytest.approx(found.hits.mean())
     seven = [found.names.index(name) for name in results.reference()["corruptions"]["seven"]]
     assert beside.loc[0, "of 7 types"] == pytest.approx(found.hits[seven].mean())
+
+
+def test_the_report_and_the_card_tell_the_record(dataset):
+    found = measured(dataset)
+    record = found.record(np.ones(30))
+    said = report.under_shift(record, results.reference())
+    assert f"**{found.hits.mean():.1%}**" in said and "WRN-28-10, standard training 72.7%" in said
+    assert "(Hendrycks and Dietterich, 2019)" in said and "(Guo et al., 2017)" in said
+    assert "made here" in said and "None" not in said and "nan" not in said
+    table = report.rates(record)
+    assert table.loc["JPEG compression", 5] == record["types"]["jpeg_compression"][4]
+    lowest = min(record["types"], key=lambda name: np.mean(record["types"][name]))
+    assert report.words_of(lowest) in report.most_lost(record)
+    card.shifted({"robustness": record}).index(f"{found.hits.mean():.1%} on average")
+    assert card.shifted({}).endswith("was not measured here")
 
 
 def test_the_profile_of_the_published_network_is_near_itself():

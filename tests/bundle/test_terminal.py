@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bundle import __main__ as command
-from bundle import paths, words
+from bundle import files, paths, words
 from bundle.runs import params, results, status, terminal
 from bundle.runs.graph import nodes
 from bundle.training import progress
@@ -232,3 +232,17 @@ def test_author_and_course_reach_the_report_as_they_are(author):
 def test_an_author_of_two_lines_is_refused():
     with pytest.raises(UserError, match=r"AUTHOR='A\\nB': must be one line of text"):
         overridden("--author", "A\nB")
+
+
+def test_a_notebook_that_counts_adds_its_shares_to_its_line(tmp_path, capsys):
+    file = tmp_path / progress.PROGRESS
+    follower = progress.Shares(file)
+    follower.poll()
+    assert capsys.readouterr().out == ""
+    for done, said in ((2, ""), (3, "20% "), (3, ""), (9, "40% 60% "), (13, "")):
+        files.write_json(file, {"done": done, "of": 13})
+        follower.poll()
+        assert capsys.readouterr().out == said, done
+    file.write_text("{")  # half a moment between two files
+    follower.close()
+    assert capsys.readouterr().out == ""
