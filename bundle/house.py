@@ -65,7 +65,7 @@ def strip(_args: Namespace) -> int:
     from bundle import inputs
     from bundle.files import write_atomically
 
-    for path in sorted(paths.NOTEBOOKS.glob("[!.]*.ipynb")):
+    for path in sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         before = inputs.read_text(path, paths.shown(path))
         try:
             notebook = nbformat.reads(before, as_version=4)
