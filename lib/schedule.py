@@ -43,10 +43,6 @@ class Phase:
         """The epoch after its last, counted over the whole training."""
         return self.first_epoch + self.recipe.epochs
 
-    def done(self, time: float) -> float:
-        """Return which share of the phase is over at `time` epochs of the whole training."""
-        return (time - self.first_epoch) / self.recipe.epochs
-
     def rate(self, time: float) -> float:
         """Return the learning rate at `time` epochs of the whole training."""
         recipe, local = self.recipe, time - self.first_epoch

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -133,13 +133,12 @@ def prepared_batches(
     """Yield an epoch: each image (on its device) once, in random order, augmented, in batches.
 
     Augmented in groups of whole batches, some GROUP_IMAGES each; partners for mixing come from the
-    same group.
+    same group, and a group is of full or of half resolution.
     """
     device = images.labels.device
     generator, host = generator_of(seed, epoch, device), generator_of(seed, f"{epoch}/host")
-    flips = None
-    if recipe.flip_mode == "alternating":
-        flips = alternating_flips(len(images), epoch, seed, device)
+    turns, passed = recipe.flip_mode == "alternating", float(epoch)
+    flips = alternating_flips(len(images), epoch, seed, device) if turns else None
     order = torch.randperm(len(images), device=device, generator=generator)
     for positions in order.split(max(1, GROUP_IMAGES // recipe.batch_size) * recipe.batch_size):
         group = images.take(positions)
@@ -147,6 +146,9 @@ def prepared_batches(
         pixels, partners, lam = train_batch(
             group.pixels, group.labels, recipe, statistics, generator, host, mirrored
         )
+        if passed < recipe.half_resolution * recipe.epochs:
+            pixels = F.avg_pool2d(pixels, 2)
+        passed += len(positions) / len(images)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         parts = (part.split(recipe.batch_size) for part in (pixels, group.labels, partners, lam))
         yield from map(Batch, *parts)
@@ -176,8 +178,6 @@ def train_epoch(
     model.train()
     for step, batch in enumerate(prepared_batches(images, phase.recipe, epoch, statistics, seed)):
         rate = phase.rate(epoch + step / steps)
-        if phase.done(epoch + step / steps) < phase.recipe.half_resolution:
-            batch = replace(batch, images=F.avg_pool2d(batch.images, 2))
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         sums = sums + train_step(model, loss_of, optimiser, batch, phase.recipe) * len(batch)

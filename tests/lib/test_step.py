@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib import compute, data, model, optimise, step, trivial
-from lib.schedule import Phase
+from lib import compute, data, model, optimise, schedule, step, trivial
 from lib.settings import Train
 
 TINY = Train(
@@ -130,25 +129,30 @@ def test_images_keep_their_labels(digits):
 
 
 @pytest.mark.parametrize(("share", "small"), [(0.0, 0), (0.5, 5), (0.6, 6), (1.0, 10)])
-def test_the_first_share_of_the_steps_sees_means_of_four_pixels(digits, share, small):
-    """Two epochs of five steps; the second one's batches are those of full resolution, averaged."""
-    recipe = dataclasses.replace(TINY, epochs=2, half_resolution=share)
-    made, seen = network(), []
-    loss_of = step.loss_function(made, "fp32")
+def test_the_first_share_of_the_training_sees_means_of_four_pixels(
+    digits, monkeypatch, share, small
+):
+    """Two epochs of five groups, a batch each; the halved images are the whole ones' means."""
+    monkeypatch.setattr(step, "GROUP_IMAGES", TINY.batch_size)
+    whole = dataclasses.replace(TINY, epochs=2)
+    recipe = dataclasses.replace(whole, half_resolution=share)
+    few = digits.train.take(torch.arange(5 * TINY.batch_size))
 
-    def watched(batch, recipe):
-        seen.append(batch.images)
-        return loss_of(batch, recipe)
+    def seen(recipe):
+        epochs = (step.prepared_batches(few, recipe, n, digits.statistics, 7) for n in (0, 1))
+        return [batch.images for epoch in epochs for batch in epoch]
 
-    optimiser = optimise.make_optimiser(made, recipe)
-    few, phase = digits.train.take(torch.arange(5 * recipe.batch_size)), Phase(1, 0, recipe)
-    for epoch in range(2):
-        step.train_epoch(made, optimiser, few, phase, epoch, digits.statistics, 7, watched)
-    assert [images.shape[-1] for images in seen] == small * [16] + (10 - small) * [32]
-    whole = next(iter(step.prepared_batches(few, recipe, 1, digits.statistics, 7))).images
-    if small > 5:
-        corners = [whole[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
-        assert torch.allclose(seen[5], torch.stack(corners).mean(0), atol=1e-6)
+    shown, full = seen(recipe), seen(whole)
+    assert [images.shape[-1] for images in shown] == small * [16] + (10 - small) * [32]
+    for one, other in zip(shown[:small], full, strict=False):
+        corners = [other[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        assert torch.allclose(one, torch.stack(corners).mean(0), atol=1e-6)
+    assert all(map(torch.equal, shown[small:], full[small:]))
+
+
+def test_only_the_first_phase_begins_at_half_resolution():
+    both = schedule.phases(dataclasses.replace(TINY, half_resolution=0.5, phase2_epochs=3))
+    assert [phase.recipe.half_resolution for phase in both] == [0.5, 0.0]
 
 
 def test_alternating_flips_show_each_image_both_ways_in_turn():
