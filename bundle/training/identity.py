@@ -92,7 +92,8 @@ def identity_of(
 
 def same_identity(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether an unfinished training goes on to the bits that a new one would end with."""
-    same = all(saved.get(key) == wanted[key] for key in ("parameters", "data"))
+    same = same_parameters(saved.get("parameters") or {}, wanted["parameters"])
+    same = same and saved.get("data") == wanted["data"]
     machines = machine_differences(saved.get("compute") or {}, wanted["compute"])
     return same and not machines and not code.changed(saved)
 
