@@ -16,7 +16,7 @@ COMMANDS = {
     "run": ("run", "smoke", "--retrain"), "train": ("train", "smoke", "--retrain"),
     "verify": ("verify", "smoke"), "release": ("release", "smoke"), "logits": ("logits", "smoke"),
     "claims": ("claims",), "pages": ("pages", "smoke"), "index": ("pages",),
-    "collect": ("study", "collect", "small"), "render": ("render",),
+    "collect": ("study", "collect", "small"),
 }  # fmt: skip
 SPARE = 2**20  # bytes of a disk beside the results on it
 
@@ -36,13 +36,17 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def kept(finished) -> Path:
-    """The results of a finished run, and a damaged page that `pages` would mend."""
+@pytest.fixture
+def kept(finished, name) -> Iterator[Path]:
+    """The results of a finished run without an index; for `pages` with a page that it mends."""
     results = finished.folder / "results"
-    (results / "smoke" / "report.html").write_text("damaged")
-    (results / "index.html").unlink()
-    return results
+    report = results / "smoke" / "report.html"
+    whole = report.read_bytes()
+    if name == "pages":
+        report.write_text("damaged")
+    (results / "index.html").unlink(missing_ok=True)
+    yield results
+    report.write_bytes(whole)
 
 
 @pytest.fixture

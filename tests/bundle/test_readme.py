@@ -138,6 +138,7 @@ def metrics(**changed):
         "notice": "",
         "parameters": 1_971_362,
         "mmac": 118.0,
+        "seed": 42,
         "settings": {"seed": 42},
         "test": {"images": 10_000, "accuracy": 0.934, "tta_accuracy": 0.94}
         | {"low": 0.929, "high": 0.9387},
@@ -166,7 +167,7 @@ def bundle(tmp_path, monkeypatch):
 def test_headline_is_told_from_what_is_released(bundle):
     assert readme.headline() == "*No run on all of CIFAR-10 is released yet.*"
     bundle("cpu", metrics())
-    slow = metrics(environment={"device": "cpu", "threads": 2, "precision": "fp32"})
+    slow = metrics(seed=3, environment={"device": "cpu", "threads": 2, "precision": "fp32"})
     slow["test"] = slow["test"] | {"accuracy": 0.936}
     slow["train"] = slow["train"] | {"seconds": 2760.0}
     bundle("cpu-seed3", slow)
