@@ -73,7 +73,7 @@ def ingredients(recipe: Train) -> dict[str, str]:
     learned = f"a teacher's predictions ({{}}) learned {taught} (Hinton et al., 2015)"
     padding = f"{recipe.crop_padding} pixels of padding by {PADDINGS[recipe.crop_mode]}"
     return {
-        "crop": f"at random after {padding}",
+        "crop": _if(recipe.crop_padding, f"at random after {padding}"),
         "mirroring": _mirrored(recipe),
         "vertical flip": _if(recipe.vertical_flip, "turned upside down with probability {:g}"),
         "Gaussian blur": _if(recipe.blur, f"blurred with probability {{:g}} {blur}"),
@@ -81,6 +81,7 @@ def ingredients(recipe: Train) -> dict[str, str]:
         "CutMix": _mixed(recipe.cutmix, recipe.cutmix_alpha),
         "mixup": _mixed(recipe.mixup, recipe.mixup_alpha),
         "TrivialAugment": _if(recipe.trivial_augment, "on {:.0%} of the images"),
+        "half resolution": _if(recipe.half_resolution, "the first {:.0%} of the steps"),
         "label smoothing": _if(recipe.label_smoothing, smoothed),
         "sharpness-aware": _if(recipe.sam, sharpness),
         "teacher": _if(recipe.teacher, learned),
@@ -88,9 +89,9 @@ def ingredients(recipe: Train) -> dict[str, str]:
 
 
 def _mirrored(recipe: Train) -> str:
-    alternates = recipe.flip_mode == "alternating"
-    chance = f"flipped with probability {recipe.horizontal_flip:g}"
-    return "mirrored every other epoch" if alternates else chance
+    if recipe.flip_mode == "alternating":
+        return "mirrored every other epoch"
+    return _if(recipe.horizontal_flip, "flipped with probability {:g}")
 
 
 def _if(value: float | str, words: str) -> str:
@@ -129,7 +130,6 @@ def describe(phase: Phase) -> dict[str, str]:
         "input divided by": NORMALISATIONS[recipe.normalisation],
         **done,
         "averaged weights": _if(recipe.ema, "decay {:g} a step") or "none",
-        "half resolution": _if(recipe.half_resolution, "the first {:.0%} of the steps") or "none",
     }
 
 
@@ -168,13 +168,15 @@ def in_short(settings: Train) -> str:
     done = ingredients(settings)
     named = ["Muon" if settings.optimiser == "muon" else "stochastic gradient descent"]
     named += [name for name in (*MIXES, *RARER, *EXTRAS) if done[name]]
-    return listed([*named, "random crops", "mirror images"])
+    usual = {"crop": "random crops", "mirroring": "mirror images"}
+    usual["half resolution"] = "half the resolution at first"
+    return listed(named + [words for name, words in usual.items() if done[name]])
 
 
 def _images(recipe: Train, done: dict[str, str]) -> list[str]:
-    crop = f"cropped {done['crop']}" if recipe.crop_padding else ""
-    mirrored = recipe.horizontal_flip or recipe.flip_mode == "alternating"
-    parts = [crop, done["mirroring"] if mirrored else "", *(done[name] for name in RARER)]
+    crop = _if(done["crop"], "cropped {}")
+    parts = [crop, done["mirroring"], *(done[name] for name in RARER)]
+    parts.append(_if(done["half resolution"], "at half resolution in {}"))
     return [part for part in parts if part]
 
 

@@ -1,11 +1,12 @@
 """The reference's own curves, and which runs they may be drawn behind."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from bundle.report import printed, recipe
 from bundle.runs import params
+from lib.settings import Train
 
 RUNS = ("as_run", "audit", "as_written", "no_cutmix", "steps", "cpu", "best", "quick", "wide")
 
@@ -63,3 +64,16 @@ def test_the_recipe_s_table_holds_what_is_used():
     both = recipe.table(params.load("as_run").settings("03_train"))
     assert list(both) == ["phase 1", "phase 2"]
     assert both.loc["vertical flip"].tolist()[0] == "none" and "CutMix" not in both.index
+
+
+def test_a_recipe_in_short_names_what_is_done_and_nothing_else():
+    plain = Train(run="x", cutmix=0.0, crop_padding=0, horizontal_flip=0.0)
+    assert recipe.in_short(plain) == "stochastic gradient descent"
+    halved = replace(plain, half_resolution=0.5, crop_padding=2, label_smoothing=0.1)
+    assert recipe.in_short(halved) == (
+        "stochastic gradient descent, label smoothing, random crops and half the resolution at "
+        "first"
+    )
+    turns = replace(plain, flip_mode="alternating")
+    assert recipe.in_short(turns) == "stochastic gradient descent and mirror images"
+    assert recipe.ingredients(plain)["crop"] == recipe.ingredients(plain)["mirroring"] == ""
