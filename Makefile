@@ -119,7 +119,7 @@ PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	compare
 
 help:
-	@echo 'make run-all    # some 5 minutes; ends with results/quick/report.html'
+	@echo 'make run-all    # 6 to 10 minutes; ends with results/quick/report.html'
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 

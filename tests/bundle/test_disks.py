@@ -104,6 +104,7 @@ def test_a_full_disk_is_one_line_and_earlier_results_stay(finished, full, call, 
 
 
 @pytest.mark.slow
-def test_status_writes_nothing(finished, read_only, call):
+@pytest.mark.parametrize("name", ["status"])
+def test_status_writes_nothing(finished, read_only, call, name):
     done = call(finished, "status", "smoke")
     assert done.returncode == 0 and "smoke: " in done.stdout and not done.stderr
