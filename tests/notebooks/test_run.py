@@ -135,7 +135,7 @@ def test_file_times_mean_nothing(finished):
 def test_status_names_what_changed_and_only_that_runs(own):
     params = own.folder / "params/smoke.yaml"
     original = params.read_text()
-    params.write_text(original + "\n05_confusion:\n  pairs: 3\n")
+    edit(params, "05_confusion: {}", "05_confusion: {pairs: 3}")
     lines = status_of(own)
     assert lines["05_confusion"] == "pairs 5 -> 3" and lines["04_predict_tta"] == "up to date"
     assert "05_confusion" in lines["06_report"]
