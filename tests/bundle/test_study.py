@@ -34,7 +34,10 @@ PLAIN = (
 def prepare(bundle):
     """Make quick what smoke is, and smoke an ablation of it."""
     folder = bundle.folder / "params"
-    (folder / "quick.yaml").write_text((folder / "smoke.yaml").read_text())
+    tiny, few = (folder / "smoke.yaml").read_text(), "holdout_images: 100\n  test_images: 200"
+    assert few in tiny
+    all_of_them = "holdout_images: 500\n  test_images: 1000"
+    (folder / "quick.yaml").write_text(tiny.replace(few, all_of_them))
     (folder / "smoke.yaml").write_text(PLAIN)
     (folder / "studies" / "tiny.yaml").write_text(PLAN)
     return bundle
