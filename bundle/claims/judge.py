@@ -152,6 +152,6 @@ def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
 
 def under_way(run: str) -> str:
     """Return in words how far an unfinished training of a run is here, "" without one."""
-    done = len(store.read_history(store.partial_folder(paths.results(run))))
-    total = total_epochs(params.load(run).settings("03_train"))
-    return f"; {run} has {done} of {total} epochs" if done else ""
+    if not (done := len(store.read_history(store.partial_folder(paths.results(run))))):
+        return ""
+    return f"; {run} has {done} of {total_epochs(params.load(run).settings('03_train'))} epochs"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from bundle.claims.claim import Finding, Reference, agreed, decided, named, needs
-from bundle.effects import Effect, mean_effect, paired, t_effect, welch
+from bundle.effects import Effect, paired, t_effect, welch
 from bundle.study.compare import holm
 from bundle.words import listed, p_is, points
 from lib.predict import COMBINATIONS
@@ -56,6 +56,12 @@ TAKEN = f"taken as others measured it, {100 * SPREAD:.2f} points"
 
 def _over(count: int) -> str:
     return "one seed" if count == 1 else f"mean of {count} seeds"
+
+
+def _mean(values: Sequence[float]) -> Effect:
+    """Return a mean over seeds with its interval."""
+    sd, degrees = _spread(values)
+    return t_effect(float(np.mean(values)), sd / len(values) ** 0.5, degrees)
 
 
 def between(first: Sequence[float], second: Sequence[float]) -> Effect:
@@ -271,8 +277,7 @@ def blur_equivalent(jobs: Jobs, reference: Reference, tolerance: float) -> Findi
     """The average with the code's blur against the one with a blur of the image plane."""
     both = ("report", "report_spatial")
     scores = [[job["combinations"][name]["accuracy"] for job in jobs["as_run"]] for name in both]
-    gaps = np.subtract(*scores)
-    effect = mean_effect(gaps) if len(gaps) > 1 else t_effect(float(gaps[0]), SPREAD, KNOWN)
+    effect = _mean(np.subtract(*scores).tolist())
     views = ("gaussian_blur_mixed", "gaussian_blur")
     mixed, plane = (points(100 * _view(jobs, "views", view).size) for view in views)
     return Finding(

@@ -76,9 +76,13 @@ def shown(first: Finished, second: Finished) -> dict[str, Any]:
         "seed_alone": [name for name, *_ in changes] == ["seed"],
         "recalls": recalls(first, second),
         "pairs": pairs(first, second),
-        "costs": [(name, cost(first)[name], cost(second)[name]) for name in cost(first)],
-        "origins": [(name, origin(first)[name], origin(second)[name]) for name in origin(first)],
+        "costs": _beside(*map(cost, runs)),
+        "origins": _beside(*map(origin, runs)),
     }
+
+
+def _beside(first: dict[str, str], second: dict[str, str]) -> list[tuple[str, str, str]]:
+    return [(name, told, second[name]) for name, told in first.items()]
 
 
 def tested(first: Finished, second: Finished) -> Test:
