@@ -9,13 +9,12 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from bundle import paths, surroundings
+from bundle import paths
 from bundle.files import Failed, locked, seal, write_json
-from bundle.runs import adopt, graph, results, status, terminal
+from bundle.runs import adopt, graph, launch, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters
@@ -36,14 +35,14 @@ def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -
     """
     folder, ran, all_nodes = paths.results(parameters.name), [], nodes()
     steps = terminal.Steps(node.name for node in all_nodes)
-    with locked(folder, parameters.name):
+    with locked(folder, parameters.name), launch.Server() as server:
         results.mend(folder)
         print(terminal.plan(parameters, retrain, until), flush=True)
         for node in all_nodes:
             again = retrain and node.name == TRAINS
             if again or status.reasons(node, parameters, folder):
                 try:
-                    _run_node(node, parameters, folder, retrain, steps)
+                    _run_node(node, parameters, folder, retrain, steps, server.start)
                 finally:
                     steps.break_line()
                 ran.append(node.name)
@@ -60,12 +59,14 @@ def run_one(name: str, parameters: RunParameters) -> None:
     """Run one notebook of a run that holds what it reads; Failed, one line, where it fails."""
     folder = paths.results(parameters.name)
     with locked(folder, parameters.name):
-        _run_node(graph.read(name), parameters, folder, False, terminal.Steps([name]))
+        steps = terminal.Steps([name])
+        _run_node(graph.read(name), parameters, folder, False, steps, launch.cold)
 
 
 def _run_node(
-    node: Node, parameters: RunParameters, folder: Path, retrain: bool, steps: terminal.Steps
-) -> None:
+    node: Node, parameters: RunParameters, folder: Path, retrain: bool, steps: terminal.Steps,
+    start: launch.Start,
+) -> None:  # fmt: skip
     stage, started = folder / ".stage" / node.name, time.monotonic()
     if node.name == adopt.NODE and not retrain:
         adopt.take(parameters, folder)
@@ -76,10 +77,10 @@ def _run_node(
     job = {"notebook": str(paths.NOTEBOOKS / output.name), "output": str(output)}
     write_json(stage / "job.json", {**job, "parameters": parameters.injected(node.name)})
     steps.begin(node.name, own_lines=node.name == TRAINS)
-    code = _execute(node, stage, parameters, retrain)
+    code = _execute(node, stage, parameters, retrain, start)
     if code and status.never_started(output):
         steps.end(node.name, "its kernel did not start; trying once more")
-        code = _execute(node, stage, parameters, retrain)
+        code = _execute(node, stage, parameters, retrain, start)
     if problem := status.unfinished(output, code) or _missing(node, stage, folder):
         _keep_failed(node, stage, folder)
         command = os.environ.get(COMMAND_VARIABLE) or f"make run-all RUN={parameters.file}"
@@ -89,21 +90,18 @@ def _run_node(
     steps.end(node.name, f"done in {duration(seconds)}")
 
 
-def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) -> int:
+def _execute(
+    node: Node, stage: Path, parameters: RunParameters, retrain: bool, start: launch.Start
+) -> int:
     """Run the notebook's process, show what it trains, and return its exit status."""
     trains = node.name == TRAINS
-    environment = surroundings.child(PYTHONUNBUFFERED="1")
-    environment[paths.STAGE_VARIABLE] = str(stage)
+    environment = {"PYTHONUNBUFFERED": "1", paths.STAGE_VARIABLE: str(stage)}
     environment[paths.RETRAIN_VARIABLE] = "1" if retrain and trains else ""
     follower = Shares(stage / PROGRESS)
     if trains:
         epochs = total_epochs(parameters.settings(node.name))
         follower = Follower(paths.results(parameters.name), epochs)
-    command = [sys.executable, "-m", "bundle.runs.kernel", str(stage / "job.json")]
-    with (stage / "log.txt").open("w") as log:
-        options = {"cwd": paths.NOTEBOOKS, "env": environment, "start_new_session": True}
-        options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-        process = subprocess.Popen(command, **options)
+    process = start(stage / "job.json", stage / "log.txt", environment)
     try:
         _wait(process, follower)
     except BaseException:
@@ -114,7 +112,7 @@ def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) 
     return process.returncode
 
 
-def _wait(process: subprocess.Popen, follower: Follower | Shares) -> None:
+def _wait(process: launch.Started, follower: Follower | Shares) -> None:
     """Wait for the end of a process and meanwhile show how far it is."""
     while process.poll() is None:
         follower.poll()
@@ -122,7 +120,7 @@ def _wait(process: subprocess.Popen, follower: Follower | Shares) -> None:
             process.wait(POLL_SECONDS)
 
 
-def _stop(process: subprocess.Popen) -> None:
+def _stop(process: launch.Started) -> None:
     """End the notebook's process and with it its kernel, which watches its parent."""
     process.terminate()
     try:

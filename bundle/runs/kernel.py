@@ -23,9 +23,8 @@ from bundle import surroundings
 LONGEST_SOCKET = 100  # characters of a local socket's path: 107 on Linux, 103 on macOS
 
 
-def _leave_with_parent(folder: str) -> None:
+def _leave_with_parent(folder: str, parent: int) -> None:
     """End this process when its parent is gone: a kernel without a runner would go on writing."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -47,10 +46,11 @@ def _own_folder() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _manager(folder: str) -> dict:
+def _manager(folder: str, forked: dict[str, int] | None) -> dict:
     """Return options of nbclient: this Python as the kernel, whatever kernel is installed.
 
-    Local sockets leave no TCP port open and let no parallel starts race for one.
+    Local sockets leave no TCP port open and let no parallel starts race for one. A kernel that is
+    `forked` already is taken in place of a new process.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -59,6 +59,10 @@ def _manager(folder: str) -> dict:
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     settings = surroundings.kernel(folder)
     own = KernelSpec(argv=command, env=settings, display_name="Python 3", language="python")
+    if forked:
+        from bundle.runs import provisioner
+
+        own.metadata = provisioner.stanza(forked)
 
     class Kernel(AsyncKernelManager):
         kernel_spec = own
@@ -69,7 +73,7 @@ def _manager(folder: str) -> dict:
     return {"kernel_manager_class": Kernel, "config": Config({"KernelManager": options})}
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Spare the import of Papermill a second, and its log a warning that means nothing here."""
     # jsonschema compiles a grammar of web addresses at import where this is installed: a second for
     # each notebook, for a check that notebooks do not use. It does without where the import fails.
@@ -83,16 +87,22 @@ def _literal(path: str) -> str:
     return path.replace("{", "{{").replace("}", "}}")
 
 
-def main(job_file: str) -> int:
-    """Execute the job {notebook, output, parameters} and return the exit status."""
+def main(job_file: str, parent: int = 0, forked: dict[str, int] | None = None) -> int:
+    """Execute the job {notebook, output, parameters} and return the exit status.
+
+    Args:
+        job_file: where the job stands, as JSON.
+        parent: the process without which this one ends; by default that which started it.
+        forked: the kernel where it waits already, see bundle.runs.warm.
+    """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with _own_folder() as folder:
-        _leave_with_parent(folder)
-        _prepare()
+        _leave_with_parent(folder, parent or os.getppid())
+        prepare()
         import papermill
 
         job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-        options = {"kernel_name": "python3", "progress_bar": False, **_manager(folder)}
+        options = {"kernel_name": "python3", "progress_bar": False, **_manager(folder, forked)}
         notebook, output = _literal(job["notebook"]), _literal(job["output"])
         try:
             papermill.execute_notebook(notebook, output, job["parameters"], **options)
