@@ -166,27 +166,30 @@ def test_a_killed_runner_leaves_nothing_behind(copy, tmp_path):
 
 @linux
 @slow
-@pytest.mark.parametrize("how", ["the notebook is asked to end", "the server is killed"])
-def test_an_ended_notebook_takes_its_kernel_along(copy, tmp_path, how):
-    told = tmp_path / "told"
+def test_an_ended_notebook_takes_its_kernel_along(copy, tmp_path):
+    """It is asked to end; then the server is killed, and later notebooks start without it."""
+
+    def begun(name: str) -> tuple[launch.Started, dict]:
+        told = str(tmp_path / name)
+        process = server.start(copy / "sleeper.json", tmp_path / "log.txt", {"STAGE": told})
+        return process, sleeping(copy, Path(told))
+
     with launch.Server() as server:
-        process = server.start(copy / "sleeper.json", tmp_path / "log.txt", {"STAGE": str(told)})
-        state = sleeping(copy, told)
+        process, state = begun("first")
         assert process.poll() is None
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.01)
-        if how == "the server is killed":
-            server.process.kill()
-            assert process.wait(20) == -signal.SIGKILL
-            other = server.start(copy / "sleeper.json", tmp_path / "log.txt", {"STAGE": str(told)})
-            assert isinstance(other, subprocess.Popen)  # cold, as without a server
-            other.kill()
-            other.wait()
-        else:
-            process.terminate()
-            assert process.wait(20) != 0
-            assert not Path(state["folder"]).exists()
+        process.terminate()
+        assert process.wait(20) != 0 and not Path(state["folder"]).exists()
         assert until(lambda: gone(*state["pids"]))
+        process, state = begun("second")
+        server.process.kill()
+        assert process.wait(20) == -signal.SIGKILL
+        assert until(lambda: gone(*state["pids"]))
+        other = server.start(copy / "sleeper.json", tmp_path / "log.txt", {})
+        assert isinstance(other, subprocess.Popen)
+        other.kill()
+        other.wait()
 
 
 def test_where_nothing_can_fork_a_notebook_starts_cold(tmp_path, monkeypatch):
