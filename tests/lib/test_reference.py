@@ -302,7 +302,7 @@ def test_shortcuts_of_the_airbench_networks(reference):
 def test_addresses_of_others_are_repositories_or_papers(reference):
     addresses = {other["source"]: other["source_url"] for other in reference["others"]}
     known = {source: address for source, address in addresses.items() if address}
-    assert len(known) == 8
+    assert len(known) == 11
     assert all(re.match(r"https://(github\.com|arxiv\.org)/\S+$", one) for one in known.values())
 
 
