@@ -74,8 +74,8 @@ def shift_gap(reference: Reference) -> Finding:
     effect = mean_effect(drops)
     return Finding(
         decided(effect.high < 0, effect.low > 0),
-        f"From the one set to the other the accuracies of the {spelled(len(drops))} teams known to "
-        f"report both change by {listed(map(points, drops))} points, on average "
+        f"Of the {spelled(len(drops))} teams known to report both accuracies, the one on the "
+        f"competition's images differs by {listed(map(points, drops))} points, on average "
         f"{points(effect.size)} (95% interval {points(effect.low)} to {points(effect.high)}).",
         "Student's t over the teams. The labels of the competition's images are not public, so the "
         "numbers are the teams' own; on how many images they were scored is not known, and one "

@@ -660,7 +660,7 @@ def test_the_heaviest_claims_come_first(judged, results):
     for kind in ("refuted", "confirmed", "open"):
         weights = [judged[name].weight for each, name in cards if each == kind]
         assert weights == sorted(weights, reverse=True) and weights
-    top = re.findall(r'<span class="said">Said: <a href="#(\w+)"', html)
+    top = re.findall(r'<span class="said">Claim: <a href="#(\w+)"', html)
     assert top == ["cutmix_used", "one_cosine", "same_normalisation"]
 
 

@@ -468,7 +468,8 @@ def test_rows_are_described_sorted_and_grouped_by_base(results):
     assert "beyond the limit" in heads[1] and heads[2] == "ReLU in place of GELU cpu_relu"
     # Nothing is tested here: no column for p, no interval, and the opening says why.
     head = [cell.get_text() for cell in page.select("table.changes thead th")]
-    assert len(head) == 3 and "p" not in head
+    assert head[1] == "Difference, points" and len(head) == 3 and "p" not in head
+    assert "to their bases, in points: " in str(page)
     assert "not tested" in page.select_one(".answer").get_text()
 
 

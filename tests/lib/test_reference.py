@@ -446,6 +446,13 @@ def test_page_states_the_same_speed_anchors(reference, page):
         assert list(row.values()) == [stated(other[key]) for key in keys]
 
 
+def test_page_states_the_same_accuracies_under_corruption(reference, page):
+    rows = table_under(page, "What others report under corruption")
+    for row, other in zip(rows, reference["corruptions"]["networks"], strict=True):
+        rates = [f"{100 * other[key]:.2f}" for key in ("clean", "of_15", "of_13", "of_7")]
+        assert list(row.values()) == [other["network"], *rates]
+
+
 @pytest.mark.parametrize(
     "key", ["parameters", "parameters_formula", "resnet18_parameters", "parameter_limit"]
 )
