@@ -67,14 +67,14 @@ def named(metrics: Metrics) -> str:
     rows = [row for row in metrics["confusion"].get("claims") or () if row["this run: rank"]]
     if not rows or metrics["dataset"] == "digits":
         return ""
-    ranks = words.listed(
-        f"{row['pair']} number {row['this run: rank']:.0f} here and "
+    ranks = "; ".join(
+        f"{row['pair']} is number {row['this run: rank']:.0f} here and "
         f"{row['reference: rank']:.0f} there"
         for row in rows
     )
     return (
         "The reference report names two similar pairs as examples; ranked by confusions among 45 "
-        f"pairs, {ranks}."
+        f"pairs: {ranks}."
     )
 
 

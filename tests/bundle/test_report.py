@@ -300,7 +300,9 @@ def test_what_was_learned_has_a_sentence_for_what_is_recorded(record):
     assert "164 images become right and 89 become wrong" in said
     assert "**Cat is hardest**: 87.5% are found" in said
     assert "97.7% of the augmented training images are classified right, and 93.6% of" in said
-    assert "among 45 pairs, cat/dog number 1 here and 1 there and deer/horse number 13 here" in said
+    assert (
+        "among 45 pairs: cat/dog is number 1 here and 1 there; deer/horse is number 13 here" in said
+    )
     assert "hardest pairs" not in said and "calibration" not in said
     bins = [[0.0, 0.5, 0, None, None], [0.5, 1.0, 1000, 0.9, 0.8]]
     told = record | {"calibration": {"ece": 0.1, "top2": 0.984, "bins": bins}}
