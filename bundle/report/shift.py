@@ -3,7 +3,7 @@
 What is about a record takes the part "robustness" of a run's metrics; it is what `record` gives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from bundle import words
 from bundle.training import shift
+from bundle.training.identity import Training
 from lib.corrupt import CORRUPTIONS
+from lib.data import Dataset
+from lib.settings import Robustness
 
 Record = dict[str, Any]
 
@@ -21,7 +24,7 @@ Record = dict[str, Any]
 class UnderShift(shift.Shift):
     """What was measured, and the reference's and others' figures that stand beside it."""
 
-    reference: dict[str, Any] | None = None
+    reference: dict[str, Any] = field(default_factory=dict)
 
     @property
     def told(self) -> str:
@@ -69,7 +72,14 @@ class UnderShift(shift.Shift):
         return "\n".join(f"- {text}" for text in said if text)
 
 
-def measured(training, dataset, settings, combination: str, reference, show) -> UnderShift | None:
+def measured(
+    training: Training | None,
+    dataset: Dataset,
+    settings: Robustness,
+    combination: str,
+    reference: dict[str, Any],
+    show: shift.Show,
+) -> UnderShift | None:
     """Return `shift.measure` as UnderShift, None for a training without its network."""
     if training is None or training.model is None:
         return None
@@ -132,7 +142,7 @@ def profile(record: Record, reference: dict[str, Any]) -> tuple[pd.DataFrame, st
 def worst(record: Record, count: int = 3) -> str:
     """Return the corruptions with the lowest means, as a list with their accuracies."""
     means = {name: float(np.mean(values)) for name, values in record["types"].items()}
-    lowest = sorted(means, key=means.get)[:count]
+    lowest = sorted(means, key=means.__getitem__)[:count]
     return words.listed(f"{words_of(name)} ({means[name]:.1%})" for name in lowest)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from bundle import paths, surroundings
 from bundle.files import Failed, locked, seal, write_json
@@ -95,14 +96,14 @@ def _execute(node: Node, stage: Path, parameters: RunParameters, retrain: bool) 
     environment = surroundings.child(PYTHONUNBUFFERED="1")
     environment[paths.STAGE_VARIABLE] = str(stage)
     environment[paths.RETRAIN_VARIABLE] = "1" if retrain and trains else ""
-    follower = Shares(stage / PROGRESS)
+    follower: Shares | Follower = Shares(stage / PROGRESS)
     if trains:
         epochs = total_epochs(parameters.settings(node.name))
         follower = Follower(paths.results(parameters.name), epochs)
     command = [sys.executable, "-m", "bundle.runs.kernel", str(stage / "job.json")]
     with (stage / "log.txt").open("w") as log:
-        options = {"cwd": paths.NOTEBOOKS, "env": environment, "start_new_session": True}
-        options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        options: dict[str, Any] = {"cwd": paths.NOTEBOOKS, "env": environment, "stdout": log}
+        options |= {"stderr": log, "stdin": subprocess.DEVNULL, "start_new_session": True}
         process = subprocess.Popen(command, **options)
     try:
         _wait(process, follower)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from lib import compute, metrics, predict
 from lib.corrupt import CORRUPTIONS, SEVERITIES, corrupt
 from lib.data import Dataset, Images
 from lib.metrics import Accuracy
+from lib.settings import Robustness
 
 Views = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]  # (pixels, views) -> view -> logits
 Show = Callable[[int, int, str], None]
@@ -101,7 +103,7 @@ class Shift:
         """
         rows, parts = {}, [self.clean[None], *self.logits.swapaxes(0, 1)]
         for severity, logits in enumerate(parts):
-            labels, row = np.tile(self.labels, len(logits)), {}
+            labels, row = np.tile(self.labels, len(logits)), dict[str, float]()
             for end, divided in (("", logits), ("_after", logits / temperatures[:, None])):
                 shares = softmax(divided, axis=-1).reshape(len(labels), -1)
                 found = metrics.calibration(shares, labels)
@@ -110,7 +112,9 @@ class Shift:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("severity")
 
 
-def measure(training: Training, dataset: Dataset, settings, combination: str, show: Show) -> Shift:
+def measure(
+    training: Training, dataset: Dataset, settings: Robustness, combination: str, show: Show
+) -> Shift:
     """Return what a network says of the test images of `dataset` under every corruption.
 
     settings: of notebook 07. combination: of views that are averaged (lib.predict.COMBINATIONS).
@@ -133,10 +137,10 @@ def measure(training: Training, dataset: Dataset, settings, combination: str, sh
     return Shift(*about, clean, logits, averaged, combination, _newer(views, root))
 
 
-def _reader(training: Training, dataset: Dataset, settings) -> Views:
+def _reader(training: Training, dataset: Dataset, settings: Robustness) -> Views:
     """Return what gives the network's logits of images, by view."""
     machine = compute.prepare(settings)
-    network, precision = training.model.to(machine), compute.precision_of(settings, machine)
+    network, precision = training.network.to(machine), compute.precision_of(settings, machine)
     options = (dataset.normalisation(training.normalisation), precision, settings.batch_size)
 
     def views(pixels: Tensor, chosen: Sequence[str]) -> dict[str, Tensor]:
@@ -156,14 +160,16 @@ def _corruption(
     return torch.stack([logits["original"] for logits in found]), averaged
 
 
-def version(images: Images, name: str, severity: int, seed: int, root=None) -> Tensor:
+def version(
+    images: Images, name: str, severity: int, seed: int, root: Path | None = None
+) -> Tensor:
     """Return the images' corrupted version, uint8 (N, 3, S, S): from files in `root`, or made."""
     if root:
         return shifted.corrupted(root, name, severity, images.index)
     return corrupt(images.pixels, name, severity, seed)
 
 
-def _newer(views: Views, root) -> tuple[str, Accuracy] | None:
+def _newer(views: Views, root: Path | None) -> tuple[str, Accuracy] | None:
     if (newer := shifted.newer_images(root)) is None:
         return None
     found, images = newer

@@ -147,7 +147,8 @@ def dataset():
 
 
 def measured(dataset, combination="flip", show=lambda done, of, name: None):
-    training = SimpleNamespace(model=Brightest(), normalisation="pixel")
+    network = Brightest()
+    training = SimpleNamespace(model=network, network=network, normalisation="pixel")
     settings = Robustness(device="cpu", precision="fp32", threads=1)
     reference = results.reference()
     return report.measured(training, dataset, settings, combination, reference, show)
