@@ -21,7 +21,7 @@ os.environ |= {"KERAS_HOME": os.devnull, "HF_HOME": os.devnull}
 
 from bundle import paths
 from bundle.__main__ import main
-from bundle.dataset import cifar10
+from bundle.dataset import cifar10, places
 from bundle.paths import ROOT
 
 # A user's git may sign commits, call hooks, or be told of another repository by a hook of its own.
@@ -165,6 +165,13 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
     return command
+
+
+@pytest.fixture(autouse=True)
+def nothing_beside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of CIFAR-10 that lie beside this checkout, ../data say, are not found by a test."""
+    if request.path.name != "test_places.py":
+        monkeypatch.setattr(places, "known", list)
 
 
 @pytest.fixture(scope="session")

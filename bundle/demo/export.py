@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
 
+from bundle.deploy.fold import folded
 from lib.errors import UserError
 
 ACTIVATIONS = {F.relu: "relu", F.gelu: "gelu"}
@@ -68,7 +68,7 @@ def export(model: nn.Module, bits: int) -> Exported:
     """
     made, place = Exported(bits), dict[fx.Node, int]()
     try:
-        network = fuse(model.eval())
+        network = fx.symbolic_trace(folded(model))
     except fx.proxy.TraceError as error:
         raise UserError(f"the page cannot follow this network's forward pass: {error}") from error
     assert isinstance(network, fx.GraphModule)
@@ -76,6 +76,8 @@ def export(model: nn.Module, bits: int) -> Exported:
     for node in network.graph.nodes:
         if node.op == "placeholder":
             place[node] = 0
+        elif isinstance(modules.get(node.target), nn.Identity):
+            place[node] = place[node.args[0]]
         elif node.op != "output":
             inputs = [argument for argument in node.args if isinstance(argument, fx.Node)]
             step = _step(node, modules, made)

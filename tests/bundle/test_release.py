@@ -748,7 +748,7 @@ def test_running_leaves_the_clone_clean(clone):
 def test_status_and_verify_of_a_released_run(clone):
     first, *lines = clone.run("bundle", "status", "smoke").stdout.splitlines()
     assert first.startswith("smoke: all up to date; ")
-    assert len(lines) == 6 and all(line.endswith(" up to date") for line in lines)
+    assert len(lines) == 8 and all(line.endswith(" up to date") for line in lines)
     verified = clone.run("bundle", "verify", "smoke")
     assert verified.returncode == 0 and "smoke: verified, bit for bit" in verified.stdout, (
         verified.stderr
