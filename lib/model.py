@@ -126,6 +126,7 @@ def build(network: Network, classes: int = 10, seed: int | None = None) -> ResNe
 
 def channels_last(model: ResNet) -> ResNet:
     """Return the network with its filters in the order in which convolutions are fastest."""
+    # PyTorch documents this form of `to`, and declares it nowhere.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -71,7 +71,6 @@ def export(model: nn.Module, bits: int) -> Exported:
         network = fx.symbolic_trace(folded(model))
     except fx.proxy.TraceError as error:
         raise UserError(f"the page cannot follow this network's forward pass: {error}") from error
-    assert isinstance(network, fx.GraphModule)
     modules = dict(network.named_modules())
     for node in network.graph.nodes:
         if node.op == "placeholder":
