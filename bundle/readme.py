@@ -115,7 +115,7 @@ def table(runs: list[str]) -> str:
     """Return the Markdown table of these runs, the reference's reported figures first."""
     reported = results.reference()
     size, accuracy = f"{reported['parameters']:,}", words.percent(reported["test_accuracy"])
-    first = ["*the reference, as reported*", size, accuracy, "not stated", "200 epochs", "", ""]
+    first = ["*the reference, as reported*", size, accuracy, "not measured", "200 epochs", "", ""]
     return words.markdown([COLUMNS, first, *map(row, runs)])
 
 
@@ -178,9 +178,10 @@ def headline() -> str:
     if not (full and (ours := anchors.ours(on_cpu or full))):
         return "*No run on all of CIFAR-10 is released yet.*"
     best = ours[0]
-    (seconds, machine), *slower = best.times
+    seconds, machine = best.times[0]
     seeds = f", mean of {best.runs} seeds" if (best.runs or 1) > 1 else ""
-    also = words.listed(f"{_minutes(other)} in {where.split(', ')[-1]}" for other, where in slower)
+    each = [f"{_minutes(time)} in {where.split(', ')[-1]}" for time, where in best.times]
+    also = words.listed(each) if len(each) > 1 else ""
     return (
         f"**{best.accuracy:.1%} on CIFAR-10 in {_minutes(seconds)} on {_cores(machine)}**, with "
         f"{best.parameters:,} parameters\n(`{best.name}`{seeds}, a single view of each test image"

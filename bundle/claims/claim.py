@@ -9,7 +9,7 @@ VERDICTS = ("refuted", "confirmed", "undecided", "pending")
 REFUTED, CONFIRMED, OPEN, PENDING = VERDICTS
 SOURCES = {  # as `where` names them, and in words
     "report": "the report",
-    "notebook output": "the notebook's output",
+    "notebook": "the notebook",
     "both": "the report and its notebook",
 }
 KINDS = {  # of claims, and what they say

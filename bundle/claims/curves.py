@@ -24,7 +24,8 @@ def one_cosine(reference: Reference) -> Finding:
         agreed(hits == len(rates) and total == said["epochs"]),
         f"It was trained twice, for {total} epochs in all, first with steps and then with a cosine "
         f"from {second['learning_rate']:g}. The stated cosine gives {hits} of the {len(rates)} "
-        f"printed rates: after epoch 1, {due[1]:.6f} was due and {rates[1]:.6f} is printed.",
+        f"printed rates; after epoch 1, for example, {due[1]:.6f} was due and "
+        f"{rates[1]:.6f} is printed.",
         f"The notebook trained {first['epochs']} epochs from {first['learning_rate']:g}, a tenth "
         f"of it after epochs {steps}, then {second['epochs']} more from the last weights with a "
         f"new optimiser and a cosine from {second['learning_rate']:g}.",

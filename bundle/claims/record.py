@@ -12,8 +12,9 @@ def mentioned_methods(reference: Reference) -> Finding:
     return Finding(
         agreed(not missing),
         f"Missing from the notebook: {listed(missing) or 'none of them'}.",
-        "AutoAugment is the report's reference [1]. What the notebook's augmentation does contain "
-        "stands in docs/reference.md.",
+        "The report names both, AutoAugment as its reference [1]; here that is taken to say that "
+        "they were used. What the notebook's augmentation does contain stands in "
+        "docs/reference.md.",
     )
 
 

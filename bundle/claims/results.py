@@ -4,7 +4,7 @@ import numpy as np
 
 from bundle.claims.claim import Finding, Reference, agreed, decided, named
 from bundle.effects import mean_effect
-from bundle.words import listed, points
+from bundle.words import listed, points, spelled
 from lib import metrics
 
 
@@ -14,8 +14,8 @@ def phase1_reaches(reference: Reference) -> Finding:
     chosen = phase["best"] - phase["last"]
     return Finding(
         agreed(chosen <= 0),
-        f"{100 * chosen:.2f} points of it are owed to choosing the best epoch on the test set. The "
-        f"last epoch, from which phase 2 went on, has {phase['last']:.2%}.",
+        "Its epoch was chosen by the test images themselves; the last epoch, from which phase 2 "
+        f"went on, has {phase['last']:.2%}, {100 * chosen:.2f} points less.",
         f"It is the best of {phase['epochs']} looks at the test set, and its weights were saved "
         f"but never used. Like with like, phase 2 adds {100 * (final - phase['last']):.2f} points "
         f"(last to last), not the {100 * (final - phase['best']):.2f} over the best.",
@@ -59,7 +59,7 @@ def _named_pair(reference: Reference, which: int) -> Finding:
     size = "a high" if count >= quarter else "an average" if count > mean else "a low"
     return Finding(
         decided(count >= quarter, count <= mean),
-        f"{count} images of one class are taken for the other, {size} count: number {rank} of "
+        f"{count} images of either class are taken for the other, {size} count: number {rank} of "
         f"{len(counts)} pairs. After phase 1 it was {early}, number {early_rank}.",
         f"High is what belongs to the upper quarter of the {len(counts)} pairs, {quarter:g} and "
         f"more; at or below their mean, {mean:.1f}, a count is not high. The report names the pair "
@@ -74,9 +74,9 @@ def shift_gap(reference: Reference) -> Finding:
     effect = mean_effect(drops)
     return Finding(
         decided(effect.high < 0, effect.low > 0),
-        f"All {len(drops)} teams that report both accuracies fall: by {listed(map(points, drops))} "
-        f"points, on average {points(effect.size)} (95% interval {points(effect.low)} to "
-        f"{points(effect.high)}).",
+        f"Of the {spelled(len(drops))} teams known to report both accuracies, the one on the "
+        f"competition's images differs by {listed(map(points, drops))} points, on average "
+        f"{points(effect.size)} (95% interval {points(effect.low)} to {points(effect.high)}).",
         "Student's t over the teams. The labels of the competition's images are not public, so the "
         "numbers are the teams' own; on how many images they were scored is not known, and one "
         "team calls its test accuracy a validation accuracy.",

@@ -27,10 +27,10 @@ def limit(metrics: Metrics) -> str:
     fitted, test = last.get("train_accuracy"), metrics["test"]["accuracy"]
     if fitted is None or any(settings.get(key) for key in MIXING):
         return ""
-    limits = "New images limit" if fitted - test > 1 - fitted else "The training itself limits"
+    limits = "The step to new images" if fitted - test > 1 - fitted else "The training itself"
     return (
-        f"**{limits} the accuracy**: {rate(fitted)} of the training images, augmented, "
-        f"are classified right, and {rate(test)} of new ones."
+        f"**{limits} limits the accuracy**: {rate(fitted)} of the augmented training images "
+        f"are classified right, and {rate(test)} of the test images."
     )
 
 
@@ -67,12 +67,15 @@ def named(metrics: Metrics) -> str:
     rows = [row for row in metrics["confusion"].get("claims") or () if row["this run: rank"]]
     if not rows or metrics["dataset"] == "digits":
         return ""
-    ranks = words.listed(
-        f"{row['pair']} is number {row['this run: rank']:.0f} of 45 here and number "
+    ranks = "; ".join(
+        f"{row['pair']} is number {row['this run: rank']:.0f} here and "
         f"{row['reference: rank']:.0f} there"
         for row in rows
     )
-    return f"The reference report names two similar pairs as examples: {ranks}, by confusions."
+    return (
+        "The reference report names two similar pairs as examples; ranked by confusions among 45 "
+        f"pairs: {ranks}."
+    )
 
 
 def trust(metrics: Metrics) -> str:
@@ -96,6 +99,15 @@ def trust(metrics: Metrics) -> str:
     )
 
 
+def _machines(group: Result) -> str:
+    """Return on what the seeds of a recipe were trained where that differs, "" where it does not.
+
+    The arithmetic (bf16 or fp32) belongs to it: it changes a training's bits, as a seed does.
+    """
+    machines = [machine for _seconds, machine in group.times]
+    return f"; they were trained on {words.listed(machines)}" if len(machines) > 1 else ""
+
+
 def limitations(metrics: Metrics, ours: list[Result]) -> str:
     """Return what the result does not show, as a Markdown list; `ours` as from anchors.ours."""
     group = of_recipe(metrics, ours)
@@ -104,7 +116,7 @@ def limitations(metrics: Metrics, ours: list[Result]) -> str:
         values = words.listed(words.percent(value) for value in group.accuracies)
         seeds = f"{len(group.accuracies)} seeds of this recipe reach {values}: mean "
         seeds += f"{words.percent(group.accuracy)}, standard deviation "
-        seeds += f"{100 * group.deviation:.2f} points."
+        seeds += f"{100 * group.deviation:.2f} points{_machines(group)}."
     covers = "The test images are of the same kind as the training images: nothing is shown for "
     covers += "blurred, noisy or shifted ones."
     if metrics.get("robustness"):

@@ -262,6 +262,8 @@ def _recorded(metrics: dict[str, Any]) -> str:
     for notebook, origin in sorted((metrics.get("provenance") or {}).items()):
         commits.setdefault(origin["commit"][:12], []).append(notebook[:2])
     return "; ".join(
-        f"{commit} (notebooks {', '.join(numbers)})" if len(commits) > 1 else commit
+        f"{commit} (notebook{'s' * (len(numbers) > 1)} {', '.join(numbers)})"
+        if len(commits) > 1
+        else commit
         for commit, numbers in commits.items()
     )

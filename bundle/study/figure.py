@@ -80,9 +80,9 @@ def forest(table: pd.DataFrame, labels: list[str], title: str, narrow: bool = Fa
         _difference(axis, place, row)
     ends = (places - 0.15, places + 0.15) if narrow else ([-0.1], [edges[-1] + 0.1])
     axis.vlines([0.0] * len(ends[0]), *ends, color="black", linewidth=1)  # where no label stands
-    axis.set(xlabel="difference, points (95% interval)", ylim=(edges[-1] + 0.1, -0.1))
+    known = " (95% interval)" * bool(table["least"].notna().any())
+    axis.set(xlabel=f"difference, points{known}", ylim=(edges[-1] + 0.1, -0.1), xmargin=0.16)
     axis.grid(False, axis="y")
-    axis.margins(x=0.16)
     _name_rows(axis, ["\n".join(line) for line in lines], places, edges if narrow else None)
     axis.set_title("\n".join(textwrap.wrap(title, 36 if narrow else 90)))
     return drawn

@@ -239,7 +239,8 @@ def described(table: pd.DataFrame, images: str = "test") -> str:
         return f"{what}, mean over seeds with its 95% interval: {'; '.join(parts)}."
     parts = [_described(str(name), row) for name, row in compared.iterrows()]
     what = f"Differences in {images} accuracy of {count(len(compared), 'run')} to their bases"
-    return f"{what}, in points, with 95% intervals: {'; '.join(parts)}."
+    ends = ", with 95% intervals" if compared["least"].notna().any() else ""
+    return f"{what}, in points{ends}: {'; '.join(parts)}."
 
 
 def _described(name: str, row: pd.Series) -> str:

@@ -207,9 +207,9 @@ def test_every_claim_is_covered_here(judged):
 def test_every_claim_says_where_it_stands_of_what_kind_it_is_and_its_words(judged):
     for one in judged.values():
         assert one.where.split(": ")[0] in SOURCES and one.kind in KINDS and one.words, one
-        assert page.place(one.where).startswith(("the report", "the notebook's output"))
+        assert page.place(one.where).startswith(("the report", "the notebook"))
     assert page.place(judged["captions"].where) == "the report, Figures 3 to 5"
-    assert judged["phase1_best"].where == "notebook output: log of phase 1"  # not in the report
+    assert judged["phase1_best"].where == "notebook: log of phase 1"  # not in the report
 
 
 def test_only_words_that_the_docs_quote_are_cited(judged):
@@ -558,7 +558,7 @@ def entry(**changes):
         ([entry(where=...)], "'where' is missing"),
         ([entry(words=...)], "'words' is missing"),
         ([entry(words=" ")], "words = ' ': must be text"),
-        ([entry(where="a friend")], "must be one of report, notebook output, both, then ': '"),
+        ([entry(where="a friend")], "must be one of report, notebook, both, then ': '"),
         ([entry(where="report, page 3")], "where = 'report, page 3': must be one of report"),
         ([entry(kind="figure")], "kind = 'figure': must be one of number, choice, mechanism"),
         ([entry(weight="9")], "weight = '9': must be a whole number, 1 to 9"),
@@ -660,7 +660,7 @@ def test_the_heaviest_claims_come_first(judged, results):
     for kind in ("refuted", "confirmed", "open"):
         weights = [judged[name].weight for each, name in cards if each == kind]
         assert weights == sorted(weights, reverse=True) and weights
-    top = re.findall(r'<span class="said">Said: <a href="#(\w+)"', html)
+    top = re.findall(r'<span class="said">Claim: <a href="#(\w+)"', html)
     assert top == ["cutmix_used", "one_cosine", "same_normalisation"]
 
 

@@ -175,7 +175,8 @@ def test_headline_is_told_from_what_is_released(bundle):
     bundle("best", gpu | {"test": {**gpu["test"], "accuracy": 0.97}})
     assert readme.headline() == (
         "**93.5% on CIFAR-10 in 21 minutes on two CPU cores**, with 1,971,362 parameters\n"
-        "(`cpu`, mean of 2 seeds, a single view of each test image; 46 minutes in fp32)."
+        "(`cpu`, mean of 2 seeds, a single view of each test image; "
+        "21 minutes in bf16 and 46 minutes in fp32)."
     )
 
 

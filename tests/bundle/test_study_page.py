@@ -463,12 +463,13 @@ def test_rows_are_described_sorted_and_grouped_by_base(results):
     alone, of_cpu = page.select("table.changes tbody")
     assert "its base, best, is not done yet" in alone.get_text()
     heads = [" ".join(row.th.get_text(" ").split()) for row in of_cpu.find_all("tr")]
-    assert heads[0].startswith("Compared with cpu The most that two CPU cores reach")
+    assert heads[0].startswith("Compared with cpu A small fast network, trained in well")
     assert heads[1].startswith("SGD in place of Muon, at the rate of airbench94: what Muon adds")
     assert "beyond the limit" in heads[1] and heads[2] == "ReLU in place of GELU cpu_relu"
     # Nothing is tested here: no column for p, no interval, and the opening says why.
     head = [cell.get_text() for cell in page.select("table.changes thead th")]
-    assert len(head) == 3 and "p" not in head
+    assert head[1] == "Difference, points" and len(head) == 3 and "p" not in head
+    assert "to their bases, in points: " in str(page)
     assert "not tested" in page.select_one(".answer").get_text()
 
 

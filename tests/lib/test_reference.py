@@ -302,7 +302,7 @@ def test_shortcuts_of_the_airbench_networks(reference):
 def test_addresses_of_others_are_repositories_or_papers(reference):
     addresses = {other["source"]: other["source_url"] for other in reference["others"]}
     known = {source: address for source, address in addresses.items() if address}
-    assert len(known) == 8
+    assert len(known) == 11
     assert all(re.match(r"https://(github\.com|arxiv\.org)/\S+$", one) for one in known.values())
 
 
@@ -444,6 +444,13 @@ def test_page_states_the_same_speed_anchors(reference, page):
             "device",
         )
         assert list(row.values()) == [stated(other[key]) for key in keys]
+
+
+def test_page_states_the_same_accuracies_under_corruption(reference, page):
+    rows = table_under(page, "What others report under corruption")
+    for row, other in zip(rows, reference["corruptions"]["networks"], strict=True):
+        rates = [f"{100 * other[key]:.2f}" for key in ("clean", "of_15", "of_13", "of_7")]
+        assert list(row.values()) == [other["network"], *rates]
 
 
 @pytest.mark.parametrize(
