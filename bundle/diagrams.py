@@ -101,7 +101,7 @@ def reliability(
     axis.plot(sure, right, "o", color=BLUE, markersize=4, label="at its mean confidence")
     axis.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1, label="accuracy = confidence")
     axis.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
-    axis.legend(loc="upper left", fontsize=9)
+    drawn.legend(loc="outside lower left", fontsize=9, ncols=2)
     below.bar(centres, [100 * row[2] / images for row in filled], width, color=GREY)
     below.set(xlabel="confidence: the largest probability (%)", ylabel="images\n(%)")
     return drawn

@@ -54,6 +54,7 @@ class UnderShift(shift.Shift):
             "types": {name: row.tolist() for name, row in zip(self.names, rates, strict=True)},
             "averaged": {**views, "gain": gain._asdict(), "types": by_type},
             "trust": self.trust(temperatures).to_dict("records"),
+            "noise": self.noise,
             "newer": self.newer and {"version": self.newer[0], **self.newer[1]._asdict()},
         }
 
@@ -62,8 +63,9 @@ class UnderShift(shift.Shift):
         return beside(record, self.reference, name)
 
     def profile(self, record: Record) -> tuple[pd.DataFrame, str]:
-        """Return `profile` of this module."""
-        return profile(record, self.reference)
+        """Return `profile` of this module, with what the first convolution makes of noise."""
+        table, near = profile(record, self.reference)
+        return table, f"{near} {noise(record)}".strip()
 
     def findings(self, record: Record) -> str:
         """Return what was found, as a Markdown list."""
@@ -179,6 +181,20 @@ def trusted(record: Record) -> str:
     return (
         "With a temperature fitted on clean images (Guo et al., 2017) the expected calibration "
         "error is {} points on them and {} at severity 5; without it {} and {}.".format(*errors)
+    )
+
+
+def noise(record: Record) -> str:
+    """Return what the first convolution makes of noise, as a sentence; "" in older records."""
+    if not (told := record.get("noise")):
+        return ""
+    before, after = told
+    changed = (
+        "amplifies" if after > 1.5 * before else "dampens" if after < before / 1.5 else "keeps"
+    )
+    return (
+        f"The network's first convolution {changed} noise: Gaussian noise of severity 1 has "
+        f"{before:.1%} of the images' variance in the pixels and {after:.1%} behind it."
     )
 
 

@@ -16,7 +16,7 @@ from bundle.effects import Effect, mean_effect
 from bundle.training.identity import Training
 from lib import compute, metrics, predict
 from lib.corrupt import CORRUPTIONS, SEVERITIES, corrupt
-from lib.data import Dataset, Images
+from lib.data import Dataset, Images, normalise
 from lib.metrics import Accuracy
 from lib.settings import Robustness
 
@@ -24,6 +24,7 @@ Views = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]  # (pixels, views) 
 Show = Callable[[int, int, str], None]
 SINGLE = ("original",)
 AVERAGED_AT = 3  # the severity at which averaged views stand beside the single one
+NOISE_IMAGES = 500  # enough: the shares below are means over all of their pixels
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Shift:
 
     names: K corruptions. given: those of them from files. labels, index int (N,). clean (N, C) and
     logits (K, 5, N, C), of the single view. averaged: the classes, (K, N), by the mean over the
-    views of `combination`, at severity AVERAGED_AT. newer: version of CIFAR-10.1 and score.
+    views of `combination`, at severity AVERAGED_AT. newer: version of CIFAR-10.1 and score. noise:
+    as from `noise_shares`.
     """
 
     names: tuple[str, ...]
@@ -44,6 +46,7 @@ class Shift:
     averaged: NDArray
     combination: str
     newer: tuple[str, Accuracy] | None = None
+    noise: tuple[float, float] | None = None
 
     @property
     def hits(self) -> NDArray:
@@ -134,7 +137,26 @@ def measure(
     logits, averaged = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
     clean = views(images.pixels, SINGLE)["original"].numpy()
     about = (tuple(names), tuple(given), images.labels.numpy(), images.index.numpy())
-    return Shift(*about, clean, logits, averaged, combination, _newer(views, root))
+    noise = noise_shares(training, dataset, settings.corruption_seed)
+    return Shift(*about, clean, logits, averaged, combination, _newer(views, root), noise)
+
+
+def noise_shares(training: Training, dataset: Dataset, seed: int) -> tuple[float, float]:
+    """Return the mean square of Gaussian noise of severity 1 over the variance of clean images.
+
+    In the normalised pixels, and behind the network's first convolution; variance within a channel.
+    """
+    pixels, first = dataset.test.pixels[:NOISE_IMAGES], training.network.conv
+    pair = (pixels, corrupt(pixels, "gaussian_noise", 1, seed))
+    statistics = dataset.normalisation(training.normalisation)
+    inputs = [normalise(each.float() / 255, statistics).to(first.weight.device) for each in pair]
+    with torch.no_grad():
+        outputs = [first(each) for each in inputs]
+    return _share(*inputs), _share(*outputs)
+
+
+def _share(clean: Tensor, noisy: Tensor) -> float:
+    return float((noisy - clean).square().mean() / clean.var((0, 2, 3)).mean())
 
 
 def _reader(training: Training, dataset: Dataset, settings: Robustness) -> Views:
