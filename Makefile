@@ -226,9 +226,10 @@ test-hostile: setup ## malformed input of every kind, large tables
 test-cluster: setup setup-cluster ## a study on a real Slurm (Debian, as root)
 	@$(PY) -m pytest tests/cluster/slurm.py
 
-lint: setup ## check code and notebooks
+lint: setup ## check code, types and notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 
 strip: setup ## take outputs and what editors wrote out of notebooks/
 	@$(BUNDLE) strip

@@ -11,12 +11,17 @@ import os
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bundle import command, house, paths, surroundings
 from bundle.demo import command as demo
 from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
+
+if TYPE_CHECKING:
+    from bundle.runs.params import RunParameters
 
 RUN = "name of a file in params/, without .yaml"
 # What any command about a run takes.
@@ -29,7 +34,7 @@ TEXTS = {
 }
 
 
-def _parameters(args: Namespace, resolved: bool = False):
+def _parameters(args: Namespace, resolved: bool = False) -> "RunParameters":
     """Return the checked parameters of the run that is named, `resolved`: with its dataset."""
     from bundle.runs import params
 
@@ -49,7 +54,7 @@ def _overrides(args: Namespace) -> str:
     return " ".join(parts)
 
 
-def _ready(parameters):
+def _ready(parameters: "RunParameters") -> "RunParameters":
     """Return the parameters once what they need from outside is there; raises UserError."""
     from bundle.runs import ready
 
@@ -78,7 +83,7 @@ def run(args: Namespace) -> int:
         return command.failed(error, again)
 
 
-def _show(parameters, reported: bool) -> int:
+def _show(parameters: "RunParameters", reported: bool) -> int:
     """Render a run's pages and what compares it with others, and print its main figures."""
     from bundle.files import Damaged, is_sealed
     from bundle.pages import index, publish
@@ -257,18 +262,18 @@ def parser() -> argparse.ArgumentParser:
     made = command.Parser(prog="python -m bundle", description=command.first_line(__doc__))
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def added_for(function) -> argparse.ArgumentParser:
+    def added_for(function: Callable) -> argparse.ArgumentParser:
         told = command.first_line(function.__doc__)
         added = commands.add_parser(function.__name__, help=told, description=told)
         added.set_defaults(function=function)
         return added
 
-    def of_run(function) -> argparse.ArgumentParser:
+    def of_run(function: Callable) -> argparse.ArgumentParser:
         added = added_for(function)
         added.add_argument("run", help=RUN)
         return _with_texts(added)
 
-    def of_plan(function) -> argparse.ArgumentParser:
+    def of_plan(function: Callable) -> argparse.ArgumentParser:
         added = added_for(function)
         if function is study:
             added.add_argument("action", choices=("jobs", "job", "collect"))
@@ -276,7 +281,8 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--tiny", action="store_true", help="an epoch or two of few images")
         return added
 
-    retrain = {"action": "store_true", "help": "train again although a finished training is there"}
+    retrain: dict[str, Any] = {"action": "store_true"}
+    retrain["help"] = "train again although a finished training is there"
     added = of_run(run)
     added.add_argument("--retrain", **retrain)
     added.add_argument("--until", default="", help="last notebook to run, such as 03_train")

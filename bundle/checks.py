@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import Field, fields
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, cast, get_args, get_origin
 
 from bundle import surroundings
 from bundle.paths import RUN_NAME
@@ -48,7 +48,8 @@ def check(value: Any, item: Field, where: str) -> Any:
     if get_origin(item.type) is not tuple:
         return _check_element(value, item, where)
     if not isinstance(value, list | tuple):
-        raise UserError(f"{where} = {value!r}: write a list, such as {list(item.default)}")
+        example = list(cast(tuple, item.default))
+        raise UserError(f"{where} = {value!r}: write a list, such as {example}")
     return tuple(_check_element(element, item, where) for element in value)
 
 
@@ -73,7 +74,7 @@ def _typed(value: Any, kind: type, where: str, words: tuple[str, ...]) -> Any:
             if math.isfinite(float(value)):
                 return float(value)
     elif type(value) is kind:
-        if kind is str and not value.isprintable():
+        if isinstance(value, str) and not value.isprintable():
             raise UserError(f"{where} = {value!r}: holds a character that cannot be shown; mend it")
         return value
     name = NAMES.get(type(value), "nothing" if value is None else type(value).__name__)
@@ -100,8 +101,8 @@ class Parameter(NamedTuple):
 
 def described(section: type[Run]) -> list[Parameter]:
     """Return a row for each parameter of a notebook, group by group."""
-    kinds = section.__mro__[::-1]
-    groups = {name: kind.group for kind in kinds[1:] for name in inspect.get_annotations(kind)}
+    kinds = [kind for kind in section.__mro__[::-1] if issubclass(kind, Run)]
+    groups = {name: kind.group for kind in kinds for name in inspect.get_annotations(kind)}
     return [
         Parameter(item.name, groups[item.name], item.default, item.metadata["doc"], limits_of(item))
         for item in fields(section)
@@ -142,10 +143,10 @@ def _conflicts(made: Run) -> Iterator[str]:
         span = getattr(made, key, (0, 0))
         if len(span) != 2 or span[0] > span[1]:
             yield f"{key} = {list(span)}: write [lowest, highest]"
-    if getattr(made, "blur_kernel", 3) % 2 == 0:
-        yield f"blur_kernel = {made.blur_kernel}: must be odd"
-    if "original" not in getattr(made, "views", ("original",)):
-        yield f"views = {list(made.views)}: 'original' must be among them"
+    if (kernel := getattr(made, "blur_kernel", 3)) % 2 == 0:
+        yield f"blur_kernel = {kernel}: must be odd"
+    if "original" not in (views := getattr(made, "views", ("original",))):
+        yield f"views = {list(views)}: 'original' must be among them"
 
 
 def _too_large(made: Network) -> Iterator[str]:

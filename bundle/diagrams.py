@@ -57,7 +57,7 @@ def confusion_matrix(
         hit = row == column
         ground = PALE if hit else MISTAKES(count / most) if count else "none"
         axis.add_patch(Rectangle((column, row), 1, 1, fc=ground, ec="none", gid="cell"))
-        look = {"fontsize": (7.5 if narrow else 9) - 0.8 * (count >= 1000)}
+        look: dict[str, Any] = {"fontsize": (7.5 if narrow else 9) - 0.8 * (count >= 1000)}
         look["color"] = "#4d5a66" if hit else readable_on(ground) if count else GREY
         axis.text(column + 0.5, row + 0.52, f"{count}" if count else "·", **look, **_CENTRE)
     axis.set(xlim=(0, size), ylim=(size, 0), title=title, aspect="equal")
@@ -70,7 +70,7 @@ def confusion_matrix(
     return drawn
 
 
-_CENTRE = {"ha": "center", "va": "center"}
+_CENTRE: dict[str, Any] = {"ha": "center", "va": "center"}
 
 
 def _bare(axis: Axes) -> None:
@@ -101,7 +101,7 @@ def reliability(
     axis.plot(sure, right, "o", color=BLUE, markersize=4, label="at its mean confidence")
     axis.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1, label="accuracy = confidence")
     axis.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
-    axis.legend(loc="upper left", fontsize=9)
+    drawn.legend(loc="outside lower left", fontsize=9, ncols=2)
     below.bar(centres, [100 * row[2] / images for row in filled], width, color=GREY)
     below.set(xlabel="confidence: the largest probability (%)", ylabel="images\n(%)")
     return drawn
@@ -134,12 +134,12 @@ def heat_map(table: pd.DataFrame, clean: float, narrow: bool = False) -> Figure:
     import seaborn  # late: slow to load
 
     drawn, axis = figure(3.9 if narrow else 6.4, 0.3 * len(table) + 0.9)
-    look = {"cmap": MISTAKES.reversed(), "vmin": 10, "vmax": max(100 * clean, 11), "cbar": False}
+    low, high, colours = 10, max(100 * clean, 11), MISTAKES.reversed()
+    look = {"cmap": colours, "vmin": low, "vmax": high, "cbar": False}
     values = 100 * table
     seaborn.heatmap(values, annot=True, fmt=".0f", ax=axis, linewidths=1, linecolor=LIGHT, **look)
     for text, value in zip(axis.texts, values.to_numpy().ravel(), strict=True):
-        share = (value - look["vmin"]) / (look["vmax"] - look["vmin"])
-        text.set(color=readable_on(look["cmap"](share)), fontsize=9)
+        text.set(color=readable_on(colours((value - low) / (high - low))), fontsize=9)
     axis.set(xlabel="severity", ylabel="")
     axis.tick_params(axis="y", rotation=0)
     _bare(axis)
@@ -216,8 +216,7 @@ def _chain(axis: Axes, rows: Sequence[tuple[str, str, str]], counts: pd.Series) 
         bar = tallest * counts[part]
         axis.add_patch(Rectangle((place + 0.2, 0), 0.6, bar, fc=BLUE, ec="none", gid="share"))
         note = f"{counts[part]:,} ({_percent(share)})"
-        look = {"fontsize": 8.5, "ha": "center", "va": "bottom"}
-        axis.text(place + 0.5, bar + 0.04, note, **look)
+        axis.text(place + 0.5, bar + 0.04, note, fontsize=8.5, ha="center", va="bottom")
     axis.axhline(0, color=GREY, linewidth=0.8)
 
 
@@ -278,17 +277,18 @@ def _shortcut(axis: Axes, fork: float, sum_at: float, network: Any, narrow: bool
         text = "shortcut: the input itself"
         of = " of the first activation" * (network.block == "preactivation")
         text += f";{chr(10) if narrow else ' '}where stride or width change, a 1×1 conv{of}"
-    look = {"fontsize": 8.5 if narrow else 9, "color": RED, "ha": "center", "va": "bottom"}
-    axis.text((fork + sum_at) / 2, 1.5, text, **look)
+    size, x = 8.5 if narrow else 9, (fork + sum_at) / 2
+    axis.text(x, 1.5, text, fontsize=size, color=RED, ha="center", va="bottom")
 
 
 def _box(axis: Axes, corner: tuple[float, float], size: tuple[float, float], colour: str) -> None:
-    look = {"boxstyle": "round,pad=0,rounding_size=0.05", "fc": colour, "ec": GREY}
-    axis.add_patch(FancyBboxPatch(corner, *size, linewidth=0.8, zorder=2, **look))
+    look: dict[str, Any] = {"fc": colour, "ec": GREY, "linewidth": 0.8, "zorder": 2}
+    style = "round,pad=0,rounding_size=0.05"
+    axis.add_patch(FancyBboxPatch(corner, *size, boxstyle=style, **look))
 
 
 def _arrow(
     axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY
 ) -> None:
-    look = {"arrowstyle": "-|>", "mutation_scale": 9, "shrinkA": 0, "shrinkB": 0}
+    look: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "shrinkA": 0, "shrinkB": 0}
     axis.add_patch(FancyArrowPatch(start, end, color=colour, linewidth=1, zorder=1, **look))

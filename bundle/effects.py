@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
 
 from lib.metrics import Accuracy, mcnemar_of_counts
@@ -28,7 +27,7 @@ def t_effect(size: float, error: float, degrees: float) -> Effect:
     return Effect(size, size - half, size + half, float(2 * stats.t.sf(abs(size) / error, degrees)))
 
 
-def mean_effect(values: ArrayLike) -> Effect:
+def mean_effect(values: Sequence[float]) -> Effect:
     """Return the mean of n > 1 values over seeds, with Student's t of n - 1 degrees of freedom."""
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
     return t_effect(float(np.mean(values)), error, len(values) - 1)
@@ -42,7 +41,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Effect:
     with warnings.catch_warnings():  # of one side without spread, which is no loss of precision
         warnings.simplefilter("ignore", RuntimeWarning)
         test = stats.ttest_ind(first, second, equal_var=False)
-    return Effect(size, *map(float, test.confidence_interval(0.95)), float(test.pvalue))
+    low, high = map(float, test.confidence_interval(0.95))
+    return Effect(size, low, high, float(test.pvalue))
 
 
 def paired(gained: float, lost: float, images: int) -> Effect:

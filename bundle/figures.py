@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -80,11 +81,13 @@ def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = Tru
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
 
 
-def show(figure: Figure, name: str, alt: str, caption: str = "", narrow: Figure | None = None):
+def show(
+    figure: Figure, name: str, alt: str, caption: str = "", narrow: Figure | None = None
+) -> None:
     """Display a figure in a notebook; a page makes of it what `bundle.pages.convert` says."""
     from IPython.display import display
 
-    about = {"alt": alt, "caption": caption}
+    about: dict[str, Any] = {"alt": alt, "caption": caption}
     about |= {"photographs": True} if _has_photographs(figure) else {}
     about |= {"narrow": svg(narrow, alt, name, "narrow")} if narrow else {}
     mime, picture = "image/svg+xml", svg(figure, alt, name, "wide" if narrow else "")
@@ -129,9 +132,10 @@ def svg(figure: Figure, alt: str, name: str, shown: str = "") -> str:
 def _drawn(figure: Figure, prefix: str) -> tuple[str, str]:
     """Return view box and inside of what Matplotlib draws, with ids of its own and few digits."""
     with mpl.rc_context({**plots.style(), "svg.fonttype": "path"}), io.StringIO() as buffer:
-        options = {"format": "svg", "metadata": {"Date": None}, "transparent": True}
-        figure.savefig(buffer, dpi=PIXELS, **options)
+        known: dict[str, Any] = {"metadata": {"Date": None}}
+        figure.savefig(buffer, dpi=PIXELS, format="svg", transparent=True, **known)
         drawn = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)
+    assert drawn  # Matplotlib writes one svg element with a view box
     body = drawn[2].replace("base64,\n", "base64,")
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", body)

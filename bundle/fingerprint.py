@@ -109,7 +109,7 @@ def reached(
     `follow` says whether a module's definitions count, `through` whether others lead to such;
     `read` returns the source of a dotted module, None where there is none.
     """
-    read, waiting, seen, digests = read or _read, list(start), set(), {}
+    read, waiting, seen, digests = read or _read, list(start), set[Name](), dict[str, set[str]]()
     while waiting:
         module, name = waiting.pop()
         if (module, name) in seen or not (follow(module) or through(module)):
@@ -152,18 +152,19 @@ def _read(module: str) -> str | None:
 
 @functools.lru_cache(512)
 def _parsed(source: str) -> _Module:
-    tree, definitions, imports = ast.parse(source), {}, {}
-    for node in tree.body:
-        for name in _made_by(node):
-            definitions.setdefault(name, []).append(node)
-        for method in node.body if isinstance(node, ast.ClassDef) else ():
-            if isinstance(method, ast.FunctionDef):
-                definitions[f"{node.name}.{method.name}"] = [method]
+    tree, made = ast.parse(source), _Module({}, {})
+    for statement in tree.body:
+        for name in _made_by(statement):
+            made.definitions.setdefault(name, []).append(statement)
+        if isinstance(statement, ast.ClassDef):
+            for method in statement.body:
+                if isinstance(method, ast.FunctionDef):
+                    made.definitions[f"{statement.name}.{method.name}"] = [method]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                imports[alias.asname or alias.name] = (node.module, alias.name)
-    return _Module(definitions, imports)
+                made.imports[alias.asname or alias.name] = (node.module, alias.name)
+    return made
 
 
 def _made_by(node: ast.stmt) -> set[str]:

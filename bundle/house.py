@@ -2,6 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from bundle import paths
@@ -84,7 +85,7 @@ def strip(_args: Namespace) -> int:
     return 0
 
 
-def added(parser: ArgumentParser, command) -> ArgumentParser:
+def added(parser: ArgumentParser, command: Callable) -> ArgumentParser:
     """Return the parser with these commands in it; `command` makes the parser of a function."""
     sealing = command(seal)
     sealing.add_argument("folders", nargs="+", type=Path, help="such as results/released/cpu")

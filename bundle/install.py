@@ -83,8 +83,8 @@ def make(venv: Path) -> None:
     (venv / OWN).touch()
     if subprocess.run([sys.executable, "-m", "venv", venv], capture_output=True).returncode:
         uv = shutil.which("uv")  # it needs no ensurepip, which Debian packs apart
-        command = [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv]
-        if not uv or subprocess.run(command, env=clean()).returncode:
+        options = ["venv", "--quiet", "--allow-existing", "--python", sys.executable, str(venv)]
+        if not uv or subprocess.run([uv, *options], env=clean()).returncode:
             remedy = "Debian, Ubuntu: apt install python3-venv; or install uv"
             raise Refused(f"{sys.executable} cannot make a virtual environment; {remedy}")
 

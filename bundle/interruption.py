@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SOON = 0.05  # seconds
@@ -27,7 +28,7 @@ def _raise(number: int, _frame: object) -> None:
     raise Interrupted(number)
 
 
-def _handle(handler: object) -> None:
+def _handle(handler: Callable[[int, Any], None]) -> None:
     for number in SIGNALS:
         if (
             signal.getsignal(number) is not signal.SIG_IGN
@@ -40,7 +41,7 @@ def interruptible() -> Iterator[None]:
     """Have SIGINT and SIGTERM raise Interrupted within the block and leave at once after it."""
     usual = sys.unraisablehook
 
-    def hook(told: object) -> None:
+    def hook(told: Any) -> None:
         """Python drops what is raised where it collects garbage: raise it again, soon."""
         if not isinstance(told.exc_value, Interrupted):
             return usual(told)

@@ -8,7 +8,8 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,17 @@ from bundle import files, paths, surroundings, words
 from bundle.checks import build
 from bundle.runs import results
 from lib.settings import SECTIONS, Run
+
+if TYPE_CHECKING:
+    from IPython.display import HTML, Markdown
+    from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
+
+    from bundle.report.shift import UnderShift
+    from bundle.training.identity import Training
+    from bundle.training.logits import FromFile, FromNetwork
+    from bundle.training.predictions import Predictions
+    from lib.data import Dataset
 
 
 class Notebook:
@@ -35,7 +47,8 @@ class Notebook:
 
     def __init__(self, name: str, variables: dict[str, Any]):
         surroundings.check_code()
-        self.name, self.settings = name, build(SECTIONS.get(name, Run), variables, name)
+        self.name = name
+        self.settings: Any = build(SECTIONS.get(name, Run), variables, name)
         surroundings.check_threads(getattr(self.settings, "threads", 1))
         surroundings.check_gpu(getattr(self.settings, "device", "cpu"))
         self.run, self.notice = self.settings.run, ""
@@ -43,7 +56,7 @@ class Notebook:
 
     # What it starts from
 
-    def heading(self):
+    def heading(self) -> "Markdown":
         """Return, for display in Jupyter, the run and what its data is not.
 
         A page leaves it out: its head says both.
@@ -55,7 +68,7 @@ class Notebook:
         box = f'\n\n<div class="{kind}">{notice}</div>' if self.notice else ""
         return Markdown(f"Run **{self.run}**{box}", metadata={"notebook_only": True})
 
-    def parameters(self):
+    def parameters(self) -> "HTML":
         """Return, for display, every parameter by group: its value, default and meaning."""
         from IPython.display import HTML
 
@@ -63,14 +76,14 @@ class Notebook:
 
         return HTML(parameters.html(self.settings))
 
-    def source(self, *definitions: Callable):
+    def source(self, *definitions: Callable) -> "Markdown":
         """Return, for display, the source of functions or classes of lib."""
         from IPython.display import Markdown
 
         code = "\n\n".join(map(inspect.getsource, definitions))
         return Markdown(f"```python\n{code}```")
 
-    def needed(self, file: str):
+    def needed(self, file: str) -> Path:
         """Return the path of an earlier notebook's file; UserError names the notebook if none."""
         return results.needed(self.run, file)
 
@@ -79,7 +92,7 @@ class Notebook:
         """What the reference report says (docs/reference.json)."""
         return results.reference()
 
-    def data(self, test_images: int = 0, holdout_images: int = 0):
+    def data(self, test_images: int = 0, holdout_images: int = 0) -> "Dataset":
         """Return the dataset, the parameters' or, for a notebook without such, the training's.
 
         Args:
@@ -96,18 +109,17 @@ class Notebook:
         self.dataset = words.dataset_label(dataset.name, self.notice)
         return replace(dataset, test=test, holdout=held)
 
-    def _dataset(self):
+    def _dataset(self) -> "Dataset":
         from bundle.dataset import cifar10
         from bundle.training import identity
 
-        if hasattr(self.settings, "dataset"):
-            wanted = self.settings
+        if hasattr(wanted := self.settings, "dataset"):
             return cifar10.load(wanted.dataset, wanted.train_images, wanted.holdout)
         return identity.dataset_of(identity.read_summary(self.needed("training/state.json").parent))
 
     # The training
 
-    def train(self, dataset):
+    def train(self, dataset: "Dataset") -> "tuple[Training, Markdown]":
         """Train, go on with a training under way, load a finished one, or take a released one.
 
         Returns the training (model, history, summary) and, for display, which of these it was.
@@ -130,19 +142,19 @@ class Notebook:
             training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
         return training, Markdown(sentences.which(training, len(trained)))
 
-    def _at_work(self):
+    def _at_work(self) -> contextlib.AbstractContextManager:
         """Hold the run's lock while training by hand; headless the runner holds it."""
         by_hand = self.folder == paths.results(self.run)
         return files.locked(self.folder, self.run) if by_hand else contextlib.nullcontext()
 
-    def load_training(self):
+    def load_training(self) -> "Training | None":
         """Return the run's finished training; its model is None where only logits are here."""
         from bundle.training import released
 
         self.needed("training/weights.pt")
         return released.load(paths.results(self.run))
 
-    def predictions(self):
+    def predictions(self) -> "Predictions | None":
         """Return the single view's predictions with their images, None where there are none."""
         from bundle.training import predictions
 
@@ -151,14 +163,16 @@ class Notebook:
             predictions.read(file, self.data(*predictions.images(file))) if file.is_file() else None
         )
 
-    def predictor(self, training, dataset):
+    def predictor(self, training: "Training", dataset: "Dataset") -> "FromNetwork | FromFile":
         """Return what gives the logits: the training's network, or the logits kept of it."""
         from bundle.training import logits
 
         return logits.source(training, dataset, self.settings)
 
-    def under_shift(self, training, dataset, combination: str):
-        """Return what the network says of corrupted test images (bundle.report.shift.UnderShift).
+    def under_shift(
+        self, training: "Training | None", dataset: "Dataset", combination: str
+    ) -> "UnderShift | None":
+        """Return what the network says of corrupted test images.
 
         It shows how far it is. None where only the network's logits are here. `combination`: of
         views, whose mean stands beside the single view.
@@ -213,12 +227,7 @@ class Notebook:
 
     def cost(self, train: dict[str, Any], machine: dict[str, Any]) -> str:
         """Return what a training cost, for a sentence: `train`, `environment` of the metrics."""
-        used = f" and {words.energy(train['joules'])}, by the device's own counter"
-        return (
-            f"{words.clock(train['seconds'])}, {train['images_per_second']:,.0f} images per second "
-            f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
-            f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
-        )
+        return words.cost(train, machine)
 
     def reference_curves(self, settings: Mapping[str, Any] | None = None) -> pd.DataFrame | None:
         """Return the reference's training as it was printed, one row an epoch.
@@ -233,7 +242,7 @@ class Notebook:
 
     # What it leaves
 
-    def outcome(self, training) -> dict[str, Any]:
+    def outcome(self, training: "Training") -> dict[str, Any]:
         """Return a training as the metrics hold it: settings, size, cost, any audit, machine."""
         from bundle.training import outcome
 
@@ -247,8 +256,10 @@ class Notebook:
             "environment": {**summary["environment"], **summary["compute"]},
         }
 
-    def figure(self, figure, name: str, alt: str, caption: str = "", narrow=None) -> None:
-        """Show a figure (matplotlib) and save it as PDF and SVG under figures/.
+    def figure(
+        self, figure: "Figure", name: str, alt: str, caption: str = "", narrow: "Figure|None" = None
+    ) -> None:
+        """Show a figure and save it as PDF and SVG under figures/.
 
         Args:
             figure: shown as SVG that follows a page's dark mode; images of the dataset bear the
@@ -266,22 +277,22 @@ class Notebook:
         figures.show(figure, name, alt, caption, narrow)
         figures.save(figure, folder / name, alt, self.notice)
 
-    def mistakes(self, pixels, labels, probabilities, classes, caption: str = ""):
+    def mistakes(
+        self, pixels: Any, labels: Any, probabilities: Any, classes: Any, caption: str = ""
+    ) -> "HTML":
         """Return, for display, the confusion matrix; a cell opens its images, the surest first.
 
         Args:
-            pixels: images (N, 3, H, W), uint8.
-            labels: their classes (N,).
-            probabilities: of each class (N, C), in [0, 1].
-            classes: C names.
+            pixels: images (N, 3, H, W), uint8; labels: their classes (N,).
+            probabilities: of each class (N, C), in [0, 1]; classes: C names.
             caption: what the matrix shows; "" says how many mistakes there are and which most.
         """
         from IPython.display import HTML
 
         from bundle.pages import mistakes
 
-        arrays = (np.asarray(array) for array in (pixels, labels, probabilities))
-        return HTML(mistakes.html(*arrays, classes, caption))
+        seen, true, said = (np.asarray(array) for array in (pixels, labels, probabilities))
+        return HTML(mistakes.html(seen, true, said, classes, caption))
 
     def table(
         self,
@@ -289,7 +300,7 @@ class Notebook:
         name: str,
         caption: str,
         forms: dict[str, str | Callable] | None = None,
-    ):
+    ) -> "Styler":
         """Save a table as LaTeX (booktabs) under tables/ and return it for display with `caption`.
 
         A page numbers it, so `caption` begins with what the table shows. `forms` gives format

@@ -165,8 +165,8 @@ def _against(row: dict) -> str:
     """Return the difference to the base with what is known of its interval and p."""
     if row["difference"] is None:
         return ""
-    ends = [row.get("least"), row.get("most")]  # older pages have none
-    known = [] if ends[0] is None else [" to ".join(map(words.points, ends))]
+    ends = [row[key] for key in ("least", "most") if row.get(key) is not None]
+    known = [" to ".join(map(words.points, ends))] if ends else []  # older pages have none
     known += [] if row["holm"] is None else [words.p_is(row["holm"])]
     return words.points(row["difference"]) + (f" ({', '.join(known)})" if known else "")
 
@@ -179,7 +179,7 @@ def headline() -> str:
         return "*No run on all of CIFAR-10 is released yet.*"
     best = ours[0]
     seconds, machine = best.times[0]
-    seeds = f", mean of {best.runs} seeds" if best.runs > 1 else ""
+    seeds = f", mean of {best.runs} seeds" if (best.runs or 1) > 1 else ""
     each = [f"{_minutes(time)} in {where.split(', ')[-1]}" for time, where in best.times]
     also = words.listed(each) if len(each) > 1 else ""
     return (

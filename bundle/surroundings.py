@@ -92,7 +92,7 @@ def _without_packages(names: Collection[str]) -> str:
 
 def check_packages(name: str | None = None) -> None:
     """Raise UserError, which names all, where packages of a run or the one `name` are missing."""
-    if absent := missing() or [name] * bool(name):
+    if absent := missing() or ([name] if name else []):
         raise UserError(_without_packages(absent))
 
 
@@ -207,7 +207,7 @@ def kernel(folder: str) -> dict[str, str]:
     A profile of IPython may run code at its start, a matplotlibrc changes every figure.
     """
     settings = {"IPYTHONDIR": f"{folder}/ipython", "JUPYTER_RUNTIME_DIR": folder}
-    if package := find_spec("matplotlib"):
+    if (package := find_spec("matplotlib")) and package.origin:
         plain = Path(package.origin).parent / "mpl-data" / "matplotlibrc"
         settings["MATPLOTLIBRC"] = str(plain)
     if "MPLCONFIGDIR" not in os.environ and not os.access(Path("~").expanduser(), os.W_OK):

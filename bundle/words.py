@@ -3,7 +3,12 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lib.data import Dataset
 
 NONE = MISSING = "–"
 SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -132,6 +137,16 @@ def energy(joules: float | None) -> str:
     return f"{joules / scale:#.3g}".rstrip(".") + f" {unit}"
 
 
+def cost(train: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """Return what a training cost, for a sentence: `train`, `environment` of the metrics."""
+    used = f" and {energy(train['joules'])}, by the device's own counter"
+    return (
+        f"{clock(train['seconds'])}, {train['images_per_second']:,.0f} images per second "
+        f"({machine['device']}, {machine['precision']}, {machine['threads']} threads): some "
+        f"{train['tflop']:,.1f} TFLOP of arithmetic{used if train['joules'] else ''}"
+    )
+
+
 def machine_in_short(environment: Mapping[str, Any]) -> str:
     """Return where training computed, for a cell: "CPU, 2 threads, bf16"."""
     threads = count(environment["threads"], "thread")
@@ -141,7 +156,9 @@ def machine_in_short(environment: Mapping[str, Any]) -> str:
 DIGITS_NOTICE = "handwritten digits, not CIFAR-10"
 
 
-def notice(dataset, test_images: int | None = None, holdout_images: int | None = None) -> str:
+def notice(
+    dataset: "Dataset", test_images: int | None = None, holdout_images: int | None = None
+) -> str:
     """Return the sentence for every page and figure of a run on less than full CIFAR-10, or "".
 
     `test_images`, `holdout_images`: how many of them are looked at, where that is known.
@@ -203,7 +220,7 @@ def dataset_label(name: str, notice: str) -> str:
     return "cifar10-subset" if name == "cifar10" and notice else name
 
 
-def scores_in_words(scores):
+def scores_in_words(scores: "pd.DataFrame") -> "pd.DataFrame":
     """Return `per_class`'s table for reading: precision and recall in percent with intervals."""
     table, text = scores[["images"]].copy(), scores.map("{:.1%}".format)
     for name in ("precision", "recall"):

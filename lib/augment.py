@@ -11,11 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from lib.data import normalise
+from lib.data import Statistics, normalise
+from lib.settings import Train
 from lib.trivial import trivial_augment
 
+Range = Sequence[float]  # the lowest and the highest value
+Mixed = tuple[Tensor, Tensor, Tensor]  # images, the partners' labels, lambda: see `cutmix`
 
-def _uniform(count: int, low: float, high: float, images: Tensor, generator: Generator) -> Tensor:
+
+def _uniform(count: int, limits: Range, images: Tensor, generator: Generator) -> Tensor:
+    low, high = limits
     return torch.rand(count, device=images.device, generator=generator) * (high - low) + low
 
 
@@ -82,10 +87,10 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
 
 
 def random_gaussian_blur(
-    images: Tensor, probability: float, sigma: Sequence[float], kernel_size: int, generator
+    images: Tensor, probability: float, sigma: Range, kernel_size: int, generator: Generator
 ) -> Tensor:
     """Blur each image with `probability` and a sigma (pixels) drawn uniformly from the range."""
-    drawn = _uniform(len(images), *sigma, images, generator)
+    drawn = _uniform(len(images), sigma, images, generator)
     mask = random_mask(images, probability, generator)
     return torch.where(mask, gaussian_blur(images, drawn, kernel_size), images)
 
@@ -99,8 +104,9 @@ def box_mask(images: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: T
 
 
 def random_erasing(
-    images: Tensor, probability: float, scale, generator, ratio=(0.3, 3.3), value=0.0, attempts=10
-) -> Tensor:
+    images: Tensor, probability: float, scale: Range, generator: Generator,
+    ratio: Range = (0.3, 3.3), value: float = 0.0, attempts: int = 10,
+) -> Tensor:  # fmt: skip
     """Set a random rectangle of each image to `value` with `probability` (Zhong et al., AAAI 2020).
 
     Area uniform in `scale` (share of the image), log of the aspect ratio (height / width) uniform
@@ -108,9 +114,9 @@ def random_erasing(
     taken, if none fits the image stays, as in torchvision.transforms.RandomErasing.
     """
     count, height, width = len(images), images.shape[2], images.shape[3]
-    area = _uniform(count * attempts, *scale, images, generator) * height * width
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    aspect = _uniform(count * attempts, low, high, images, generator).exp()
+    area = _uniform(count * attempts, scale, images, generator) * height * width
+    logarithms = [math.log(limit) for limit in ratio]
+    aspect = _uniform(count * attempts, logarithms, images, generator).exp()
     area, aspect = area.view(count, attempts), aspect.view(count, attempts)
     tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
     fits = (tall < height) & (wide < width)
@@ -134,7 +140,7 @@ def random_beta(count: int, alpha: float, device: torch.device, generator: Gener
 
 def cutmix(
     images: Tensor, labels: Tensor, alpha: float, probability: float, generator: Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Mixed:
     """Paste a box of another image of the batch into each image.
 
     CutMix: Yun et al., ICCV 2019, section 3.1. A box of sides W sqrt(1 - lambda), H sqrt(1 -
@@ -165,7 +171,7 @@ def cutmix(
 
 def mixup(
     images: Tensor, labels: Tensor, alpha: float, probability: float, generator: Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Mixed:
     """Blend each image with another of the batch (Zhang et al., mixup, ICLR 2018, equation 2).
 
     Arguments and results as in `cutmix`; images must be floats.
@@ -177,9 +183,7 @@ def mixup(
     return weight * images + (1 - weight) * images[partner], labels[partner], lam
 
 
-def mix(
-    images: Tensor, labels: Tensor, recipe, generator: Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+def mix(images: Tensor, labels: Tensor, recipe: Train, generator: Generator) -> Mixed:
     """Mix a share `recipe.cutmix` of images by CutMix, `recipe.mixup` by mixup, none by both.
 
     Results as of `cutmix`.
@@ -199,14 +203,13 @@ def mix(
 
 
 def train_batch(
-    images: Tensor, labels: Tensor, recipe, statistics, generator, host=None, mirrored=None
-) -> tuple[Tensor, Tensor, Tensor]:
+    images: Tensor, labels: Tensor, recipe: Train, statistics: Statistics, generator: Generator,
+    host: Generator | None = None, mirrored: Tensor | None = None,
+) -> Mixed:  # fmt: skip
     """Turn raw images into what the network is trained on.
 
     Args:
-        images: uint8 (N, 3, 32, 32); labels: int64 (N,).
-        recipe: anything with the augmentation fields of lib.settings.Train.
-        statistics: lib.data.Statistics of the training images.
+        images: uint8 (N, 3, 32, 32); labels: int64 (N,); statistics: of the training images.
         generator: of the images' device; host: one of the CPU, needed for TrivialAugment only.
         mirrored: which images to mirror left to right, bool (N,); drawn with recipe.horizontal_flip
             where None.
@@ -222,6 +225,7 @@ def train_batch(
     if recipe.vertical_flip:
         images = random_vertical_flip(images, recipe.vertical_flip, generator)
     if recipe.trivial_augment:
+        assert host is not None
         images = trivial_augment(images, recipe.trivial_augment, host)
     images = images.float() / 255
     if recipe.blur:

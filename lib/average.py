@@ -45,6 +45,5 @@ class Average:
 def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Return a network's floating-point tensors and its others (batch norm's counters)."""
     both = [*model.parameters(), *model.buffers()]
-    return [one for one in both if one.is_floating_point()], [
-        one for one in both if not one.is_floating_point()
-    ]
+    counters = [one for one in both if not one.is_floating_point()]
+    return [one for one in both if one.is_floating_point()], counters

@@ -132,9 +132,7 @@ def whitening_filters(images: Tensor, size: int, epsilon: float = 5e-4) -> Tenso
     their opposites: Page, How to Train Your ResNet 8 (2019), and Jordan (2024), section 3.2.
     """
     channels = images.shape[1]
-    patches = (
-        F.unfold(images.float(), size).transpose(1, 2).reshape(-1, channels * size * size).double()
-    )
+    patches = F.unfold(images.float(), size).mT.reshape(-1, channels * size * size).double()
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = vectors.T / (values[:, None].clamp(min=0) + epsilon).sqrt()
     return torch.cat((filters, -filters)).view(-1, channels, size, size).float()

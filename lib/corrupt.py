@@ -105,9 +105,9 @@ def _zoom(levels: Tensor, largest: float, generator: Generator) -> Tensor:
     factors = np.arange(1, largest, 0.01)  # their call: 1.06 and 1.11 are among what it gives
     for factor in factors:
         part = int(np.ceil(size / factor))
-        large = (round(part * factor),) * 2
-        options = {"size": large, "mode": "bilinear", "align_corners": True}
-        result += _middle(F.interpolate(_middle(levels, part), **options), size)
+        shape, middle = (round(part * factor),) * 2, _middle(levels, part)
+        large = F.interpolate(middle, shape, mode="bilinear", align_corners=True)
+        result += _middle(large, size)
     return result / (len(factors) + 1)
 
 

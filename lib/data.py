@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lib.errors import UserError
@@ -223,8 +224,8 @@ def _digits() -> tuple[Images, Images, tuple[str, ...], str]:
     return train, test, tuple(str(digit) for digit in range(10)), checksum
 
 
-def _images(pixels: np.ndarray, labels) -> Images:
+def _images(pixels: np.ndarray, numbers: ArrayLike) -> Images:
     """Make Images from uint8 (N, 32, 32, 3) and class numbers."""
-    labels = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
-    pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    return Images(pixels, labels, torch.arange(len(labels)))
+    labels = torch.as_tensor(np.asarray(numbers), dtype=torch.int64)
+    turned = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    return Images(turned, labels, torch.arange(len(labels)))

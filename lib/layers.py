@@ -1,5 +1,8 @@
 """A network's layers: outputs, parameters, arithmetic, memory; and its count by hand."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -16,18 +19,16 @@ def layer_table(model: ResNet, size: int = 32) -> pd.DataFrame:
     stage, output (C, H, W), parameters (of the layer itself), mmac (multiply-accumulates / 1e6 of
     convolutions and the linear layer; batch norm, ReLU and additions are left out, as is usual).
     """
-    rows, handles, kinds = [], [], tuple(BLOCKS.values())
+    rows: list[tuple] = []
+    handles, kinds = [], tuple(BLOCKS.values())
 
-    def note(name: str):
-        def hook(module: nn.Module, _inputs, output: Tensor) -> None:
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, _inputs: Any, output: Tensor) -> None:
             own = 0 if isinstance(module, kinds) else count_parameters(module)
             weights = module.weight.numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
             pixels = output[0, 0].numel() if output.dim() == 4 else 1
-            stage = (
-                f"stage {int(name.split('.')[1]) + 1}"
-                if name.startswith("stages")
-                else "stem and head"
-            )
+            staged = name.startswith("stages")
+            stage = f"stage {int(name.split('.')[1]) + 1}" if staged else "stem and head"
             layer = f"{type(module).__name__}-{len(rows) + 1}"
             rows.append((layer, stage, tuple(output.shape[1:]), own, weights * pixels / 1e6))
 
@@ -78,13 +79,8 @@ def count_by_hand(network: Network, classes: int = 10) -> pd.DataFrame:
         if count > 1:
             formula, amount = _block_by_hand(network.block, width, width, False, norm)
             parts.append((f"{count - 1}·({formula})", (count - 1) * amount))
-        rows.append(
-            (
-                f"stage {number}",
-                " + ".join(part[0] for part in parts),
-                sum(part[1] for part in parts),
-            )
-        )
+        formulae, amounts = zip(*parts, strict=True)
+        rows.append((f"stage {number}", " + ".join(formulae), sum(amounts)))
         before = width
     if network.block == "preactivation":
         rows.append(("last batch norm", f"{norm}·{before}", norm * before))
@@ -103,19 +99,11 @@ def _stem_by_hand(network: Network, channels: int, norm: int) -> tuple[str, int]
 
 def _block_by_hand(kind: str, before: int, width: int, changes: bool, norm: int) -> tuple[str, int]:
     """Return formula and number of a block's parameters; `changes`: with a shortcut convolution."""
-    same = before == width
-    weights = f"18·{width}²" if same else f"9·{before}·{width} + 9·{width}²"
-    scales = (
-        f"{norm}·{before} + {norm}·{width}"
-        if kind == "preactivation" and not same
-        else f"{2 * norm}·{width}"
-    )
-    formula = f"{weights} + {scales}"
-    number = (
-        9 * before * width
-        + 9 * width**2
-        + norm * (width + (before if kind == "preactivation" else width))
-    )
+    first = before if kind == "preactivation" else width  # channels of the first batch norm
+    weights = f"18·{width}²" if before == width else f"9·{before}·{width} + 9·{width}²"
+    both = f"{2 * norm}·{width}" if first == width else f"{norm}·{before} + {norm}·{width}"
+    formula = f"{weights} + {both}"
+    number = 9 * before * width + 9 * width**2 + norm * (first + width)
     if not changes or kind == "pooled":
         return formula, number
     if kind == "preactivation":

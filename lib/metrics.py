@@ -47,8 +47,8 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> Accuracy:
 
 def mcnemar(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> McNemar:
     """Test whether two predictions (N,) for the same images differ in accuracy (McNemar, 1947)."""
-    first, second = (np.asarray(each) == np.asarray(labels) for each in (first, second))
-    return mcnemar_of_counts(int((first & ~second).sum()), int((~first & second).sum()))
+    one, other = (np.asarray(each) == np.asarray(labels) for each in (first, second))
+    return mcnemar_of_counts(int((one & ~other).sum()), int((~one & other).sum()))
 
 
 def mcnemar_of_counts(only_first: int, only_second: int) -> McNemar:
@@ -130,10 +130,10 @@ def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Guo et al., ICML 2017, section 4.2. Of images that were neither trained on nor are judged by it;
     it changes no prediction, above 1 it makes the network less sure.
     """
-    given, each = np.asarray(logits, dtype=np.float64), np.arange(len(labels))
+    given, true = np.asarray(logits, dtype=np.float64), np.asarray(labels)
 
     def nll(log: float) -> float:
-        return -special.log_softmax(given / np.exp(log), axis=1)[each, labels].mean()
+        return -special.log_softmax(given / np.exp(log), axis=1)[np.arange(len(true)), true].mean()
 
     return float(np.exp(optimize.minimize_scalar(nll, bounds=(-3, 3), method="bounded").x))
 
@@ -176,7 +176,7 @@ def rank_pairs(claimed: list[list[str]], tables: dict[str, pd.DataFrame]) -> pd.
 
     Ranks start at 1; ties share the best rank; NaN where a table does not have the classes.
     """
-    rows = [{"pair": "/".join(pair)} for pair in claimed]
+    rows: list[dict[str, Any]] = [{"pair": "/".join(pair)} for pair in claimed]
     for name, table in tables.items():
         pairs = map(frozenset, zip(table["first"], table["second"], strict=True))
         counts = dict(zip(pairs, table["confusions"], strict=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,23 +44,23 @@ class Muon(torch.optim.Optimizer):
         keep_norm: false leaves the norms alone.
     """
 
-    def __init__(self, params, lr: float, momentum: float, keep_norm: bool = True):
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float, keep_norm: bool = True):
         super().__init__(params, {"lr": lr, "momentum": momentum, "keep_norm": keep_norm})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss: no closure
         """Move every weight that has a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, group)
+                    self._move(weight, weight.grad, group)
 
-    def _move(self, weight: Tensor, group: dict) -> None:
+    def _move(self, weight: Tensor, gradient: Tensor, group: dict) -> None:
         state = self.state[weight]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(weight)
-        buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(weight.grad)
-        direction = weight.grad.add(buffer, alpha=group["momentum"])
+        buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        direction = gradient.add(buffer, alpha=group["momentum"])
         update = orthogonal(direction.reshape(len(weight), -1)).view_as(weight)
         if group["keep_norm"]:
             weight.mul_(len(weight) ** 0.5 / weight.norm())
@@ -97,7 +98,10 @@ class Together:
             each.load_state_dict(state)
 
 
-def make_optimiser(model: nn.Module, recipe: Train) -> torch.optim.Optimizer | Together:
+Optimiser = torch.optim.Optimizer | Together
+
+
+def make_optimiser(model: nn.Module, recipe: Train) -> Optimiser:
     """Return the optimiser the recipe names; only what is trained is in it.
 
     Each group carries `factor`, by which its learning rate differs from the schedule's. Vectors
@@ -139,7 +143,8 @@ def _merged(groups: list[dict]) -> list[dict]:
 
 def sorted_parameters(model: nn.Module) -> tuple[list, list, list, list]:
     """The trained parameters: biases (of norms, convolutions), filters, other vectors, matrices."""
-    biases, filters, vectors, matrices = [], [], [], []
+    lists: tuple[list, list, list, list] = [], [], [], []
+    biases, filters, vectors, matrices = lists
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
@@ -148,7 +153,7 @@ def sorted_parameters(model: nn.Module) -> tuple[list, list, list, list]:
                 biases.append(parameter)
             else:
                 {4: filters, 1: vectors}.get(parameter.dim(), matrices).append(parameter)
-    return biases, filters, vectors, matrices
+    return lists
 
 
 @contextmanager
@@ -163,8 +168,9 @@ def at_sharpest(model: nn.Module, radius: float, adaptive: bool) -> Iterator[Non
     statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
     kept, kept_statistics = _copies(weights), _copies(statistics)
     with torch.no_grad():
-        scales = [weight.abs() if adaptive else 1.0 for weight in weights]
-        slopes = [scale * weight.grad for scale, weight in zip(scales, weights, strict=True)]
+        scales = [weight.abs() if adaptive else torch.ones(()) for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        slopes = [scale * part for scale, part in zip(scales, gradients, strict=True)]
         norm = torch.stack(torch._foreach_norm(slopes)).norm().clamp(min=1e-12)
         for weight, scale, slope in zip(weights, scales, slopes, strict=True):
             weight.add_(scale * slope * (radius / norm))

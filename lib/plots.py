@@ -29,14 +29,9 @@ STYLE = {
 # fmt: on
 
 
-def style() -> dict[str, Any]:
+def style() -> Any:
     """Return every setting of Matplotlib that a figure is drawn and saved with."""
-    windows = (
-        "backend",
-        "backend_fallback",
-        "interactive",
-        "toolbar",
-    )  # no figure's, but a program's
+    windows = ("backend", "backend_fallback", "interactive", "toolbar")  # no figure's
     plain = mpl.rcParamsDefault
     return {key: plain[key] for key in plain if key not in windows} | STYLE
 
@@ -52,7 +47,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inside
 
 
-def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any):
+def figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
     """Return (Figure, axes), sizes in inches, outside pyplot's global state."""
     drawn = Figure(figsize=(width, height), layout="constrained")
     return drawn, drawn.subplots(rows, columns, **options)
@@ -182,7 +179,8 @@ def training_curves(
 
 def _panels(narrow: bool) -> tuple[dict[str, Any], Figure]:
     """Return the empty panels loss, accuracy and rate, the last one a thin strip."""
-    wide, tall = [["loss", "accuracy"], ["rate", "rate"]], [["loss"], ["accuracy"], ["rate"]]
+    wide: list[Any] = [["loss", "accuracy"], ["rate", "rate"]]
+    tall: list[Any] = [["loss"], ["accuracy"], ["rate"]]
     drawn = Figure(figsize=(3.8, 7.2) if narrow else (8, 4.6), layout="constrained")
     ratios = (3, 3, 1.2) if narrow else (3.2, 1)
     axes = drawn.subplot_mosaic(tall if narrow else wide, height_ratios=ratios)

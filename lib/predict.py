@@ -9,7 +9,7 @@ from itertools import product
 import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib import compute, metrics
 from lib.augment import gaussian_blur, pad
@@ -80,7 +80,7 @@ MEAN_OF_LOGITS = ("report", "report_spatial")  # the others are means of probabi
 
 @torch.inference_mode()
 def logits(
-    model: torch.nn.Module,
+    model: nn.Module,
     pixels: Tensor,
     statistics: Statistics,
     view: str = "original",
@@ -107,7 +107,7 @@ def logits(
 
 
 def occlusion(
-    model: torch.nn.Module, pixels: Tensor, classes: Tensor, statistics: Statistics, scale=1.0
+    model: nn.Module, pixels: Tensor, classes: Tensor, statistics: Statistics, scale: float = 1.0
 ) -> Tensor:
     """Return which parts of images speak for a class: float32 (N, H, W) on the CPU, -1 to 1.
 
@@ -135,10 +135,8 @@ def occlusion(
 def _places(height: int, width: int) -> list[tuple[slice, slice]]:
     """Return the rows and columns of every patch, so that each pixel lies in equally many."""
     starts = (range(PATCH_STEP - PATCH, size, PATCH_STEP) for size in (height, width))
-    return [
-        tuple(slice(max(start, 0), start + PATCH) for start in corner)
-        for corner in product(*starts)
-    ]
+    rows, columns = ([slice(max(at, 0), at + PATCH) for at in each] for each in starts)
+    return list(product(rows, columns))
 
 
 def distinct_views(pixels: Tensor, views: Sequence[str]) -> dict[str, str]:
@@ -157,8 +155,9 @@ def _equal_on(pixels: Tensor, first: str, second: str) -> bool:
 
 
 def view_logits(
-    model, images: Images, views: Sequence[str], statistics, precision, batch_size
-) -> dict[str, Tensor]:
+    model: nn.Module, images: Images, views: Sequence[str], statistics: Statistics, precision: str,
+    batch_size: int,
+) -> dict[str, Tensor]:  # fmt: skip
     """Return the logits of each view on the CPU; a view that equals another is computed once."""
     pixels = images.pixels.to(next(model.parameters()).device)
     same = distinct_views(pixels, views)
@@ -193,7 +192,7 @@ def compare(predictions: dict[str, Tensor], labels: Tensor) -> pd.DataFrame:
     One row a name; columns accuracy, low, high (fractions), gained, lost (images that became right,
     wrong) and p (McNemar); the first row is not compared with itself.
     """
-    rows = {}
+    rows: dict[str, tuple] = {}
     for name, predicted in predictions.items():
         score = metrics.accuracy(predicted, labels)
         paired = metrics.mcnemar(next(iter(predictions.values())), predicted, labels)

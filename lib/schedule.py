@@ -1,14 +1,16 @@
 """The learning rate as a function of time, and the phases a training consists of."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from lib.settings import Train
 
 
 def learning_rate(
-    schedule: str, time: float, epochs: float, peak: float, warmup=0.0, milestones=(), gamma=0.1
-) -> float:
+    schedule: str, time: float, epochs: float, peak: float, warmup: float = 0.0,
+    milestones: Sequence[float] = (), gamma: float = 0.1,
+) -> float:  # fmt: skip
     """Return the learning rate at `time` (in epochs, 0 to `epochs`).
 
     constant: `peak`. step: `peak` times `gamma` for each milestone reached. cosine: peak (1 +

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 
 def option(
-    default: Any, doc: str, low: float | None = None, high: float | None = None, choices=()
+    default: Any, doc: str, low: float | None = None, high: float | None = None, choices: tuple = ()
 ) -> Any:
     """A dataclass field with its meaning and the inclusive range or the choices it allows."""
     limits = {"doc": doc, "low": low, "high": high, "choices": tuple(choices)}

@@ -13,7 +13,7 @@ from lib import compute
 from lib.augment import train_batch
 from lib.average import Average
 from lib.data import Images, Statistics
-from lib.optimise import at_sharpest
+from lib.optimise import Optimiser, at_sharpest
 from lib.schedule import Phase
 from lib.settings import Train
 
@@ -34,6 +34,9 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+LossOf = Callable[[Batch, Train], tuple[Tensor, Tensor]]  # loss and share of labels predicted
 
 
 def generator_of(seed: int, purpose: int | str, device: torch.device | str = "cpu") -> Generator:
@@ -72,17 +75,17 @@ def distillation(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
 
 def loss_function(
     model: nn.Module, precision: str, compiled: bool = False, teacher: nn.Module | None = None
-) -> Callable[[Batch, Train], tuple]:
+) -> LossOf:
     """Return the function from batch and recipe to loss and share of (mixed) labels predicted.
 
     Both are 0-d tensors on the model's device. With `compiled`, full batches go through
-    torch.compile; an epoch's smaller last one does not, since a second compilation would cost more
-    than it saves. A `teacher` (in evaluation mode, on the same device) is shown the very same
-    images.
+    torch.compile; an epoch's smaller last one does not: to compile again would not pay. A `teacher`
+    (in evaluation mode, on the same device) is shown the very same images.
     """
     device = next(model.parameters()).device
 
-    def forward(images, labels, partners, lam, smoothing, weight, temperature):
+    def forward(images: Tensor, labels: Tensor, partners: Tensor, lam: Tensor, smoothing: float,
+                weight: float, temperature: float) -> tuple[Tensor, Tensor]:  # fmt: skip
         with compute.autocast(device, precision):
             logits = model(images).float()
         loss = mixed_cross_entropy(logits, labels, partners, lam, smoothing)
@@ -96,7 +99,7 @@ def loss_function(
 
     fast = compute.compiled(forward) if compiled else forward
 
-    def of_batch(batch: Batch, recipe: Train):
+    def of_batch(batch: Batch, recipe: Train) -> tuple[Tensor, Tensor]:
         chosen = fast if len(batch) == recipe.batch_size else forward
         shown = (batch.images, batch.labels, batch.partners, batch.lam)
         return chosen(*shown, recipe.label_smoothing, recipe.teacher_weight, recipe.temperature)
@@ -104,7 +107,9 @@ def loss_function(
     return of_batch
 
 
-def train_step(model, loss_of, optimiser, batch: Batch, recipe: Train) -> Tensor:
+def train_step(
+    model: nn.Module, loss_of: LossOf, optimiser: Optimiser, batch: Batch, recipe: Train
+) -> Tensor:
     """Do one step; return its loss and share of labels predicted, (2,), still on the device."""
     loss, hits = loss_of(batch, recipe)
     optimiser.zero_grad(set_to_none=True)
@@ -155,16 +160,16 @@ def prepared_batches(
 
 
 def train_epoch(
-    model,
-    optimiser,
+    model: nn.Module,
+    optimiser: Optimiser,
     images: Images,
     phase: Phase,
     epoch: int,
-    statistics,
+    statistics: Statistics,
     seed: int,
-    loss_of,
+    loss_of: LossOf,
     average: Average | None = None,
-    beat=lambda step, steps, images: None,
+    beat: Callable[[int, int, int], None] = lambda step, steps, images: None,
 ) -> dict[str, float]:
     """Train one epoch and return its row of the history, without the hold-out.
 
@@ -173,7 +178,7 @@ def train_epoch(
         images: on the training device; epoch: from 0, over all phases.
         beat: called after each step with (step, steps, images seen).
     """
-    size, started, sums = phase.recipe.batch_size, time.perf_counter(), 0.0
+    size, started, sums = phase.recipe.batch_size, time.perf_counter(), torch.zeros(())
     steps = -(-len(images) // size)
     model.train()
     for step, batch in enumerate(prepared_batches(images, phase.recipe, epoch, statistics, seed)):

@@ -9,14 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lib import compute, predict
 from lib.average import Average
 from lib.data import Dataset, Images, Statistics, normalise, subset
-from lib.model import build
+from lib.model import ResNet, build, channels_last
 from lib.optimise import make_optimiser
 from lib.schedule import Phase, phases, total_epochs
 from lib.settings import Train
@@ -97,15 +96,16 @@ class Loop:
         device = compute.prepare(settings)
         self.settings, self.dataset = settings, dataset
         self.precision = compute.precision_of(settings, device)
-        self.phases, self.epoch, self.history, self.seconds = phases(settings), 0, [], 0.0
+        self.phases, self.epoch, self.seconds = phases(settings), 0, 0.0
+        self.history: list[dict[str, Any]] = []
         model = build(settings, len(dataset.classes), settings.seed)
-        self.model = model.to(device, memory_format=torch.channels_last)
-        self._whiten()
+        self._whiten(model)
+        self.model = channels_last(model.to(device))
         self.average = Average(self.model, settings.ema) if settings.ema else None
         taught = teacher and teacher.to(device).eval().requires_grad_(False)
         compiled = compute.compiles(settings, device)
         self.loss_of = loss_function(self.model, self.precision, compiled, taught)
-        self.optimiser, self.phase = None, 0
+        self._enter(self.phases[0])
         self.images = dataset.train.to(device)
         self.holdout = subset(dataset.holdout, settings.holdout_images).to(device)
         self.test = dataset.test.to(device) if settings.audit else None
@@ -123,12 +123,11 @@ class Loop:
         watch.begin(self.epoch)
         started = time.perf_counter()
         statistics = self.dataset.normalisation(phase.recipe.normalisation)
-        changing, seed = (self.model, self.optimiser, self.images), self.settings.seed
-        given = (phase, self.epoch, statistics, seed, self.loss_of, self.average, watch.step)
-        row = train_epoch(*changing, *given)
+        given = (self.images, phase, self.epoch, statistics, self.settings.seed, self.loss_of)
+        row = train_epoch(self.model, self.optimiser, *given, self.average, watch.step)
         row |= _named("holdout", evaluate(self.result, self.holdout, statistics, self.precision))
         if self.test:
-            row["test_accuracy"] = self._audit()
+            row["test_accuracy"] = self._audit(self.test)
         self.epoch += 1
         self.seconds += time.perf_counter() - started
         watch.end(row)
@@ -159,15 +158,15 @@ class Loop:
     def _enter(self, phase: Phase) -> None:
         self.optimiser, self.phase = make_optimiser(self.model, phase.recipe), phase.number
 
-    def _whiten(self) -> None:
+    def _whiten(self, model: ResNet) -> None:
         """Fix a whitening stem's filters by the first training images, normalised as in phase 1."""
         first = self.dataset.train.pixels[:WHITENING_IMAGES].float() / 255
-        self.model.whiten(normalise(first, self.dataset.normalisation(self.settings.normalisation)))
+        model.whiten(normalise(first, self.dataset.normalisation(self.settings.normalisation)))
 
-    def _audit(self) -> float:
+    def _audit(self, test: Images) -> float:
         """Return the test accuracy, normalised as in phase 1: as the reference measured it."""
         statistics = self.dataset.normalisation(self.settings.normalisation)
-        return evaluate(self.result, self.test, statistics, self.precision)["accuracy"]
+        return evaluate(self.result, test, statistics, self.precision)["accuracy"]
 
 
 def evaluate(

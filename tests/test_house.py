@@ -6,7 +6,10 @@ made-up tree. `python -m tests.test_house` prints the lengths that stand in the 
 
 import ast
 import json
+import re
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: what the project may grow to with what is asked of it today.
-LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 20_000
+LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 20_200
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
@@ -75,15 +78,14 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "lib/augment.py: cutmix": 29,
     "lib/augment.py: train_batch": 35,
     "lib/data.py: load": 30,
-    "lib/layers.py: layer_table": 34,
-    "lib/layers.py: count_by_hand": 30,
-    "lib/model.py: __init__": 33,
+    "lib/layers.py: layer_table": 32,
+    "lib/model.py: __init__": 32,
     "lib/optimise.py: make_optimiser": 28,
     "lib/step.py: loss_function": 32,
     "lib/step.py: train_epoch": 42,
     "lib/train.py: train": 27,
     "bundle/__main__.py: parser": 50,
-    "bundle/dataset/cifar10.py: resolve": 35,
+    "bundle/dataset/cifar10.py: resolve": 33,
     "bundle/dataset/cifar10.py: download": 32,
     "bundle/dataset/download.py: _ask": 28,
     "bundle/pages/publish.py: render": 29,
@@ -246,6 +248,37 @@ def test_what_is_too_long_only_shrinks(measure, known):
     assert not known.keys() - found.keys(), (
         "take these out: python -m tests.test_house prints the table"
     )
+
+
+# The types
+
+
+UNTYPED = """
+def untyped(value): ...
+def wrong() -> int:
+    return "1"
+hidden: int = ""  # type: ignore
+"""
+
+
+def test_mypy_reads_all_code_and_refuses_what_is_untyped_or_wrong(tmp_path):
+    """With the settings of pyproject.toml; that lib and bundle pass is for `make lint`."""
+    pytest.importorskip("mypy")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    assert settings["packages"] == ["lib", "bundle"] and "exclude" not in settings
+    assert not [each for each in (settings, *settings["overrides"]) if "ignore_errors" in each]
+    (tmp_path / "tried.py").write_text(UNTYPED, encoding="utf-8")
+    options = [f"--config-file={ROOT / 'pyproject.toml'}", f"--cache-dir={tmp_path}"]
+    command = [sys.executable, "-m", "mypy", *options, str(tmp_path / "tried.py")]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    for code in ("no-untyped-def", "return-value", "ignore-without-code"):
+        assert f"[{code}]" in said.stdout, said
+
+
+def test_types_are_ignored_in_a_handful_of_places():
+    paths = [path for folder in ("lib", "bundle") for path in (ROOT / folder).rglob("*.py")]
+    found = [path.name for path in paths for _ in re.findall("type: ignore", path.read_text())]
+    assert len(found) <= 4, found
 
 
 # The rules, each broken once in a made-up tree

@@ -21,8 +21,8 @@ def edge_devices(reference: Reference, tolerance: float, runs: Runs) -> Finding:
         f"points (the whole 95% interval) and an image of the reference's network takes at most "
         f"{AT_ONCE:g} s on a {computer['board']} ({device.ESTIMATE}, from MLPerf Tiny)."
     )
-    deployed = {name: device.measured(metrics) for name, metrics in runs.items()}
-    deployed = {name: found for name, found in deployed.items() if found}
+    measured = {name: device.measured(metrics) for name, metrics in runs.items()}
+    deployed = {name: found for name, found in measured.items() if found}
     if not deployed:
         missing = "waits for notebook 08 on a training at full length"
         return Finding(PENDING, f"Not yet judged: {missing}.", rule)

@@ -109,8 +109,8 @@ def judge(claim: Claim, reference: Reference, study: Study | None, runs: Runs) -
         takes = inspect.signature(NOW[claim.test]).parameters
         finding = NOW[claim.test](**{name: given[name] for name in takes})
     said = (claim.id, claim.kind, claim.claim, claim.where, claim.words, claim.weight)
-    runs = test.runs if test else ()
-    return Judged(*said, claim.reported, finding.found, finding.verdict, finding.why, runs)
+    names = test.runs if test else ()
+    return Judged(*said, claim.reported, finding.found, finding.verdict, finding.why, names)
 
 
 def _by_study(

@@ -68,7 +68,8 @@ def _check_values(entry: dict[str, Any], where: str) -> None:
 
 
 def _check_tolerance(entry: dict[str, Any], test: Callable, where: str) -> None:
-    tolerance, needed = entry.get("tolerance"), "tolerance" in inspect.signature(test).parameters
+    tolerance: Any = entry.get("tolerance")
+    needed = "tolerance" in inspect.signature(test).parameters
     if not needed and "tolerance" in entry:
         raise UserError(f"{where}: the test {entry['test']} takes no tolerance; leave it out")
     if needed and (type(tolerance) not in (int, float) or not 0 < tolerance < float("inf")):

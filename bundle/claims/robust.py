@@ -17,7 +17,7 @@ ONE = "One seed each; the interval is over the images alone."
 
 def _records(runs: Runs, *names: str) -> tuple[list[dict[str, Any]], str]:
     """Return the records of runs under corruption, and what is still waited for, "" for nothing."""
-    found = {name: runs.get(name, {}).get("robustness") for name in names}
+    found = {name: runs.get(name, {}).get("robustness") or {} for name in names}
     missing = [name for name, record in found.items() if not record]
     waits = f"waits for notebook 07 on trainings of {listed(missing)} at full length"
     return list(found.values()), f"Not yet judged: {waits}." if missing else ""

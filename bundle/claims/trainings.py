@@ -72,7 +72,9 @@ def between(first: Sequence[float], second: Sequence[float]) -> Effect:
     return t_effect(float(np.mean(first) - np.mean(second)), error, KNOWN)
 
 
-def _against_seeds(values: list[float], reported: float, tolerance: float, note="") -> Finding:
+def _against_seeds(
+    values: list[float], reported: float, tolerance: float, note: str = ""
+) -> Finding:
     """Judge an accuracy by the 95% prediction interval of a further seed; open where too wide."""
     mean, count, (sd, degrees) = float(np.mean(values)), len(values), _spread(values)
     gap = t_effect(reported - mean, sd * (1 + 1 / count) ** 0.5, degrees)
@@ -236,7 +238,8 @@ def halving_cheap(jobs: Jobs, reference: Reference, tolerance: float) -> Finding
 def _view(jobs: Jobs, kind: str, name: str) -> Effect:
     """Return what a view or a combination does against the original view."""
     counts = [[job[kind][name][key] for job in jobs["as_run"]] for key in ("gained", "lost")]
-    return paired(*np.mean(counts, axis=1).tolist(), jobs["as_run"][0]["test"]["images"])
+    gained, lost = np.mean(counts, axis=1).tolist()
+    return paired(gained, lost, jobs["as_run"][0]["test"]["images"])
 
 
 @needs("as_run", rule=f"{MCNEMAR} {GAIN}")
@@ -276,8 +279,10 @@ def tta_views(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
 def blur_equivalent(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """The average with the code's blur against the one with a blur of the image plane."""
     both = ("report", "report_spatial")
-    scores = [[job["combinations"][name]["accuracy"] for job in jobs["as_run"]] for name in both]
-    effect = _mean(np.subtract(*scores).tolist())
+    first, second = (
+        [job["combinations"][name]["accuracy"] for job in jobs["as_run"]] for name in both
+    )
+    effect = _mean(np.subtract(first, second).tolist())
     views = ("gaussian_blur_mixed", "gaussian_blur")
     mixed, plane = (points(100 * _view(jobs, "views", view).size) for view in views)
     return Finding(

@@ -87,16 +87,15 @@ def _beside(first: dict[str, str], second: dict[str, str]) -> list[tuple[str, st
 
 def tested(first: Finished, second: Finished) -> Test:
     """Return the difference in accuracy, paired on the images that both saw where that can be."""
-    given = {run.name: run.predictions for run in (first, second)}
-    absent = [name for name, predictions in given.items() if predictions is None]
-    if absent:
+    ours, theirs = first.predictions, second.predictions
+    if ours is None or theirs is None:
+        absent = [run.name for run in (first, second) if run.predictions is None]
         told = (
             f"The predictions of {words.listed(absent)} are not here (a release keeps them with "
             "LOGITS=1), so the test is not paired: the z test of two shares, with Newcombe's "
             "interval. On the same images a paired test would see smaller differences."
         )
         return Test(effects.difference(second.accuracy, first.accuracy), told)
-    ours, theirs = given[first.name], given[second.name]
     _, here, there = np.intersect1d(ours["index"], theirs["index"], return_indices=True)
     labels = ours["labels"][here]
     if not len(here) or not np.array_equal(labels, theirs["labels"][there]):

@@ -20,6 +20,7 @@ from bundle.training import store
 from bundle.words import number
 from lib import metrics
 from lib.errors import UserError
+from lib.metrics import Accuracy
 
 NUMBERS = (  # of a finished run's metrics.json
     *(("test", key) for key in ("images", "accuracy", "low", "high")),
@@ -55,7 +56,7 @@ class Finished:
         return tuple(self.metrics["confusion"]["classes"])
 
     @property
-    def accuracy(self) -> metrics.Accuracy:
+    def accuracy(self) -> Accuracy:
         """The single view's accuracy on the test images."""
         images = int(self.metrics["test"]["images"])
         return metrics.wilson(round(self.metrics["test"]["accuracy"] * images), images)

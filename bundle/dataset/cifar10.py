@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bundle import paths
 from bundle.dataset import places
@@ -25,6 +26,9 @@ from bundle.dataset.archive import (
 from bundle.dataset.download import Limits, Say, Transfer, TransferError
 from bundle.dataset.keep import Unavailable, install, take, unpack, writing
 from lib.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from lib.data import Dataset
 
 OFFLINE_VARIABLE = "BUNDLE_OFFLINE"  # "1": nothing is ever downloaded
 AUTO_WAIT_S = 300.0  # the longest that a run with `dataset: auto` waits for a download, seconds
@@ -87,7 +91,7 @@ def checksum(root: Path, archive: Archive = CIFAR10) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def load(name: str, train_images: int = 0, holdout: int = 5000):
+def load(name: str, train_images: int = 0, holdout: int = 5000) -> "Dataset":
     """Load the images that `dataset: name` means here, every file verified; downloads nothing.
 
     Args and result as of `lib.data.load`; "auto" takes CIFAR-10 where its files are at hand, else
@@ -97,9 +101,10 @@ def load(name: str, train_images: int = 0, holdout: int = 5000):
     from lib import data
 
     name, root = resolve(name, network=False)
+    source: Path | tuple | None = root
     version = CIFAR10.version_in(root) if root else None
-    binary = version is not None and version is CIFAR10.binary
-    source = images.read(root / version.folder, version) if binary else root
+    if root and version and version is CIFAR10.binary:
+        source = images.read(root / version.folder, version)
     return data.load(name, source, train_images, holdout)
 
 
@@ -138,7 +143,7 @@ def resolve(
         return "digits", None
 
 
-def _fetched(mirrors: Sequence[str] | None, wait_s: float | None, **options) -> Path:
+def _fetched(mirrors: Sequence[str] | None, wait_s: float | None, **options: Any) -> Path:
     """Return data/ after a download, or what its archive there holds; None: no download allowed."""
     archive = options["archive"]
     if mirrors is None and not (paths.DATA / archive.name).exists():

@@ -12,11 +12,12 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from bundle import paths
 from lib.data import Images, Statistics
@@ -67,7 +68,7 @@ class _Dtype:
         order = _text(order)
         if parts[:3] != (None, None, None) or order not in ("<", ">", "|", "="):
             raise RefusedError("a dtype with fields")
-        self.dtype = self.dtype.newbyteorder(order)
+        self.dtype = self.dtype.newbyteorder(cast(Any, order))
 
 
 class _Array:
@@ -75,20 +76,22 @@ class _Array:
 
     value = np.empty(0)
 
-    def set_state(self, _version: int, shape: tuple, dtype: _Dtype, fortran: bool, data: bytes):
+    def set_state(
+        self, _version: int, shape: tuple, dtype: _Dtype, fortran: bool, data: bytes
+    ) -> None:
         """Take what `numpy.ndarray.__reduce__` gives as an array's state; raises RefusedError."""
         plain = isinstance(dtype, _Dtype) and isinstance(shape, tuple) and len(shape) <= 8
         if not plain or not all(type(size) is int and 0 < size < 1 << 40 for size in shape):
             raise RefusedError("an array without a plain dtype and shape")
-        dtype = dtype.dtype
-        if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data):
+        kind = dtype.dtype
+        if not isinstance(data, bytes) or math.prod(shape) * kind.itemsize != len(data):
             raise RefusedError(
                 f"an array of shape {str(shape)[:60]} with too few or too many bytes"
             )
-        codes = np.dtype(np.uint32).newbyteorder(dtype.byteorder)
-        if dtype.kind == "U" and np.frombuffer(data, codes).max() > sys.maxunicode:
+        codes = np.dtype(np.uint32).newbyteorder(kind.byteorder)
+        if kind.kind == "U" and np.frombuffer(data, codes).max() > sys.maxunicode:
             raise RefusedError("a text with codes of no character")
-        self.value = np.ndarray(shape, dtype, data, order="F" if fortran else "C")
+        self.value = np.ndarray(shape, kind, data, order="F" if fortran else "C")
 
 
 def _array(data: bytes, dtype: _Dtype, shape: tuple, order: str, _axes: None = None) -> _Array:
@@ -117,6 +120,10 @@ GLOBALS = {  # what a name in the pickle means; NumPy's own makers are not calle
 
 class _Reader(pickle._Unpickler):  # the one in Python: its instructions can be replaced, C's cannot
     """Runs a pickle's instructions; the globals it finds are stand-ins."""
+
+    stack: list[Any]  # these three are the unpickler's own
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
@@ -279,7 +286,7 @@ def write_submission(
 
 
 def submit(
-    model,
+    model: nn.Module,
     shifted_set: str,
     combination: str,
     statistics: Statistics,
@@ -294,8 +301,8 @@ def submit(
     """
     if not shifted_set:
         return None
-    pixels, ids = read_shifted_set(Path(shifted_set))
-    pixels = torch.from_numpy(pixels)
+    array, ids = read_shifted_set(Path(shifted_set))
+    pixels = torch.from_numpy(array)
     images = Images(pixels, torch.zeros(len(pixels), dtype=torch.int64), torch.arange(len(pixels)))
     by_view = view_logits(
         model, images, COMBINATIONS[combination], statistics, precision, batch_size

@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lib.errors import one_line
+
+if TYPE_CHECKING:
+    from requests import Response
 
 Say = Callable[[str], object]  # takes a line for the user
 
@@ -66,7 +70,8 @@ class Transfer:
         """Try the mirrors in order, then the slow ones, fastest first; raises TransferError."""
         if self._is_whole():
             return
-        reasons, rates = {}, {}  # of the mirrors that were left
+        reasons: dict[str, str] = {}  # of the mirrors that were left
+        rates: dict[str, float] = {}
         with _progress(self.size, self._length(), self.say, self.limits.report_s) as self.show:
             for floor in (self.limits.slow_bytes_s, 0.0):
                 for mirror in mirrors:
@@ -76,7 +81,7 @@ class Transfer:
                     except _LeftError as error:
                         reasons[mirror], rates[mirror] = f"{_host(mirror)}: {error}", error.rate
                         self.untold.append(reasons[mirror])
-                mirrors = sorted(filter(rates.get, rates), key=rates.get, reverse=True)
+                mirrors = sorted(filter(rates.get, rates), key=rates.__getitem__, reverse=True)
         why = "; ".join(reasons.values()) or "none given"
         raise TransferError(f"offline, or no mirror works ({why})")
 
@@ -171,23 +176,23 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _ask(url: str, offset: int, timeout_s: float):
-    """Return the server's answer, a `requests.Response` without its body; raises ConnectionError.
+def _ask(url: str, offset: int, timeout_s: float) -> "Response":
+    """Return the server's answer without its body; raises ConnectionError.
 
     In a thread, since no time-out of a library covers a name server that does not answer.
     """
     import requests  # late: only a download needs it
 
     headers = {"User-Agent": "bundle.dataset", "Accept-Encoding": "identity"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
+    headers |= {"Range": f"bytes={offset}-"} if offset else {}
     # The system's certificates, which may hold a company's own; None: those of requests.
-    options = {"timeout": timeout_s, "verify": ssl.get_default_verify_paths().cafile}
+    options: dict[str, Any] = {"verify": ssl.get_default_verify_paths().cafile}
+    options |= {"headers": headers, "stream": True, "timeout": timeout_s}
     answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            answers.put(requests.get(url, headers=headers, stream=True, **options))
+            answers.put(requests.get(url, **options))
         except Exception as error:
             answers.put(error)
 
@@ -201,7 +206,7 @@ def _ask(url: str, offset: int, timeout_s: float):
     return answer
 
 
-def _check(answer, offset: int, size: int) -> None:
+def _check(answer: "Response", offset: int, size: int) -> None:
     """Leave a mirror whose answer is something else (a login page), before any of it is written."""
     status, headers = answer.status_code, answer.headers
     if status not in (200, 206):
@@ -214,7 +219,7 @@ def _check(answer, offset: int, size: int) -> None:
         raise _LeftError(f"sends {length} bytes, not {size}")
 
 
-def _read(answer) -> bytes:
+def _read(answer: "Response") -> bytes:
     """Return what has arrived (up to 256 KiB): a slow server is noticed; raises ConnectionError."""
     try:
         return answer.raw.read1(1 << 18)
@@ -258,7 +263,7 @@ def _progress(total: int, start: int, say: Say, every_s: float) -> Iterator[Call
             raise
 
 
-def _columns(progress) -> tuple:
+def _columns(progress: Any) -> tuple:
     return (
         *progress.Progress.get_default_columns(),
         progress.DownloadColumn(),

@@ -8,6 +8,7 @@ out is held against the MD5s of the binary version: an image or a label that dif
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from bundle import paths
 from bundle.dataset.archive import Archive
 from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from lib.data import Images
 
 ORDER = Path(__file__).with_name("order.npy")  # uint16 (60000,): ranks of training, test images
 SIDE = 32
@@ -89,8 +93,8 @@ def write(records: NDArray[np.uint8], folder: Path, binary: Archive) -> None:
         at += size // RECORD
 
 
-def read(folder: Path, binary: Archive):
-    """Return the training and the test images (lib.data.Images) of the binary version's files."""
+def read(folder: Path, binary: Archive) -> "tuple[Images, ...]":
+    """Return the training and the test images of the binary version's files."""
     from torch import arange, from_numpy  # late: to find and to convert files takes no torch
 
     from lib.data import Images

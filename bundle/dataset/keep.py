@@ -34,36 +34,37 @@ def take(copy: Copy, archive: Archive) -> None:
         raise UserError(f"{copy}: {what}; put the whole dataset in its place")
     with writing(paths.DATA, math.inf, lambda line: None, "name another folder"):
         if not archive.version_in(paths.DATA):  # else another process was first
-            _FORMS[copy.kind](copy, archive)
+            _FORMS[copy.kind](copy, copy.version or archive)
 
 
-def _copy_version(copy: Copy, archive: Archive) -> None:
+def _copy_version(copy: Copy, version: Archive) -> None:
     def fill(scratch: Path) -> None:
-        (scratch / copy.version.folder).mkdir(parents=True)
-        for name in copy.version.members:
-            shutil.copyfile(copy.path / name, scratch / copy.version.folder / name)
+        (scratch / version.folder).mkdir(parents=True)
+        for name in version.members:
+            shutil.copyfile(copy.path / name, scratch / version.folder / name)
 
     remedy = "fetch it again"
-    verified_members(copy.path, copy.version, remedy)
-    install(paths.DATA, copy.version, fill, remedy)
+    verified_members(copy.path, version, remedy)
+    install(paths.DATA, version, fill, remedy)
 
 
-def _copy_archive(copy: Copy, archive: Archive) -> None:
-    verified(copy.path, copy.version.size, copy.version.md5, "fetch it again")
-    unpack(copy.path, paths.DATA, copy.version)
+def _copy_archive(copy: Copy, version: Archive) -> None:
+    verified(copy.path, version.size, version.md5, "fetch it again")
+    unpack(copy.path, paths.DATA, version)
 
 
 def _convert(copy: Copy, archive: Archive) -> None:
     from bundle.dataset import images  # late: it takes NumPy
 
     read = images.of_parquet if copy.kind == PARQUET else images.of_folders
-    records = read(copy.path, archive.binary)
+    binary = archive.binary or archive
+    records = read(copy.path, binary)
 
     def fill(scratch: Path) -> None:
-        images.write(records, scratch / archive.binary.folder, archive.binary)
+        images.write(records, scratch / binary.folder, binary)
 
     try:
-        install(paths.DATA, archive.binary, fill, "")
+        install(paths.DATA, binary, fill, "")
     except UserError as error:
         what = "as many images as CIFAR-10, but not the same pixels and labels"
         raise UserError(f"{paths.shown(copy.path)}: {what}; fetch it again") from error

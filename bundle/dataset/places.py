@@ -30,7 +30,7 @@ class Copy(NamedTuple):
         return self.version is not None and self.path.name == self.version.folder
 
     def __str__(self) -> str:
-        kind = self.version.folder if self.kind == VERSION else self.kind
+        kind = self.version.folder if self.version and self.kind == VERSION else self.kind
         shown = paths.shown(self.path)
         return shown if self.path.name == kind else f"{shown} ({kind})"
 

@@ -46,7 +46,9 @@ def corruptions(root: Path | None, images: Images) -> list[str]:
 
     images: of the test set; UserError where the files have others in their places.
     """
-    found = [name for name in NAMES if root and (root / f"{name}.npy").is_file()]
+    if root is None:
+        return []
+    found = [name for name in NAMES if (root / f"{name}.npy").is_file()]
     if found:
         given = _read(root / "labels.npy", (5 * SIZE,)).reshape(5, SIZE)
         if (given[:, images.index.numpy()] != images.labels.numpy()).any():

@@ -1,6 +1,7 @@
 """The command for a page that classifies pictures: ``python -m bundle demo RUN``."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 
 from bundle import paths
 
@@ -19,7 +20,7 @@ def demo(args: Namespace) -> int:
     return 0
 
 
-def added(parser: ArgumentParser, command) -> ArgumentParser:
+def added(parser: ArgumentParser, command: Callable) -> ArgumentParser:
     """Return the parser with the command in it; `command` makes the parser of a function."""
     command(demo).add_argument("run", help="a finished run with weights, here or released")
     return parser

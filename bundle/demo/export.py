@@ -66,7 +66,7 @@ def export(model: nn.Module, bits: int) -> Exported:
     Raises:
         UserError: the network has a part that the page cannot compute.
     """
-    made, place = Exported(bits), {}
+    made, place = Exported(bits), dict[fx.Node, int]()
     try:
         network = fx.symbolic_trace(folded(model))
     except fx.proxy.TraceError as error:
@@ -87,7 +87,7 @@ def export(model: nn.Module, bits: int) -> Exported:
 
 def _step(node: fx.Node, modules: dict[str, nn.Module], made: Exported) -> dict[str, Any]:
     """Return what a node of the traced graph does; UserError where the page cannot do it."""
-    if node.op == "call_module" and (step := _of_module(modules[node.target], made)):
+    if node.op == "call_module" and (step := _of_module(modules[str(node.target)], made)):
         return step
     if node.target in ACTIVATIONS and node.kwargs.get("approximate", "none") == "none":
         return {"op": ACTIVATIONS[node.target]}
@@ -97,7 +97,7 @@ def _step(node: fx.Node, modules: dict[str, nn.Module], made: Exported) -> dict[
         return {"op": "scale", "factor": node.args[1]}
     if node.target in ("mean", "amax") and node.args[1:] == ((2, 3),):
         return {"op": "pool", "largest": node.target == "amax"}
-    part = modules.get(node.target, node.target) if node.op == "call_module" else node.target
+    part = modules[str(node.target)] if node.op == "call_module" else node.target
     raise UserError(f"the page cannot compute {part} ({node.name}) of this network; {REMEDY}")
 
 
@@ -105,7 +105,8 @@ def _of_module(module: nn.Module, made: Exported) -> dict[str, Any] | None:
     """Return the step of a PyTorch module, None for one that is not known here."""
     if isinstance(module, nn.Conv2d):
         plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
-        square = all(a == b for a, b in (module.kernel_size, module.stride, module.padding))
+        sides = (module.kernel_size, module.stride, module.padding)
+        square = all(len(set(each)) == 1 for each in sides)
         return _convolution(module, made) if plain and square else None
     if isinstance(module, nn.Linear):
         as_convolution = nn.Conv2d(module.in_features, module.out_features, 1)
@@ -113,8 +114,10 @@ def _of_module(module: nn.Module, made: Exported) -> dict[str, Any] | None:
         as_convolution.bias = module.bias
         return _convolution(as_convolution, made)
     if isinstance(module, nn.BatchNorm2d):  # one that follows no convolution
-        scale = module.weight / (module.running_var + module.eps).sqrt()
-        shift = module.bias - module.running_mean * scale
+        mean, variance = module.running_mean, module.running_var
+        assert mean is not None and variance is not None
+        scale = module.weight / (variance + module.eps).sqrt()
+        shift = module.bias - mean * scale
         return {"op": "norm", "scale": made.keep(scale), "shift": made.keep(shift)}
     if isinstance(module, nn.MaxPool2d) and module.kernel_size == module.stride:
         return {"op": "maximum", "size": module.kernel_size}

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bundle import words
 from bundle.deploy import export, measure, quantise
 from bundle.deploy.fold import pairs
+from bundle.training.identity import Training
 from lib import data, metrics, model, predict
 from lib.data import Dataset
 from lib.layers import layer_table
@@ -40,15 +41,17 @@ class Deployment:
     each file: its network and form, size, accuracy, speed and memory.
     """
 
-    def __init__(self, training, dataset: Dataset, settings: Deploy, folder: Path):
-        self.network, self.dataset, self.settings = training.model, dataset, settings
+    def __init__(self, training: Training, dataset: Dataset, settings: Deploy, folder: Path):
+        self.training, self.dataset, self.settings = training, dataset, settings
         self.statistics = dataset.normalisation(training.normalisation)
-        self.folder, self.logits, self.rows = folder / "deploy", {}, []
-        self.missing, self.difference = export.missing(), None
+        self.folder, self.missing = folder / "deploy", export.missing()
+        self.logits: dict[str, Tensor] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.difference: float | None = None
         self.weight_bits = quantise.bits_of(settings.weight_bits)
         self.why = f"{words.listed(self.missing)} {_is(self.missing)} not installed; {GET}"
         if not self.missing:
-            self.why = "" if self.network else "this training's weights are not here, only logits"
+            self.why = "" if training.model else "this training's weights are not here, only logits"
 
     @property
     def told(self) -> str:
@@ -65,7 +68,7 @@ class Deployment:
     def export(self) -> str:
         """Export the network and hold its logits against PyTorch's, on all test images used."""
         self.folder.mkdir(exist_ok=True)
-        pixels, network = self.dataset.test.pixels, self.network.cpu().float()
+        pixels, network = self.dataset.test.pixels, self.training.network.cpu().float()
         ours = predict.logits(network, pixels, self.statistics)
         export.export(network, self.statistics, self.file("fp32"))
         self.logits["fp32"] = export.logits(self.file("fp32"), pixels)
@@ -96,7 +99,7 @@ class Deployment:
         """Measure both files, and the reference's untrained network where it is another."""
         paths = {form: self.file(form) for form in FORMS}
         self.rows = [self._row(self.settings.run, form, path) for form, path in paths.items()]
-        if self.settings.reference_network and not _is_reference(self.network):
+        if self.settings.reference_network and not _is_reference(self.training.network):
             self.rows += self._reference_rows()
         return (
             f"{self.settings.latency_runs} times a single image, on one thread of this machine's "
@@ -119,7 +122,7 @@ class Deployment:
         untrained = model.build(Network(), seed=0)
         export.export(untrained, self.statistics, files["fp32"])
         images = data.subset(self.dataset.train, CALIBRATION_OF_UNTRAINED)
-        quantise.quantise(*files.values(), images.pixels, self.weight_bits)
+        quantise.quantise(files["fp32"], files["int8"], images.pixels, self.weight_bits)
         rows = [self._row(REFERENCE, form, path) for form, path in files.items()]
         for path in files.values():
             path.unlink()
@@ -136,18 +139,18 @@ class Deployment:
             "weight_bits": self.weight_bits,
             "latency_runs": self.settings.latency_runs,
             "packages": export.versions(),
-            "mmac": mmac(self.network),
+            "mmac": mmac(self.training.network),
             "reference_mmac": mmac(model.build(Network())),
             "processor": torch.backends.cpu.get_cpu_capability(),
         }
 
 
-def mmac(network: nn.Module) -> float:
+def mmac(network: model.ResNet) -> float:
     """Return the million multiply-accumulates of an image."""
     return float(layer_table(network)["mmac"].sum())
 
 
-def _is_reference(network: nn.Module) -> bool:
+def _is_reference(network: model.ResNet) -> bool:
     reference = model.build(Network())
     return str(network) == str(reference) and asdict(network.style) == asdict(reference.style)
 

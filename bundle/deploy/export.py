@@ -59,6 +59,7 @@ def export(network: nn.Module, statistics: Statistics, path: Path) -> None:
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
             verbose=False,
         )
+    assert program is not None  # with dynamo
     made = program.model_proto
     for node in made.graph.node:  # where in the source it comes from, with this machine's paths
         node.ClearField("metadata_props")

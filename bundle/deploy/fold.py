@@ -7,6 +7,7 @@ and shift s (Jacob et al., CVPR 2018, section 3.2).
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -21,7 +22,7 @@ def folded(model: nn.Module) -> nn.Module:
     """
     copied = copy.deepcopy(model).cpu().float().eval()
     for norm, convolution in list(pairs(copied)):
-        both = copied.get_submodule(convolution), copied.get_submodule(norm)
+        both: tuple[Any, Any] = copied.get_submodule(convolution), copied.get_submodule(norm)
         copied.set_submodule(convolution, fuse_conv_bn_eval(*both))
         copied.set_submodule(norm, nn.Identity())
     return copied
@@ -34,16 +35,21 @@ def pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
     g * max(x) + s. A negative scale would turn it into a minimum, so that batch norm stays.
     """
     for node in fx.symbolic_trace(model).graph.nodes:
-        norm, source = _module(model, node), node.args[0] if node.args else None
+        norm, source = _module(model, node), _source(node)
         if not isinstance(norm, nn.BatchNorm2d):
             continue
         if isinstance(_module(model, source), nn.MaxPool2d) and len(source.users) == 1:
-            source = source.args[0] if torch.all(norm.weight >= 0) else None
+            source = _source(source) if torch.all(norm.weight >= 0) else source
         if isinstance(_module(model, source), nn.Conv2d) and len(source.users) == 1:
-            yield node.target, source.target
+            yield str(node.target), str(source.target)
 
 
-def _module(model: nn.Module, node) -> nn.Module | None:
+def _module(model: nn.Module, node: fx.Node) -> nn.Module | None:
     """Return the module that a node of a traced network calls, None for any other node."""
-    calls = isinstance(node, fx.Node) and node.op == "call_module"
-    return model.get_submodule(node.target) if calls else None
+    return model.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _source(node: fx.Node) -> fx.Node:
+    """Return the node whose result a node takes first; itself where it takes none."""
+    first = node.args[0] if node.args else None
+    return first if isinstance(first, fx.Node) else node

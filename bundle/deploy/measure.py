@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from bundle import paths, surroundings
 
@@ -31,7 +32,7 @@ def peak_bytes() -> int:
     )
 
 
-def session(path: Path, threads: int = 0):
+def session(path: Path, threads: int = 0) -> Any:
     """Return what runs an ONNX file on the CPU; `threads` 0 takes one for each core."""
     import onnxruntime
 
@@ -43,8 +44,9 @@ def session(path: Path, threads: int = 0):
 def measured(path: Path, runs: int) -> dict[str, float]:
     """Return what `run` finds in a process that does nothing else."""
     command = [sys.executable, "-m", "bundle.deploy.measure", str(path), str(runs)]
-    options = {"cwd": paths.ROOT, "env": surroundings.child(), "stdout": subprocess.PIPE}
-    done = subprocess.run(command, **options, stdin=subprocess.DEVNULL, text=True, check=True)
+    options: dict[str, Any] = {"cwd": paths.ROOT, "env": surroundings.child()}
+    options |= {"stdout": subprocess.PIPE, "text": True, "check": True}
+    done = subprocess.run(command, **options, stdin=subprocess.DEVNULL)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -72,7 +74,7 @@ def run(path: Path, runs: int) -> dict[str, float]:
     }
 
 
-def _seconds(running, images: dict) -> float:
+def _seconds(running: Any, images: dict) -> float:
     started = time.perf_counter()
     running.run(None, images)
     return time.perf_counter() - started

@@ -1,6 +1,7 @@
 """The command for pictures of one's own: ``python -m bundle predict RUN PICTURES``."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 
 from bundle import paths
 from lib.errors import UserError
@@ -27,7 +28,7 @@ def predict(args: Namespace) -> int:
     return 0
 
 
-def added(parser: ArgumentParser, command) -> ArgumentParser:
+def added(parser: ArgumentParser, command: Callable) -> ArgumentParser:
     """Return the parser with the command in it; `command` makes the parser of a function."""
     predicting = command(predict)
     predicting.add_argument("run", help="a finished run with weights, here or released")

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 import torch
@@ -15,7 +15,10 @@ from bundle.training import identity, released, store, weights
 from lib import predict
 from lib.data import Statistics
 from lib.errors import UserError, nearest
-from lib.model import ResNet
+from lib.model import ResNet, channels_last
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 RELEASED = "released/"  # begins the name of a release, as its folder in results/
 TEMPERATURE = ("temperature", "value")  # where a record has it
@@ -77,7 +80,7 @@ class Network:
         parts = zip(pixels.split(MAPS), torch.as_tensor(classes).split(MAPS), strict=True)
         return torch.cat([predict.occlusion(self.model, *part, *given) for part in parts])
 
-    def show(self, images: pictures.Paths, occlusion: bool = False):
+    def show(self, images: pictures.Paths, occlusion: bool = False) -> "HTML":
         """Return pictures, what the network sees of them and its probabilities, for a notebook.
 
         Args:
@@ -108,6 +111,14 @@ class Network:
 def stacked(found: list[pictures.Picture]) -> Tensor:
     """Return the pixels of pictures, uint8 (N, 3, 32, 32)."""
     return torch.stack([torch.from_numpy(picture.pixels) for picture in found])
+
+
+@overload
+def load_released(run: str) -> Network: ...
+
+
+@overload
+def load_released(run: str, needed: bool) -> Network | None: ...
 
 
 def load_released(run: str, needed: bool = True) -> Network | None:
@@ -148,7 +159,7 @@ def _weights(name: str) -> tuple[ResNet, Statistics, tuple[str, ...]] | None:
             return None
         path, saved = folder / store.WEIGHTS, store.load_weights(folder)
     try:
-        model = identity.network_of(saved).eval().to(memory_format=torch.channels_last)
+        model = channels_last(identity.network_of(saved).eval())
         statistics = (tuple(saved["statistics"][part]) for part in ("mean", "std"))
         return model, Statistics(*statistics), tuple(saved["classes"])
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -40,7 +41,7 @@ def _rows(network: Network, found: list[Picture], occlusion: bool) -> list[dict[
     if occlusion:
         falls = network.occlusion(pixels, best).numpy()
         seen["parts"] = diagrams.overlay(pixels.numpy(), falls)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, (picture, shares) in enumerate(zip(found, given, strict=True)):
         order = torch.argsort(shares, descending=True, stable=True)
         rows.append(
@@ -70,7 +71,9 @@ def folder_of(network: Network, images: Sequence[str | os.PathLike]) -> Path:
     return paths.results(network.run.removeprefix(RELEASED)) / "own" / name
 
 
-def write(network: Network, images: Sequence[str | os.PathLike], occlusion: bool = False):
+def write(
+    network: Network, images: Sequence[str | os.PathLike], occlusion: bool = False
+) -> tuple[Path, pd.DataFrame]:
     """Write table and page of `images`; return their folder, and the table; UserError for none."""
     found, problems = pictures.read(images)
     pictures.tell(problems)
@@ -82,7 +85,13 @@ def write(network: Network, images: Sequence[str | os.PathLike], occlusion: bool
     return folder, table
 
 
-def _page(network: Network, found, problems: list[str], occlusion: bool, links) -> str:
+def _page(
+    network: Network,
+    found: list[Picture],
+    problems: list[str],
+    occlusion: bool,
+    links: Sequence[tuple[str, str]],
+) -> str:
     return template("own_page.html.j2").render(
         bundle=BUNDLE,
         network=network,

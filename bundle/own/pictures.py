@@ -124,7 +124,7 @@ def picture(path: Path) -> Picture:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 return _prepared(path, image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            most = f"more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
+            most = f"more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
             raise UserError(f"{problem}{most}; make it smaller first") from error
         except UnidentifiedImageError as error:
             raise UserError(f"{problem}no picture; these are read: {known}") from error
@@ -146,8 +146,8 @@ def _content(path: Path) -> bytes:
             raise UserError(f"{_shown(path)}: {what}; make it smaller first")
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise UserError(f"{_shown(path)}: {what}; name another file") from error
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{_shown(path)}: {why}; name another file") from error
 
 
 def _prepared(path: Path, image: Image.Image) -> Picture:

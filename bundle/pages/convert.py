@@ -8,7 +8,7 @@ import ast
 import builtins
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 from bs4 import BeautifulSoup
 from jinja2 import pass_context
+from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat import NotebookNode
@@ -97,7 +98,7 @@ class PageExporter(HTMLExporter):
     """nbconvert with the bundle's template and Markdown."""
 
     @pass_context
-    def markdown2html(self, context, source: str) -> str:
+    def markdown2html(self, context: Context, source: str) -> str:
         """Render Markdown; an error names the cell."""
         cell, resources = context["cell"], context["resources"]
         outline, attachments = resources["page"].outline, cell.get("attachments", {})
@@ -108,7 +109,7 @@ class PageExporter(HTMLExporter):
             where = resources["where"](cell)
             raise UserError(f"{where}: {error}; write it in simpler LaTeX") from error
 
-    def default_filters(self):
+    def default_filters(self) -> Iterator[tuple[str, Callable]]:
         """Add the bundle's filters to nbconvert's."""
         yield from super().default_filters()
         yield "tables", numbered
@@ -127,7 +128,7 @@ def what(source: str) -> str:
     if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
         return "imports"
     calls = [node.func for node in nodes if isinstance(node, ast.Call)]
-    own, shows = [], []  # what computes, and what only arranges or shows
+    own, shows = list[str](), list[str]()  # what computes, and what only arranges or shows
     for call in calls:
         if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name):
             (shows if call.value.id in ("book", "pd", "np") else own).append(call.attr)
@@ -138,13 +139,13 @@ def what(source: str) -> str:
 
 
 @pass_context
-def numbered(context, html: str) -> str:
+def numbered(context: Context, html: str) -> str:
     """Return an HTML output with its tables marked and their captions numbered."""
     return tables(html, context["resources"]["page"].outline)
 
 
 @pass_context
-def figure(context, output: NotebookNode, mime: str) -> str:
+def figure(context: Context, output: NotebookNode, mime: str) -> str:
     """Return the numbered `<figure>` of an image output; its alt text was checked before.
 
     Of two variants, wide and narrow, the style sheet shows one by the width of the screen.
@@ -249,9 +250,9 @@ def _check_offline(html: str, notebook: str) -> None:
     for tag in BeautifulSoup(html, "html.parser").find_all(True):
         names = ["src", "srcset", "poster", "data"]
         names += [] if tag.name == "a" else ["href", "xlink:href"]
-        addresses = [tag[name] for name in names if tag.get(name)]
+        addresses = [str(tag[name]) for name in names if tag.get(name)]
         fetched = [address for address in addresses if not address.startswith(("data:", "#"))]
-        style = tag.get_text() if tag.name == "style" else tag.get("style", "")
+        style = tag.get_text() if tag.name == "style" else str(tag.get("style", ""))
         fetched += re.findall(r"@import[^;]*|url\(\s*['\"]?(?!data:)[^)]*", style)
         if fetched:
             problem = f"<{tag.name}> asks for '{fetched[0][:80]}'"

@@ -55,7 +55,7 @@ def latex(text: pd.DataFrame, **options: str) -> str:
     return style.to_latex(hrules=True, position_float="centering", **options)
 
 
-def for_display(text: pd.DataFrame, caption: str, name: str):
+def for_display(text: pd.DataFrame, caption: str, name: str) -> Styler:
     """Return a table of text for display, its caption above it.
 
     `name` is its id: pandas would draw one, and mark each cell with it, so that no two pages of the
@@ -64,5 +64,5 @@ def for_display(text: pd.DataFrame, caption: str, name: str):
     return _without_numbers(Styler(text, uuid=name, cell_ids=False, caption=caption), text)
 
 
-def _without_numbers(style, frame: pd.DataFrame):
+def _without_numbers(style: Styler, frame: pd.DataFrame) -> Styler:
     return style.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else style

@@ -6,13 +6,16 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bundle import paths, words
 from bundle.files import intact, read_json, write_atomically
 from bundle.runs import graph
 from bundle.runs.results import DATASETS, averages_views, notice_of, readable_metrics, reference
 from bundle.words import number, percent
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 BUNDLE = "CIFAR-10 under five million parameters"
 TEMPLATE = Path(__file__).resolve().parent / "template"
@@ -26,7 +29,9 @@ STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between the ticks of an axis
 MIXING = {"cutmix": "CutMix", "mixup": "mixup", "trivial_augment": "TrivialAugment"}
 
 
-def template(name: str, filters: Mapping[str, Callable] | None = None, folder: Path = TEMPLATE):
+def template(
+    name: str, filters: Mapping[str, Callable] | None = None, folder: Path = TEMPLATE
+) -> "Template":
     """Return a page's Jinja template, of `folder` or of here; it escapes what it is given."""
     from jinja2 import Environment, FileSystemLoader  # late: importing pages.publish stays cheap
 
@@ -102,7 +107,7 @@ def in_short(metrics: dict[str, Any]) -> str:
         network = [f"{'-'.join(map(str, blocks))} {kind} blocks"] if blocks else []
         parts = [", ".join([*network, *parts])]
         epochs = number(metrics, "train", "epochs")
-        optimiser = {"sgd": "SGD", "muon": "Muon"}.get(settings.get("optimiser"), "")
+        optimiser = {"sgd": "SGD", "muon": "Muon"}.get(str(settings.get("optimiser")), "")
         recipe = [optimiser, "" if epochs is None else words.count(int(epochs), "epoch")]
         recipe += [name for key, name in MIXING.items() if settings.get(key)]
         parts.append(", ".join(filter(None, recipe)))
@@ -171,7 +176,7 @@ def write_index() -> Path:
 
     A released run has a row where it was not done here; the seeds of one recipe stand together.
     """
-    runs, groups = _runs(), {}
+    runs, groups = _runs(), dict[str, dict[str, list]]()
     for run, metrics in sorted(filter(lambda entry: entry[1], runs.items()), key=_order):
         dataset = str(metrics.get("dataset") or "Dataset not recorded")
         recipes = groups.setdefault(DATASETS.get(dataset, dataset), {})

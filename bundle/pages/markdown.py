@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from html import unescape
+from typing import Any
 from unicodedata import category
 
 from bs4 import BeautifulSoup, Tag
@@ -51,12 +52,12 @@ def plain(html: str) -> str:
 class Renderer(IPythonRenderer):
     """nbconvert's Markdown with MathML, wrapped tables, links between pages, and an outline."""
 
-    def __init__(self, outline: Outline, **options):
+    def __init__(self, outline: Outline, **options: Any):
         """Gather the headings in `outline`; `options` are those of nbconvert's renderer."""
         super().__init__(escape=False, embed_images=True, **options)
         self.outline = outline
 
-    def heading(self, text: str, level: int, **attrs) -> str:
+    def heading(self, text: str, level: int, **attrs: Any) -> str:
         """Write a heading with an anchor; every H1 after the first becomes an H2."""
         if level == 1 and not self.outline.title:
             self.outline.title = plain(text)
@@ -77,7 +78,7 @@ class Renderer(IPythonRenderer):
             self.outline.description = words if len(words) <= DESCRIPTION_LENGTH else cut
         return super().paragraph(text)
 
-    def list(self, text: str, ordered: bool, **attrs) -> str:
+    def list(self, text: str, ordered: bool, **attrs: Any) -> str:
         """Write a list; that of the section "References" is numbered, each entry has an anchor."""
         if not (self.outline.headings and self.outline.headings[-1][2] == "References"):
             return super().list(text, ordered, **attrs)
@@ -193,7 +194,7 @@ def tables(html: str, outline: Outline | None = None) -> str:
 
 def _cells(table: Tag) -> tuple[list[list[Tag]], list[list[Tag]]]:
     """Return the cells of the header's and of the body's rows; a body's row holds data."""
-    rows = [row.find_all(["td", "th"]) for row in table.find_all("tr")]
+    rows = [list(row.find_all(["td", "th"])) for row in table.find_all("tr")]
     is_body = [any(cell.name == "td" for cell in row) for row in rows]
     head = [row for row, body in zip(rows, is_body, strict=True) if not body]
     return head, [row for row, body in zip(rows, is_body, strict=True) if body]
@@ -223,7 +224,7 @@ def _align(table: Tag) -> None:
 
 
 def _add_class(cell: Tag, name: str) -> None:
-    cell["class"] = [*cell.get("class", []), name]
+    cell["class"] = " ".join([*filter(None, cell.get_attribute_list("class")), name])
 
 
 def _join_names(table: Tag) -> None:
@@ -236,4 +237,5 @@ def _join_names(table: Tag) -> None:
         return
     for cell, text, name in zip(head[-2], *texts, strict=True):
         cell.string = text or name
-    head[-1][0].parent.decompose()
+    if row := head[-1][0].parent:
+        row.decompose()

@@ -53,7 +53,9 @@ def html(
     return f'<div class="mistakes"><style>{style}</style>{table}{gallery}</div>'
 
 
-def _gallery(pixels: NDArray[np.uint8], cells, shown: Sequence[int], classes: Sequence[str]) -> str:
+def _gallery(
+    pixels: NDArray[np.uint8], cells: list, shown: Sequence[int], classes: Sequence[str]
+) -> str:
     """Return the images and the script that opens them: what a page without images leaves out."""
     rows = math.ceil(len(shown) / COLUMNS)
     data = {"classes": list(classes), "columns": COLUMNS, "rows": rows, "cells": cells}
@@ -79,7 +81,7 @@ def choose(labels: NDArray, probabilities: NDArray) -> tuple[list[dict[str, Any]
     pairs = [(row, column) for row, column in np.ndindex(*[probabilities.shape[1]] * 2)]
     members = {pair: np.flatnonzero((labels == pair[0]) & (said == pair[1])) for pair in pairs}
     most = _share([len(found) for (row, column), found in members.items() if row != column])
-    cells, shown = [], []
+    cells, shown = [], list[int]()
     for (true, predicted), found in members.items():
         right = true == predicted
         order = np.argsort(top[found] if right else -top[found], kind="stable")
@@ -151,7 +153,7 @@ def _finding(matrix: NDArray, classes: Sequence[str]) -> str:
     mistaken, images = wrong.sum(), words.count(int(matrix.sum()), "image")
     if not mistaken:
         return f"True and predicted classes: none of {images} is mistaken."
-    true, said = np.unravel_index(wrong.argmax(), wrong.shape)
+    true, said = map(int, np.unravel_index(wrong.argmax(), wrong.shape))
     return (
         f"True (rows) and predicted (columns) classes: {mistaken:,} of {images} are mistaken, most "
         f"often {classes[true]} as {classes[said]} ({wrong[true, said]})."

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from bundle.checks import described
+from bundle.checks import Parameter, described
 
 
 def html(settings: Any) -> str:
@@ -25,7 +25,7 @@ def html(settings: Any) -> str:
     )
 
 
-def _row(row, value: Any) -> str:
+def _row(row: Parameter, value: Any) -> str:
     """Return a parameter as a row of a table, marked where it is not at its default."""
     shown, default = (
         escape(str(list(given) if isinstance(given, tuple) else "none" if given == "" else given))

@@ -34,7 +34,7 @@ def _without(output: NotebookNode) -> tuple[list[NotebookNode], bool]:
     if MARK not in html:
         return [output], False
     soup = BeautifulSoup(html, "html.parser")
-    for element in soup.find_all(attrs={MARK: True}):
+    for element in soup.find_all(True, attrs={MARK: True}):
         element.decompose()
     output.data["text/html"] = str(soup)
     return ([output] if soup.get_text().strip() else []), True

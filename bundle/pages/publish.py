@@ -31,7 +31,8 @@ def _of_run(run: str) -> dict[str, Any]:
     """Return what a page says about its run: name, accuracy, commit, the full result's command."""
     metrics = readable_metrics(run)
     accuracy, environment = number(metrics, "test", "accuracy"), metrics.get("environment")
-    commit = environment.get("commit") if isinstance(environment, dict) else ""
+    environment = environment if isinstance(environment, dict) else {}
+    commit = environment.get("commit")
     changed = " with local changes" if commit and environment.get("dirty") else ""
     return {
         "run": run,
@@ -78,7 +79,7 @@ def render(
     executed, page = Path(executed), Path(page)
     if not executed.is_file():
         raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
-    about = {"bundle": BUNDLE, "name": page.name, "notebook": executed.name, "demo": _demo(page)}
+    about = dict[str, Any](bundle=BUNDLE, name=page.name, notebook=executed.name, demo=_demo(page))
     about |= {"code": code, "photographs": photographs, "notice": notice, "navigation": navigation}
     about |= _of_run(executed.resolve().parent.name) | {"beyond": _beyond() if navigation else ()}
     fingerprint = _fingerprint(executed, about)

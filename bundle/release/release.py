@@ -84,16 +84,13 @@ def _change(
     test = data.subset(dataset.test, settings.test_images)
     device, statistics = compute.prepare(settings), dataset.normalisation(training.normalisation)
     precision = compute.precision_of(settings, device)
-    predictions = [
-        predict.logits(
-            model.to(device), test.pixels, statistics, "original", precision, settings.batch_size
-        )
-        .argmax(1)
-        .cpu()
-        for model in (training.model, network)
-    ]
+    options = (statistics, "original", precision, settings.batch_size)
+    before, after = (
+        predict.logits(model.to(device), test.pixels, *options).argmax(1).cpu()
+        for model in (training.network, network)
+    )
     made = {"to": "float16", "device": device.type, "precision": precision}
-    return {**made, **rounding(*predictions, test.labels)}
+    return {**made, **rounding(before, after, test.labels)}
 
 
 def _write_state(stage: Path, training: identity.Training, digest: str, **change: Any) -> None:
@@ -169,7 +166,7 @@ def fill(
         released.with_network(run, "WEIGHTS=1")
         round_weights(parameters, training, dataset, stage / "training")
         measured = measure_again(parameters, stage / "training")
-        training = released.load(paths.results(measured))
+        training = released.load(paths.results(measured)) or training
     else:
         _write_state(stage / "training", training, training.summary["weights_sha256"])
         _copy_history(complete_folder(paths.results(run)), stage / "training")

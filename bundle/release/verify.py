@@ -7,6 +7,7 @@ for bit; elsewhere the test accuracy must agree within a stated tolerance. Exit 
 
 import math
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 from bundle import fingerprint, paths
@@ -57,13 +58,13 @@ def test_accuracy(
     settings = parameters.settings("04_predict_tta")
     images, device = data.subset(dataset.test, settings.test_images), compute.prepare(settings)
     precision = compute.precision_of(settings, device)
-    statistics, model = dataset.normalisation(training.normalisation), training.model.to(device)
+    statistics, model = dataset.normalisation(training.normalisation), training.network.to(device)
     return outcome.single_view(model, images, statistics, precision, settings.batch_size)[
         "accuracy"
     ]
 
 
-def verify(parameters: params.RunParameters, say=print) -> bool:
+def verify(parameters: params.RunParameters, say: Callable[[str], None] = print) -> bool:
     """Train again into results/RUN/verify (going on where stopped), compare, say what was found."""
     metrics, folder = recorded(parameters), paths.results(parameters.name) / "verify"
     settings, name = parameters.settings("03_train"), parameters.name

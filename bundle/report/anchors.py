@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,6 +20,9 @@ from bundle.report.seeds import same_recipe
 from bundle.runs.results import averages_views, readable_metrics, reference
 from lib.metrics import wilson
 from lib.model import PARAMETER_LIMIT
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 TEST_IMAGES = 10_000
 SEED = re.compile(r"-seed\d+(?=-|$)")  # of a run's directory
@@ -225,7 +228,7 @@ def table(results: list[Result]) -> pd.DataFrame:
     return pd.DataFrame([_row(result, score) for result, score in rows(results)])
 
 
-def marked(style, results: list[Result]):
+def marked(style: "Styler", results: list[Result]) -> "Styler":
     """Return a table's Styler with own rows of the class `own` and names linked to their source.
 
     `style` shows `table(results)`; LaTeX and text are made of the table itself.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ HERE, REPORTED, REBUILT = (
 )
 APART = "over five million, or size not stated:"
 # The shape says who measured, the filling what: a single view, averaged views, not stated which.
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     HERE: {"marker": "o", "color": plots.BLUE},
     REPORTED: {"marker": "s", "color": plots.GREY},
     REBUILT: {"marker": "D", "color": plots.RED},
@@ -114,7 +115,8 @@ def _size_and_cost(size: Axes, cost: Axes, place: float, result: Result) -> None
 def _size_and_cost_as_text(axis: Axes, rows: list[tuple[float, Result]]) -> None:
     """Write parameters and arithmetic in two columns at the right of the rows."""
     columns = ((38, "million\nparam."), (78, "PFLOP of\ntraining"))  # points right of the panel
-    look = {"textcoords": "offset points", "fontsize": 8, "ha": "right", "annotation_clip": False}
+    look: dict[str, Any] = {"fontsize": 8, "ha": "right", "annotation_clip": False}
+    look["textcoords"] = "offset points"
     for place, head in columns:
         axis.annotate(head, (1, 1), (place, 3), xycoords="axes fraction", va="bottom", **look)
     look |= {"xycoords": axis.get_yaxis_transform(), "va": "center"}
@@ -135,8 +137,9 @@ def _name(axis: Axes, rows: list[tuple[float, Result]], results: Sequence[Result
     axis.set(title="Accuracy", xlabel="test accuracy (%)", ylim=(bottom, 0.7))
     apart = [place for place, result in rows if not result.within]
     if apart:
-        style = {"fontsize": 8, "color": plots.GREY, "va": "center", "backgroundcolor": "white"}
-        axis.text(0.02, max(apart) + 1, APART, transform=axis.get_yaxis_transform(), **style)
+        style: dict[str, Any] = {"color": plots.GREY, "va": "center", "backgroundcolor": "white"}
+        style |= {"fontsize": 8, "transform": axis.get_yaxis_transform()}
+        axis.text(0.02, max(apart) + 1, APART, **style)
 
 
 def _describe(size: Axes, cost: Axes) -> None:
@@ -154,7 +157,7 @@ def _legend(drawn: Figure, results: Sequence[Result], columns: int) -> None:
     shown = {score.views for result in results for score in result.scores}
     views = [view for view in FILLINGS if view in shown]
     for view in views:
-        filling = {"fillstyle": FILLINGS[view], "markerfacecoloralt": "white"}
+        filling: dict[str, Any] = {"fillstyle": FILLINGS[view], "markerfacecoloralt": "white"}
         handles.append(Line2D([], [], linestyle="none", marker="o", color="black", **filling))
     texts = used + [VIEWS[view] for view in views]
     style = {"fontsize": 8.5, "handletextpad": 0.3, "columnspacing": 1.2}

@@ -10,7 +10,7 @@ from bundle.report.device import KB, MB, own
 from lib import plots
 from lib.metrics import wilson
 
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     "fp32": {"marker": "o", "color": plots.BLUE, "label": "fp32, measured here"},
     "int8": {"marker": "s", "color": plots.ORANGE, "label": "int8, measured here"},
     "reported": {"marker": "D", "color": plots.GREY, "label": "int8, as MLPerf Tiny reports"},
@@ -57,7 +57,8 @@ def best(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def draw(found: list[Point], narrow: bool = False) -> Figure:
     """Return accuracy against size (logarithmic) and time, with the Pareto frontiers."""
     shape = (2, 1) if narrow else (1, 2)
-    drawn, (size, time) = plots.figure(*((3.9, 6.6) if narrow else (8, 3.6)), *shape, sharey=True)
+    width, height = (3.9, 6.6) if narrow else (8, 3.6)
+    drawn, (size, time) = plots.figure(width, height, *shape, sharey=True)
     _panel(size, [(point.size, point) for point in found])
     size.set(title="Accuracy by size", xlabel="file (MB)", ylabel="test accuracy (%)")
     _logarithmic(size)
@@ -76,7 +77,7 @@ def _panel(axis: Axes, placed: list[tuple[float, Point]]) -> None:
         ends = [[100 * (point.accuracy - point.low)], [100 * (point.high - point.accuracy)]]
         look = LOOKS[point.kind] | {"linestyle": "none", "capsize": 3, "ecolor": plots.GREY}
         axis.errorbar([cost], [100 * point.accuracy], yerr=ends, zorder=3, **look)
-        offset = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
+        offset: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
         axis.annotate(point.name, (cost, 100 * point.high), (0, 4), **offset)
     frontier = best([(cost, 100 * point.accuracy) for cost, point in placed])
     axis.step(*zip(*frontier, strict=True), where="post", color=plots.GREY, linestyle=":")

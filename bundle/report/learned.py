@@ -52,7 +52,7 @@ def averaged(metrics: Metrics) -> str:
 def classes(metrics: Metrics) -> str:
     """Return which classes are found least and most often, and what is confused."""
     recall = {name: row["recall"] or 0 for name, row in metrics["per_class"].items()}
-    worst, best = min(recall, key=recall.get), max(recall, key=recall.get)
+    worst, best = min(recall, key=recall.__getitem__), max(recall, key=recall.__getitem__)
     pairs = [pair for pair in metrics["confusion"]["pairs"][:3] if pair["confusions"]]
     confused = words.listed(f"{p['first']}/{p['second']} ({p['confusions']})" for p in pairs)
     said = (

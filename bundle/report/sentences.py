@@ -1,6 +1,6 @@
 """The report's sentences and tables: result, method, origin of numbers. No number is typed here."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,6 +11,12 @@ from bundle.report.opening import machine, rate
 from bundle.runs.results import STALE, averages_views
 from lib.model import PARAMETER_LIMIT
 from lib.settings import Train
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+    from pandas.io.formats.style import Styler
+
+    from bundle.training.identity import Training
 
 
 def settings_of(metrics: dict[str, Any]) -> Train:
@@ -44,7 +50,7 @@ def curves(history: pd.DataFrame) -> str:
         f"In {words.count(len(history), 'epoch')} the training loss falls from "
         f"{first['train_loss']:.2f} to {last['train_loss']:.2f}"
     )
-    kept = history["holdout_accuracy"].dropna() if "holdout_accuracy" in history else []
+    kept = history.get("holdout_accuracy", pd.Series(dtype=float)).dropna()
     said += f", and the hold-out accuracy ends at {rate(kept.iloc[-1])}" if len(kept) else ""
     return f"{said}."
 
@@ -170,7 +176,7 @@ def origin(train: dict[str, Any], environment: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def which(training, trained: int) -> str:
+def which(training: "Training", trained: int) -> str:
     """Return, as Markdown, who did a training: this call (`trained` epochs), another, a release."""
     from bundle.training import outcome
 
@@ -241,7 +247,7 @@ def made(metrics: dict[str, Any]) -> str:
     )
 
 
-def folded(summary: str, table, note: str = ""):
+def folded(summary: str, table: "Styler", note: str = "") -> "HTML":
     """Return a table (a Styler), a note in Markdown above it, in a fold; print leaves it out."""
     import mistune
     from IPython.display import HTML

@@ -3,7 +3,7 @@
 What is about a record takes the part "robustness" of a run's metrics; it is what `record` gives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from bundle import words
 from bundle.training import shift
+from bundle.training.identity import Training
 from lib.corrupt import CORRUPTIONS
+from lib.data import Dataset
+from lib.settings import Robustness
 
 Record = dict[str, Any]
 
@@ -21,7 +24,7 @@ Record = dict[str, Any]
 class UnderShift(shift.Shift):
     """What was measured, and the reference's and others' figures that stand beside it."""
 
-    reference: dict[str, Any] | None = None
+    reference: dict[str, Any] = field(default_factory=dict)
 
     @property
     def told(self) -> str:
@@ -51,6 +54,7 @@ class UnderShift(shift.Shift):
             "types": {name: row.tolist() for name, row in zip(self.names, rates, strict=True)},
             "averaged": {**views, "gain": gain._asdict(), "types": by_type},
             "trust": self.trust(temperatures).to_dict("records"),
+            "noise": self.noise,
             "newer": self.newer and {"version": self.newer[0], **self.newer[1]._asdict()},
         }
 
@@ -59,8 +63,9 @@ class UnderShift(shift.Shift):
         return beside(record, self.reference, name)
 
     def profile(self, record: Record) -> tuple[pd.DataFrame, str]:
-        """Return `profile` of this module."""
-        return profile(record, self.reference)
+        """Return `profile` of this module, with what the first convolution makes of noise."""
+        table, near = profile(record, self.reference)
+        return table, f"{near} {noise(record)}".strip()
 
     def findings(self, record: Record) -> str:
         """Return what was found, as a Markdown list."""
@@ -69,7 +74,14 @@ class UnderShift(shift.Shift):
         return "\n".join(f"- {text}" for text in said if text)
 
 
-def measured(training, dataset, settings, combination: str, reference, show) -> UnderShift | None:
+def measured(
+    training: Training | None,
+    dataset: Dataset,
+    settings: Robustness,
+    combination: str,
+    reference: dict[str, Any],
+    show: shift.Show,
+) -> UnderShift | None:
     """Return `shift.measure` as UnderShift, None for a training without its network."""
     if training is None or training.model is None:
         return None
@@ -132,7 +144,7 @@ def profile(record: Record, reference: dict[str, Any]) -> tuple[pd.DataFrame, st
 def worst(record: Record, count: int = 3) -> str:
     """Return the corruptions with the lowest means, as a list with their accuracies."""
     means = {name: float(np.mean(values)) for name, values in record["types"].items()}
-    lowest = sorted(means, key=means.get)[:count]
+    lowest = sorted(means, key=means.__getitem__)[:count]
     return words.listed(f"{words_of(name)} ({means[name]:.1%})" for name in lowest)
 
 
@@ -169,6 +181,20 @@ def trusted(record: Record) -> str:
     return (
         "With a temperature fitted on clean images (Guo et al., 2017) the expected calibration "
         "error is {} points on them and {} at severity 5; without it {} and {}.".format(*errors)
+    )
+
+
+def noise(record: Record) -> str:
+    """Return what the first convolution makes of noise, as a sentence; "" in older records."""
+    if not (told := record.get("noise")):
+        return ""
+    before, after = told
+    changed = (
+        "amplifies" if after > 1.5 * before else "dampens" if after < before / 1.5 else "keeps"
+    )
+    return (
+        f"The network's first convolution {changed} noise: Gaussian noise of severity 1 has "
+        f"{before:.1%} of the images' variance in the pixels and {after:.1%} behind it."
     )
 
 

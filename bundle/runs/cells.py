@@ -26,7 +26,7 @@ def parameter_cell(notebook: str) -> dict[str, Any]:
     holds anything but assignments of literals.
     """
     path = paths.NOTEBOOKS / f"{notebook}.ipynb"
-    where, defaults = paths.shown(path), {}
+    where, defaults = paths.shown(path), dict[str, Any]()
     text = read_text(path, where)
     try:
         cells = json.loads(text)["cells"]
@@ -38,9 +38,17 @@ def parameter_cell(notebook: str) -> dict[str, Any]:
         raise UserError(f"{where}: {len(tagged)} cells tagged 'parameters'; it needs exactly one")
     try:
         for line in ast.parse("".join(tagged[0]["source"])).body:
-            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
-            defaults[target.id] = ast.literal_eval(line.value)
-    except (AttributeError, SyntaxError, ValueError, TypeError, RecursionError) as error:
+            defaults |= _assigned(line)
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         remedy = f"the parameters cell may hold literals only ({error})"
         raise UserError(f"{where}: {remedy}") from error
     return defaults
+
+
+def _assigned(line: ast.stmt) -> dict[str, Any]:
+    """Return name and literal of an assignment; ValueError for anything else."""
+    if isinstance(line, ast.Assign | ast.AnnAssign) and line.value:
+        target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+        if isinstance(target, ast.Name):
+            return {target.id: ast.literal_eval(line.value)}
+    raise ValueError(f"not {ast.unparse(line)[:60]!r}")

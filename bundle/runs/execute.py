@@ -97,7 +97,7 @@ def _execute(
     trains = node.name == TRAINS
     environment = {"PYTHONUNBUFFERED": "1", paths.STAGE_VARIABLE: str(stage)}
     environment[paths.RETRAIN_VARIABLE] = "1" if retrain and trains else ""
-    follower = Shares(stage / PROGRESS)
+    follower: Shares | Follower = Shares(stage / PROGRESS)
     if trains:
         epochs = total_epochs(parameters.settings(node.name))
         follower = Follower(paths.results(parameters.name), epochs)
@@ -109,7 +109,7 @@ def _execute(
         raise
     finally:
         follower.close()
-    return process.returncode
+    return process.wait()
 
 
 def _wait(process: launch.Started, follower: Follower | Shares) -> None:

@@ -95,7 +95,7 @@ def writer_of(file: str) -> str:
 
 def dependents(name: str) -> list[Node]:
     """Return the notebooks that read what notebook `name` writes, also indirectly."""
-    after, changed = [], set()
+    after, changed = [], set[str]()
     for node in nodes():
         if node.name == name or changed & set(node.reads):
             after.append(node)

@@ -77,7 +77,7 @@ def prepare() -> None:
     """Spare the import of Papermill a second, and its log a warning that means nothing here."""
     # jsonschema compiles a grammar of web addresses at import where this is installed: a second for
     # each notebook, for a check that notebooks do not use. It does without where the import fails.
-    sys.modules["rfc3987_syntax"] = None
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # makes the import fail
     # A parameters cell names what one plays with; any other parameter is as welcome.
     logging.getLogger("papermill").addFilter(lambda record: "Passed unknown" not in str(record.msg))
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bundle import paths, surroundings
 
@@ -28,7 +29,8 @@ class Process:
     ended: waits for so many seconds, without end for None, and returns the exit status or None.
     """
 
-    stdin = stdout = stderr = returncode = None
+    stdin = stdout = stderr = None
+    returncode: int | None = None
 
     def __init__(self, pid: int, ended: Callable[[float | None], int | None]):
         self.pid, self.ended = pid, ended
@@ -44,7 +46,7 @@ class Process:
         if self.returncode is None:
             self.returncode = self.ended(timeout)
         if self.returncode is None:
-            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -74,7 +76,7 @@ def cold(job: Path, log: Path, more: dict[str, str]) -> subprocess.Popen:
         more: variables of its environment.
     """
     command = [sys.executable, "-m", "bundle.runs.kernel", str(job)]
-    options = {"cwd": paths.NOTEBOOKS, "env": surroundings.child(**more)}
+    options: dict[str, Any] = {"cwd": paths.NOTEBOOKS, "env": surroundings.child(**more)}
     with log.open("w") as file:
         options |= {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
         return subprocess.Popen(command, start_new_session=True, **options)
@@ -91,8 +93,8 @@ def can_fork() -> bool:
 class Server:
     """The server of a run as its runner sees it; `with` it, so that it ends with the run."""
 
-    def __init__(self):
-        self.process = self.socket = None
+    process: subprocess.Popen | None = None
+    channel: socket.socket
 
     def __enter__(self) -> "Server":
         return self
@@ -101,7 +103,7 @@ class Server:
         if self.process:
             self.process.kill()
             self.process.wait()
-            self.socket.close()
+            self.channel.close()
 
     def start(self, job: Path, log: Path, more: dict[str, str]) -> Started:
         """Start a notebook's process as `cold` does, forked where that can be."""
@@ -116,27 +118,28 @@ class Server:
     def _begin(self) -> None:
         environment = surroundings.child(PYTHONUNBUFFERED="1", MPLBACKEND=BACKEND)
         environment["MATPLOTLIBRC"] = surroundings.kernel("")["MATPLOTLIBRC"]
-        options = {"cwd": paths.NOTEBOOKS, "env": environment, "start_new_session": True}
+        options: dict[str, Any] = {"cwd": paths.NOTEBOOKS, "env": environment}
         options |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        options["start_new_session"] = True
         command = [sys.executable, "-m", "bundle.runs.warm"]
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.process = subprocess.Popen(command, stdin=theirs, **options)
+            self.process = subprocess.Popen(command, stdin=theirs.fileno(), **options)
 
     def _ask(self, job: dict) -> bytes:
         """Return the answer to a job, none where the server is gone or did not start."""
         try:
-            self.socket.send(json.dumps(job).encode())
-            return self.socket.recv(LONGEST)
+            self.channel.send(json.dumps(job).encode())
+            return self.channel.recv(LONGEST)
         except OSError:
             return b""
 
     def _ended(self, pid: int, timeout: float | None) -> int | None:
         """Return the exit status of the server's child; kill it where the server is gone."""
-        if not select.select([self.socket], [], [], timeout)[0]:
+        if not select.select([self.channel], [], [], timeout)[0]:
             return None
         with contextlib.suppress(OSError):
-            if told := self.socket.recv(LONGEST):
+            if told := self.channel.recv(LONGEST):
                 return int(told)
             os.kill(pid, signal.SIGKILL)
         return -signal.SIGKILL

@@ -5,6 +5,7 @@ import os
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from traitlets import Integer
 
@@ -32,8 +33,9 @@ class Forked(LocalProvisioner):
 
     child = Integer()
     pipe = Integer()
+    process: Any = None  # shown as a Popen is
 
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Let the kernel begin; it ends with this process, whose number it is told."""
         parent = str(os.getpid())
         # A launcher sets the variable alone, which ipykernel has read when it was imported.

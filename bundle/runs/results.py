@@ -1,6 +1,7 @@
 """What a run left under results/RUN: its metrics, its artefacts, what a reader must know."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ DATASETS = {
 }
 
 
-def readable_metrics(run: str, say=lambda problem: None) -> dict[str, Any]:
+def readable_metrics(run: str, say: Callable[[str], None] = lambda problem: None) -> dict[str, Any]:
     """Return the run's metrics; empty where, said, none can be read: the index shows the others."""
     try:
         metrics = read_metrics(run)
@@ -141,6 +142,7 @@ def full_result() -> tuple[str, str]:
     released = read_intact(paths.RESULTS / "released" / FULL / "metrics.json")
     keys = (("test", "accuracy"), ("train", "seconds"))
     accuracy, seconds = (words.number(released, *key) for key in keys)
-    known = accuracy is not None and seconds is not None
-    reached = f"{accuracy:.1%}, {words.count(round(seconds / 60), 'minute')}" if known else ""
+    reached = ""
+    if accuracy is not None and seconds is not None:
+        reached = f"{accuracy:.1%}, {words.count(round(seconds / 60), 'minute')}"
     return f"make run-all RUN={FULL}", reached

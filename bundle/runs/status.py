@@ -103,8 +103,8 @@ def sweep(name: str, folder: Path, kept: list[str]) -> None:
     """Delete the files below results/RUN that notebook `name` left and that are none of `kept`."""
     records = [path.stem for path in _record(name, folder).parent.glob("*.json")]
     others = (record_of(other, folder).get("outputs", {}) for other in records if other != name)
-    kept = {*kept, *(file for outputs in others for file in outputs)}
-    for file in record_of(name, folder).get("outputs", {}).keys() - kept:
+    known = {*kept, *(file for outputs in others for file in outputs)}
+    for file in record_of(name, folder).get("outputs", {}).keys() - known:
         path = (folder / file).resolve()
         if path.is_relative_to(folder.resolve()) and path.is_file():
             path.unlink()
@@ -190,7 +190,7 @@ def cell_state(cell: dict[str, Any]) -> str:
 
 def waiting(parameters: RunParameters) -> list[tuple[Node, list[str]]]:
     """Return each notebook with why it has to run, none where it and what it reads is as it was."""
-    folder, rows, upstream = paths.results(parameters.name), [], set()
+    folder, rows, upstream = paths.results(parameters.name), [], set[str]()
     for node in nodes():
         phrases = reasons(node, parameters, folder)
         waits = sorted(upstream & set(node.reads))

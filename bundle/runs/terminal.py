@@ -52,8 +52,9 @@ def plan(parameters: RunParameters, retrain: bool = False, until: str = "") -> s
         return f"{parameters.name}: all is up to date"
     seconds = [_last_time(node, folder, retrain) for node in todo]
     some = f"{parameters.name}: {words.count(len(todo), 'notebook')} to run"
-    if None not in seconds:
-        return f"{some}, some {words.duration(sum(seconds))} by the last time"
+    known = [second for second in seconds if second is not None]
+    if len(known) == len(seconds):
+        return f"{some}, some {words.duration(sum(known))} by the last time"
     released = read_intact(paths.RESULTS / "released" / parameters.name / "metrics.json")
     took = words.number(released, "train", "seconds")
     if took is None or "03_train" not in [node.name for node in todo]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from bundle import paths
 from bundle.dataset import cifar10
+from bundle.dataset.download import Say
 from bundle.files import Failed, locked
 from bundle.inputs import check_keys, check_name, read_file
 from bundle.study import jobs as study_jobs
@@ -82,9 +83,9 @@ def check_engine(executor: str, profile: str) -> None:
             said = " ".join(asked.stderr.split()) or "sinfo failed"
             raise UserError(f"PROFILE={profile}: Slurm does not answer ({said}); {remedy}")
     if executor == "kubernetes":
-        given = os.environ.get("KUBECONFIG", "").split(":")[0]
-        given = given or Path("~/.kube/config").expanduser()
-        if not Path(given).is_file() and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        named = os.environ.get("KUBECONFIG", "").split(":")[0]
+        given = Path(named or Path("~/.kube/config").expanduser())
+        if not given.is_file() and "KUBERNETES_SERVICE_HOST" not in os.environ:
             raise UserError(
                 f"PROFILE={profile}: no Kubernetes here ({given} is not a file); {remedy}"
             )
@@ -135,7 +136,7 @@ def prefix(plan: Plan) -> str:
     return "".join(one if one.isalnum() or one in "_-" else "-" for one in name)
 
 
-def fetch_data(plan: Plan, jobs: Sequence[str], say=print) -> None:
+def fetch_data(plan: Plan, jobs: Sequence[str], say: Say = print) -> None:
     """Have the data here, once, before many jobs want it; UserError where it cannot be had."""
     for dataset in sorted({find_job(plan, job).settings("03_train").dataset for job in jobs}):
         cifar10.resolve(dataset, say=say)

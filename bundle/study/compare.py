@@ -137,7 +137,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, mean.low), min(1.0, mean.high)
 
 
-def _against(group: Sequence[Job], base: Sequence[Job], predictions_of) -> dict[str, Any]:
+def _against(group: Sequence[Job], base: Sequence[Job], predictions_of: Callable) -> dict[str, Any]:
     """Return what COLUMNS has from difference to paired.
 
     Welch's test needs two seeds on both sides, McNemar's one in common.
@@ -166,7 +166,7 @@ def _tested(effect: effects.Effect) -> dict[str, float]:
     return {"p": effect.p, "least": 100 * effect.low, "most": 100 * effect.high}
 
 
-def _mcnemar(base: Job, job: Job, predictions_of) -> dict[str, Any]:
+def _mcnemar(base: Job, job: Job, predictions_of: Callable) -> dict[str, Any]:
     theirs, ours = predictions_of(base), predictions_of(job)
     if theirs is None or ours is None:
         return {"test": NO_PREDICTIONS}

@@ -36,9 +36,9 @@ def study(table: pd.DataFrame, title: str, label: str) -> Figure:
     axis.grid(False, axis="y")
     entries = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     shown = [name for name in LEGEND if name in entries]
-    look = {"borderaxespad": 0.1, "handletextpad": 0.4, "columnspacing": 1.4, "fontsize": 8.5}
-    look |= {"ncols": len(shown), "loc": "lower left", "bbox_to_anchor": (-0.01, 1)}
-    axis.legend([entries[name] for name in shown], shown, **look)
+    look: dict[str, Any] = {"borderaxespad": 0.1, "handletextpad": 0.4, "columnspacing": 1.4}
+    look |= {"fontsize": 8.5, "ncols": len(shown), "bbox_to_anchor": (-0.01, 1)}
+    axis.legend([entries[name] for name in shown], shown, loc="lower left", **look)
     axis.set_title(title, pad=26)
     return drawn
 

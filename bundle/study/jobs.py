@@ -6,6 +6,7 @@ many work at a time.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from bundle.files import Damaged, intact, locked, read_json, read_sealed, seal, 
 from bundle.runs import params, results
 from bundle.runs.params import RunParameters
 from bundle.study.plan import Plan, find_job
-from bundle.training import identity, outcome, progress, released, session
+from bundle.training import identity, outcome, released, session
+from bundle.training.identity import Training
+from bundle.training.progress import epoch_line
 from bundle.training.store import complete_folder
 from lib import compute, data, metrics, predict
 from lib.data import Dataset
@@ -31,7 +34,9 @@ RESULT, ARRAYS = "study.json", "study.npz"  # in results/RUN: what a job found
 DESCRIBED = ("name", "title", "runs", "seeds", "epochs", "train_images", "full", "set", "judged_on")
 
 
-def do_job(parameters: RunParameters, judged_on="test", say=print, wait_s: float = 0.0) -> None:
+def do_job(
+    parameters: RunParameters, judged_on: str = "test", say: Callable = print, wait_s: float = 0.0
+) -> None:
     """Train, or go on, predict and record; what is there, of these parameters, is not redone.
 
     A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
@@ -50,9 +55,7 @@ def do_job(parameters: RunParameters, judged_on="test", say=print, wait_s: float
         if changed := outdated(folder, settings):
             say(f"{changed}; it is trained again, and stays until that is done", flush=True)
         _check_weights(parameters.name)
-        training = session.train(
-            settings, dataset, folder, lambda row: log(progress.epoch_line(row))
-        )
+        training = session.train(settings, dataset, folder, lambda row: log(epoch_line(row)))
         result, arrays = of_study(training, dataset, parameters, judged_on)
         _keep(folder, result, arrays)
     log(f"{judged_on} accuracy {result['test']['accuracy']:.2%}")
@@ -64,7 +67,7 @@ def _check_weights(run: str) -> None:
         released.with_network(run, "make study")
 
 
-def _keep(folder: Path, result: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def _keep(folder: Path, result: dict[str, Any], arrays: dict[str, Any]) -> None:
     np.savez_compressed(folder / ARRAYS, **arrays)
     write_json(folder / RESULT, result)
     seal(folder, ARRAYS, RESULT)
@@ -132,8 +135,8 @@ def folder_of(plan: str) -> Path:
 
 
 def of_study(
-    training: identity.Training, dataset: Dataset, parameters: RunParameters, judged_on="test"
-):
+    training: Training, dataset: Dataset, parameters: RunParameters, judged_on: str = "test"
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return findings for study.json and, for study.npz, its views' predictions and logits.
 
     Every view and combination is scored on the test images: claims about them are tested, nothing
@@ -144,7 +147,7 @@ def of_study(
     machine, test = compute.prepare(settings), data.subset(dataset.test, settings.test_images)
     if judged_on == "holdout":
         test = data.subset(dataset.holdout, settings.holdout_images)
-    network, precision = training.model.to(machine), compute.precision_of(settings, machine)
+    network, precision = training.network.to(machine), compute.precision_of(settings, machine)
     statistics, size = dataset.normalisation(training.normalisation), settings.batch_size
     by_view = predict.view_logits(network, test, VIEWS, statistics, precision, size)
     alone = {view: logits.argmax(1) for view, logits in by_view.items()}

@@ -17,8 +17,12 @@ from bundle.study.sentences import judged
 from bundle.words import count, decimals
 from lib.metrics import p_value
 
-FILTERS = ("percent", "interval", "points", "decimals", "images", "p_value", "listed", "count")
-FILTERS += ("clock",)  # of bundle.words, for the template
+# Of bundle.words, for the template.
+# fmt: off
+FILTERS = (
+    "percent", "interval", "points", "decimals", "images", "p_value", "listed", "count", "clock",
+)
+# fmt: on
 Job = Mapping[str, Any]
 MANY_RUNS = 3  # with more, the views are shown for the bases only
 AXIS = "accuracy (%), 95% interval (mean over seeds; Wilson's for one seed)"
@@ -139,7 +143,9 @@ def groups(table: pd.DataFrame, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     alone = [name for name in table.index if name not in {*ranked.index, *ranked["base"]}]
     spans = ranked[["difference", "least", "most"]].fillna(0.0)
     ends = min([0.0, *spans.min()]), max([0.0, *spans.max()])
-    found = [{"base": None, "rows": _rows(table.loc[alone], jobs, *ends)}] if alone else []
+    found: list[dict[str, Any]] = []
+    if alone:
+        found.append({"base": None, "rows": _rows(table.loc[alone], jobs, *ends)})
     for base, part in ranked.groupby("base", sort=False):
         (head,) = _rows(table.loc[[base]], jobs, *ends)
         found.append({"base": head, "rows": _rows(part, jobs, *ends)})
@@ -212,7 +218,7 @@ def _origin(job: Job) -> dict[str, str]:
     train, environment = job["train"], job["environment"]
     commit = (environment["commit"] or words.NONE)[:10]
     return {
-        "Data": job["notice"] or results.DATASETS.get(job["dataset"], job["dataset"]),
+        "Data": str(job["notice"] or results.DATASETS.get(job["dataset"], job["dataset"])),
         "Training": f"{count(train['epochs'], 'epoch')} of {train['images']:,} images",
         "Computed on": words.machine(environment),
         "Commit": commit + " with local changes" * bool(environment["dirty"]),

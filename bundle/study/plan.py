@@ -68,7 +68,8 @@ def read_plan(name: str, tiny: bool = False) -> Plan:
     plan = Plan(**{"name": name, "title": name, **values})
     if not tiny:
         return plan
-    small = {"epochs": TINY_EPOCHS, "train_images": TINY_IMAGES, "seeds": plan.seeds[:1]}
+    small: dict[str, Any] = {"epochs": TINY_EPOCHS, "train_images": TINY_IMAGES}
+    small["seeds"] = plan.seeds[:1]
     title = f"{plan.title}: does it work?"
     return replace(plan, name=f"{name}-tiny", title=title, tiny=True, **small)
 

@@ -198,10 +198,10 @@ def warnings(plan: Mapping[str, Any], jobs: Sequence[Job]) -> list[str]:
 
 def mixed(jobs: Sequence[Job]) -> list[str]:
     """Return a sentence for the data and for the machines where the jobs do not share them."""
-    data, machines = {}, {}
+    data, machines = dict[str, list[str]](), dict[str, list[str]]()
     for job in jobs:
         name = f"{job['file']}@{job['seed']}"
-        dataset = job["notice"] or DATASETS.get(job["dataset"], job["dataset"])
+        dataset = str(job["notice"] or DATASETS.get(job["dataset"], job["dataset"]))
         data.setdefault(dataset, []).append(name)
         machines.setdefault(words.machine(job["environment"]), []).append(name)
     reasons = {

@@ -69,7 +69,8 @@ class Meter:
     """Adds up what the counters that `read` returns have counted since `start`."""
 
     def __init__(self, read: Callable[[], dict[str, Counter]]):
-        self.read, self.last, self.sum = read, {}, math.nan
+        self.read, self.sum = read, math.nan
+        self.last: dict[str, Counter] = {}
 
     def start(self) -> None:
         """Begin at 0."""
@@ -104,5 +105,5 @@ def meter(device: torch.device) -> Meter:
 
 def total(history: list[dict[str, Any]]) -> float | None:
     """Return the joules of all epochs of a training, None where any lacks them."""
-    joules = [row.get("joules") for row in history]
-    return None if None in joules else math.fsum(joules)
+    joules = [row["joules"] for row in history if row.get("joules") is not None]
+    return math.fsum(joules) if len(joules) == len(history) else None

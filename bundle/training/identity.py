@@ -17,7 +17,7 @@ from bundle.training import code, store
 from lib import compute
 from lib.data import Dataset
 from lib.errors import UserError
-from lib.model import ResNet, configuration
+from lib.model import ResNet, channels_last, configuration
 from lib.settings import Train
 
 CLASSES = 10  # of either dataset
@@ -43,10 +43,16 @@ SWITCHES = (  # by which a user or a site has oneDNN or MKL take other kernels t
 class Training:
     """A finished training: the network with its last epoch's weights, and its state.json."""
 
-    model: ResNet
+    model: ResNet | None  # None where only its logits are here
     history: list[dict[str, Any]]
     summary: dict[str, Any]
     verified: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> ResNet:
+        """The model of a training that has one."""
+        assert self.model is not None, "this training has logits alone"
+        return self.model
 
     @property
     def normalisation(self) -> str:
@@ -153,7 +159,7 @@ def _network(folder: Path, summary: dict[str, Any]) -> ResNet:
         raise store.damaged(path, "not the weights of a network here") from error
     if store.weights_digest(model) != summary["weights_sha256"]:
         raise store.damaged(path, f"not the weights that {store.STATE} tells of")
-    return model.to(memory_format=torch.channels_last)
+    return channels_last(model)
 
 
 def dataset_of(summary: dict[str, Any]) -> Dataset:
@@ -166,7 +172,7 @@ def dataset_of(summary: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def machine_of(device: torch.device, precision: str, settings) -> dict[str, str | int | bool]:
+def machine_of(device: torch.device, precision: str, settings: Train) -> dict[str, Any]:
     """Return what, beside code, values and data, decides the bits (of Train settings)."""
     import torchvision
 

@@ -9,7 +9,9 @@ beside_NORMALISATION float32 (N, classes), the test images' other normalisation;
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,13 +34,13 @@ class FromNetwork:
 
     def __init__(self, training: identity.Training, dataset: Dataset, settings: PredictTta):
         machine = compute.prepare(settings)
-        self.network, self.dataset = training.model.to(machine), dataset
+        self.network, self.dataset = training.network.to(machine), dataset
         statistics = dataset.normalisation(training.normalisation)
         precision = compute.precision_of(settings, machine)
         self.arguments = (statistics, precision, settings.batch_size)
         self.told = f"The weights are here, so the network predicts ({machine.type}, {precision})."
 
-    def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
+    def views(self, part: str, images: Images, views: Sequence[str]) -> dict[str, Tensor]:
         """Return view -> logits (N, classes) of `images`, of `part` "test" or "holdout"."""
         if not len(images):
             return {}
@@ -91,7 +93,7 @@ class FromFile:
             what = "of other weights than state.json; copy both from one training"
             raise UserError(f"{paths.shown(self.path)}: {what}")
 
-    def views(self, part: str, images: Images, views) -> dict[str, Tensor]:
+    def views(self, part: str, images: Images, views: Sequence[str]) -> dict[str, Tensor]:
         """Return view -> logits (N, classes) of `images`, of `part` "test" or "holdout"."""
         if not len(images):
             return {}
@@ -172,7 +174,7 @@ def write(path: Path, training: identity.Training, dataset: Dataset, settings: P
     network = FromNetwork(training, dataset, settings)
     named = predict.COMBINATIONS.get(settings.combination, ())  # "auto" names none
     views = list(dict.fromkeys([*settings.views, *named]))
-    arrays = {"weights_sha256": training.summary["weights_sha256"]}
+    arrays: dict[str, Any] = {"weights_sha256": training.summary["weights_sha256"]}
     for part, images in (("test", dataset.test), ("holdout", dataset.holdout)):
         first = predict.distinct_views(images.pixels, views) if len(images) else {}
         arrays |= {
@@ -186,7 +188,7 @@ def write(path: Path, training: identity.Training, dataset: Dataset, settings: P
     if settings.beside:
         arrays[f"beside_{settings.beside}"] = network.normalised_by(settings.beside).cpu()
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
+    np.savez_compressed(buffer, **arrays)
     files.write_atomically(path, buffer.getvalue())
 
 

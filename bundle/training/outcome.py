@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from bundle.training import energy, identity
 from lib import data, metrics, predict
@@ -40,16 +41,25 @@ def score(predictions: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
 
 
 def single_view(
-    model, images: Images, statistics: data.Statistics, precision: str, batch_size: int = 0
-):
+    model: nn.Module,
+    images: Images,
+    statistics: data.Statistics,
+    precision: str,
+    batch_size: int = 0,
+) -> dict[str, float]:
     """Return the score of the original view of `images`, normalised by `statistics`."""
     logits = predict.logits(model, images.pixels, statistics, "original", precision, batch_size)
     return score(logits.argmax(1).cpu(), images.labels)
 
 
 def beside(
-    model, images: Images, dataset: Dataset, normalisation: str, precision: str, batch_size: int = 0
-):
+    model: nn.Module,
+    images: Images,
+    dataset: Dataset,
+    normalisation: str,
+    precision: str,
+    batch_size: int = 0,
+) -> dict[str, Any] | None:
     """Return the single view's score with images normalised otherwise, None where none is named."""
     if not normalisation:
         return None

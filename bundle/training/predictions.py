@@ -30,8 +30,8 @@ class Predictions:
     labels: NDArray
     probabilities: NDArray
     classes: tuple[str, ...]
-    logits: NDArray | None = None
-    index: NDArray | None = None
+    logits: NDArray
+    index: NDArray
     held: tuple[NDArray, ...] = ()
     combination: str = "original"
 
@@ -143,7 +143,8 @@ def read(file: Path, dataset: Dataset) -> Predictions:
     with np.load(file) as saved:
         assert np.array_equal(dataset.test.index, saved["index"])
         logits = saved["logits"][list(saved["views"]).index("original")]
-        labels, combination, held = saved["labels"], str(saved["combination"]), ()
+        labels, combination = saved["labels"], str(saved["combination"])
+        held: tuple[NDArray, ...] = ()
         if len(saved["holdout_labels"]):
             place = list(saved["holdout_views"]).index("original")
             held = saved["holdout_logits"][place], saved["holdout_labels"]

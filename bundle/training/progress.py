@@ -5,12 +5,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bundle import files
 from bundle.training import store
 from bundle.words import duration, rate
 from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 QUIET_SECONDS = 20.0  # after which a line says that the training goes on
 BESIDE = 0.8  # processes more than cores, over the last minute, from which on a line says so
@@ -115,7 +118,9 @@ class Follower:
     def __init__(self, run_folder: Path, epochs: int):
         self.folder = store.partial_folder(run_folder)
         self.complete = store.complete_folder(run_folder)
-        self.epochs, self.bar, self.shown = epochs, None, None
+        self.epochs = epochs
+        self.bar: Progress | None = None
+        self.shown: int | None = None  # rows of the history
         self.started = self.said = time.time()
         self.before = len(store.read_history(self.folder))
         self.terminal, self.explained = sys.stdout.isatty(), False
@@ -135,7 +140,7 @@ class Follower:
         for row in rows[self.shown :]:
             self._explain(row)
             self._say(f"  {epoch_line(row, self.epochs)}")
-        self.shown = max(self.shown, len(rows))
+        self.shown = max(self.shown or 0, len(rows))
         if time.time() - self.crowded_at > CROWDED_SECONDS and (remark := crowded()):
             self.crowded_at = time.time()
             self._say(f"  {remark}")
@@ -197,7 +202,7 @@ class Follower:
             self.bar.stop()
 
 
-def _bar():
+def _bar() -> "Progress":
     """Return a bar for a terminal: where, how far, how long it took and will take."""
     from rich import progress
 

@@ -52,8 +52,9 @@ def refused() -> str:
 
 def _git(*command: str) -> str:
     environment = {**surroundings.without(surroundings.REPOSITORY), "LC_ALL": "C"}
-    options = {"cwd": paths.ROOT, "env": environment, "capture_output": True, "text": True}
-    return subprocess.run(["git", *command], **options, check=True).stdout.strip()
+    options: dict[str, Any] = {"cwd": paths.ROOT, "env": environment, "text": True}
+    done = subprocess.run(["git", *command], **options, capture_output=True, check=True)
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str:

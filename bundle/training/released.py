@@ -84,8 +84,8 @@ def train_or_take(
     if not retrain and not (store.partial_folder(run_folder) / store.CHECKPOINT).is_file():
         take(settings, dataset, run_folder)
         here, _ = sound(run_folder)  # a damaged one is told of where it is trained again
-        taken = here and (here.model is None or here.summary.get("released"))
-        if taken and fits(here.summary, settings, dataset):
+        own = here and here.model is not None and not here.summary.get("released")
+        if here and not own and fits(here.summary, settings, dataset):
             return here
     if settings.teacher:
         with_network(settings.teacher, f"03_train.teacher = {settings.teacher!r}")
@@ -95,12 +95,12 @@ def train_or_take(
 def take(settings: Train, dataset: Dataset, run_folder: Path) -> None:
     """Take the release as the run's training where it fits and none or an older one is there."""
     source, (here, problem) = folder(run_folder.name) / "training", sound(run_folder)
-    whole = here and fits(here.summary, settings, dataset)
-    if whole and not here.summary.get("released"):
+    whole = here.summary if here and fits(here.summary, settings, dataset) else None
+    if whole and not whole.get("released"):
         return
     packed, released = source / weights.FILE, files.read_json(source / store.STATE)
     usable = packed.is_file() or (source / LOGITS).is_file()
-    if not usable or not fits(released, settings, dataset) or (whole and here.summary == released):
+    if not usable or not fits(released, settings, dataset) or whole == released:
         return
     if problem:
         print(f"{problem}: its release is taken again", flush=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -32,7 +32,7 @@ def train(
     run_folder: Path,
     on_epoch: Callable[[dict], None] | None = None,
     retrain: bool = False,
-    say=print,
+    say: Callable[[str], None] = print,
 ) -> Training:
     """Train, go on with an unfinished training or load a finished one, of equal parameters, data.
 
@@ -53,9 +53,9 @@ def train(
         store.refuse_other(saved["identity"], identity, folder, saved["epoch"])
     checkpoints = Checkpoints(folder, identity, saved if under_way else None, on_epoch)
     watch = Heart(folder, total_epochs(settings), energy.meter(device))
-    done = loop.train(settings, dataset, checkpoints, watch, teacher and teacher.model)
+    done = loop.train(settings, dataset, checkpoints, watch, teacher.network if teacher else None)
     _finish(done, settings, dataset, identity, run_folder)
-    return load_finished(run_folder, identity)
+    return cast(Training, load_finished(run_folder, identity))
 
 
 def _finished(run_folder: Path, identity: dict[str, dict], say: Callable) -> Training | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,15 @@ from bundle.effects import Effect, mean_effect
 from bundle.training.identity import Training
 from lib import compute, metrics, predict
 from lib.corrupt import CORRUPTIONS, SEVERITIES, corrupt
-from lib.data import Dataset, Images
+from lib.data import Dataset, Images, normalise
 from lib.metrics import Accuracy
+from lib.settings import Robustness
 
 Views = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]  # (pixels, views) -> view -> logits
 Show = Callable[[int, int, str], None]
 SINGLE = ("original",)
 AVERAGED_AT = 3  # the severity at which averaged views stand beside the single one
+NOISE_IMAGES = 500  # enough: the shares below are means over all of their pixels
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Shift:
 
     names: K corruptions. given: those of them from files. labels, index int (N,). clean (N, C) and
     logits (K, 5, N, C), of the single view. averaged: the classes, (K, N), by the mean over the
-    views of `combination`, at severity AVERAGED_AT. newer: version of CIFAR-10.1 and score.
+    views of `combination`, at severity AVERAGED_AT. newer: version of CIFAR-10.1 and score. noise:
+    as from `noise_shares`.
     """
 
     names: tuple[str, ...]
@@ -42,6 +46,7 @@ class Shift:
     averaged: NDArray
     combination: str
     newer: tuple[str, Accuracy] | None = None
+    noise: tuple[float, float] | None = None
 
     @property
     def hits(self) -> NDArray:
@@ -101,7 +106,7 @@ class Shift:
         """
         rows, parts = {}, [self.clean[None], *self.logits.swapaxes(0, 1)]
         for severity, logits in enumerate(parts):
-            labels, row = np.tile(self.labels, len(logits)), {}
+            labels, row = np.tile(self.labels, len(logits)), dict[str, float]()
             for end, divided in (("", logits), ("_after", logits / temperatures[:, None])):
                 shares = softmax(divided, axis=-1).reshape(len(labels), -1)
                 found = metrics.calibration(shares, labels)
@@ -110,7 +115,9 @@ class Shift:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("severity")
 
 
-def measure(training: Training, dataset: Dataset, settings, combination: str, show: Show) -> Shift:
+def measure(
+    training: Training, dataset: Dataset, settings: Robustness, combination: str, show: Show
+) -> Shift:
     """Return what a network says of the test images of `dataset` under every corruption.
 
     settings: of notebook 07. combination: of views that are averaged (lib.predict.COMBINATIONS).
@@ -130,13 +137,32 @@ def measure(training: Training, dataset: Dataset, settings, combination: str, sh
     logits, averaged = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
     clean = views(images.pixels, SINGLE)["original"].numpy()
     about = (tuple(names), tuple(given), images.labels.numpy(), images.index.numpy())
-    return Shift(*about, clean, logits, averaged, combination, _newer(views, root))
+    noise = noise_shares(training, dataset, settings.corruption_seed)
+    return Shift(*about, clean, logits, averaged, combination, _newer(views, root), noise)
 
 
-def _reader(training: Training, dataset: Dataset, settings) -> Views:
+def noise_shares(training: Training, dataset: Dataset, seed: int) -> tuple[float, float]:
+    """Return the mean square of Gaussian noise of severity 1 over the variance of clean images.
+
+    In the normalised pixels, and behind the network's first convolution; variance within a channel.
+    """
+    pixels, first = dataset.test.pixels[:NOISE_IMAGES], training.network.conv
+    pair = (pixels, corrupt(pixels, "gaussian_noise", 1, seed))
+    statistics = dataset.normalisation(training.normalisation)
+    inputs = [normalise(each.float() / 255, statistics).to(first.weight.device) for each in pair]
+    with torch.no_grad():
+        outputs = [first(each) for each in inputs]
+    return _share(*inputs), _share(*outputs)
+
+
+def _share(clean: Tensor, noisy: Tensor) -> float:
+    return float((noisy - clean).square().mean() / clean.var((0, 2, 3)).mean())
+
+
+def _reader(training: Training, dataset: Dataset, settings: Robustness) -> Views:
     """Return what gives the network's logits of images, by view."""
     machine = compute.prepare(settings)
-    network, precision = training.model.to(machine), compute.precision_of(settings, machine)
+    network, precision = training.network.to(machine), compute.precision_of(settings, machine)
     options = (dataset.normalisation(training.normalisation), precision, settings.batch_size)
 
     def views(pixels: Tensor, chosen: Sequence[str]) -> dict[str, Tensor]:
@@ -156,14 +182,16 @@ def _corruption(
     return torch.stack([logits["original"] for logits in found]), averaged
 
 
-def version(images: Images, name: str, severity: int, seed: int, root=None) -> Tensor:
+def version(
+    images: Images, name: str, severity: int, seed: int, root: Path | None = None
+) -> Tensor:
     """Return the images' corrupted version, uint8 (N, 3, S, S): from files in `root`, or made."""
     if root:
         return shifted.corrupted(root, name, severity, images.index)
     return corrupt(images.pixels, name, severity, seed)
 
 
-def _newer(views: Views, root) -> tuple[str, Accuracy] | None:
+def _newer(views: Views, root: Path | None) -> tuple[str, Accuracy] | None:
     if (newer := shifted.newer_images(root)) is None:
         return None
     found, images = newer

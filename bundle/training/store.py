@@ -9,6 +9,7 @@ state stays until then.
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,7 +50,7 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     write_atomically(folder / CHECKPOINT, hashlib.sha256(data).digest() + data)
 
 
-def load_checkpoint(folder: Path, say=print) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any] | None:
     """Return the newest undamaged checkpoint (on the CPU), None without one; name damaged ones."""
     for name in (CHECKPOINT, PREVIOUS):
         if not (path := folder / name).is_file():

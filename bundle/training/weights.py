@@ -17,7 +17,7 @@ from bundle.paths import shown
 from bundle.training import identity
 from lib.data import Statistics
 from lib.errors import UserError
-from lib.model import ResNet
+from lib.model import ResNet, channels_last
 
 FILE = "weights.safetensors"
 LIMIT_BYTES = 10 * 2**20  # the file is committed
@@ -77,4 +77,4 @@ def read_network(path: Path) -> tuple[ResNet, Statistics, list[str]]:
     saved = unpack(Path(path))
     model = identity.network_of(saved)
     statistics = Statistics(*(tuple(saved["statistics"][part]) for part in ("mean", "std")))
-    return model.eval().to(memory_format=torch.channels_last), statistics, saved["classes"]
+    return channels_last(model.eval()), statistics, saved["classes"]

@@ -75,7 +75,7 @@ def deployed(tmp_path, network) -> deployment.Deployment:
     """A deployment of a network, as notebook 08 makes it, on digits."""
     loaded = data.load("digits", None, 60)
     small = replace(loaded, test=data.subset(loaded.test, 40))
-    training = SimpleNamespace(model=network, normalisation="pixel")
+    training = SimpleNamespace(model=network, network=network, normalisation="pixel")
     settings = Deploy(run="tiny", calibration_images=20, latency_runs=10, reference_network=False)
     return deployment.Deployment(training, small, settings, tmp_path)
 

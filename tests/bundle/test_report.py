@@ -378,7 +378,8 @@ def made_up():
     """Four images: two right, one dog taken for a cat, one cat for a dog."""
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
     pixels = np.zeros((4, 3, 32, 32), dtype=np.uint8)
-    return Predictions(pixels, np.array([0, 1, 1, 0]), probabilities, ("cat", "dog"))
+    labels, places = np.array([0, 1, 1, 0]), np.arange(4)
+    return Predictions(pixels, labels, probabilities, ("cat", "dog"), np.log(probabilities), places)
 
 
 def test_predictions_choose_the_surest_mistakes():

@@ -14,6 +14,7 @@ from bundle.dataset import shifted
 from bundle.release import card
 from bundle.report import shift as report
 from bundle.runs import results
+from bundle.training import shift
 from bundle.training.predictions import Predictions
 from lib import data, metrics
 from lib.corrupt import CORRUPTIONS, corrupt
@@ -127,7 +128,7 @@ class Brightest(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.nothing = torch.nn.Parameter(torch.zeros(1))
+        self.conv = torch.nn.Conv2d(3, 1, 2, bias=False)
 
     def forward(self, images):
         red = images[:, 0].mean((1, 2))
@@ -147,7 +148,8 @@ def dataset():
 
 
 def measured(dataset, combination="flip", show=lambda done, of, name: None):
-    training = SimpleNamespace(model=Brightest(), normalisation="pixel")
+    network = Brightest()
+    training = SimpleNamespace(model=network, network=network, normalisation="pixel")
     settings = Robustness(device="cpu", precision="fp32", threads=1)
     reference = results.reference()
     return report.measured(training, dataset, settings, combination, reference, show)
@@ -186,6 +188,27 @@ def test_averaged_views_are_compared_on_the_same_images(dataset):
     assert table.loc["brightness", ["gained", "lost", "p"]].tolist() == [0, 0, 1]
     assert (table["averaged"] - table["single"]).mean() == pytest.approx(found.gain().size)
     assert measured(dataset, "original").combination == "flip"
+
+
+def test_noise_is_weighed_in_the_pixels_and_behind_the_first_convolution(dataset):
+    smooth = torch.nn.functional.interpolate(torch.rand(40, 3, 4, 4), 32, mode="bilinear")
+    images = data.Images((180 * smooth + 30).byte(), *[torch.arange(40)] * 2)
+    network = Brightest()
+    training = SimpleNamespace(model=network, network=network, normalisation="pixel")
+    shares = {}
+    # The mean of four pixels keeps the image and a quarter of the noise; of their differences,
+    # the noise remains and the image hardly does.
+    for name, signs in (("mean", [[1, 1], [1, 1]]), ("difference", [[1, -1], [-1, 1]])):
+        filters = torch.tensor(signs, dtype=torch.float32) / 4
+        network.conv.weight.data = torch.stack([filters, 0 * filters, 0 * filters])[None]
+        shares[name] = shift.noise_shares(training, replace(dataset, test=images), seed=0)
+    before, after = shares["mean"]
+    levels = images.pixels.double() / 255
+    assert before == pytest.approx(0.04**2 / levels.var((0, 2, 3)).mean().item(), rel=0.05)
+    assert after == pytest.approx(0.04**2 / 4 / levels[:, 0].var().item(), rel=0.15)
+    assert shares["difference"][0] == before and shares["difference"][1] > 10 * before
+    said = [report.noise({"noise": shares[name]}).split()[4] for name in shares]
+    assert said == ["dampens", "amplifies"] and report.noise({}) == ""
 
 
 def test_a_training_without_its_network_gives_none(dataset):
