@@ -217,7 +217,7 @@ bench: setup ## measure speed and memory (10 minutes)
 check: lint ## lint, house rule and fast tests (two minutes)
 	@$(PYTEST) -m "not slow and not hostile"
 
-test: setup ## run all tests but the hostile (20 minutes on two cores)
+test: setup ## run all tests but the hostile (18 minutes on two cores)
 	@$(PYTEST) -m "not hostile"
 
 test-hostile: setup ## malformed input of every kind, large tables

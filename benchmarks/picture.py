@@ -81,9 +81,12 @@ def _bars(axis: Axes, values: dict[str, dict[str, float]], title: str, label: st
     axis.grid(axis="y", visible=False)
 
 
-def save(found: dict[str, Any], path: Path) -> None:
-    """Write the figure as `path`.svg and .png."""
+def save(found: dict[str, Any], path: Path) -> bool:
+    """Write the figure as `path`.svg and .png; not where parts of it are missing."""
+    if not {"training", "prediction", "profile", "limits"} <= found.keys():
+        return False
     drawn = draw(found)
     with mpl.rc_context(plots.style()):
         drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         drawn.savefig(path.with_suffix(".png"), dpi=130)
+    return True

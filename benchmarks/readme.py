@@ -32,7 +32,8 @@ def keep() -> None:
 def summary(machines: list[dict[str, Any]]) -> str:
     """Return one table: a row for each measurement, a column for each machine."""
     columns = [dict(table.rows(found)) for found in machines]
-    labels = list(dict.fromkeys(label for column in columns for label in column))
+    fullest = sorted(columns, key=len, reverse=True)  # its order; some machines have few rows
+    labels = list(dict.fromkeys(label for column in fullest for label in column))
     heading = ["", *(words(found["machine"]) for found in machines)]
     body = [[label, *(column.get(label, "") for column in columns)] for label in labels]
     return markdown([heading, *body])

@@ -1,4 +1,4 @@
-"""Measure speed and memory here: ``make bench``, or ``python -m benchmarks.run [--quick]``.
+"""Measure speed and memory here: ``make bench``, or ``python -m benchmarks.run [PART ...]``.
 
 Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into
 docs/speed.md.
@@ -6,12 +6,13 @@ docs/speed.md.
 
 import argparse
 import time
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks import kept, limits, machine, memory, picture, prediction, startup, table, training
-from benchmarks.plan import PLANS, settings
+from benchmarks.plan import PLANS, Plan, settings
 from benchmarks.timing import say, spread
 from bundle import paths
 from bundle.dataset import cifar10
@@ -39,8 +40,11 @@ def dataset_here() -> tuple[Dataset, Path]:
     return cifar10.load("cifar10"), root
 
 
-def measure(quick: bool) -> dict[str, Any]:
-    """Measure everything on this machine, one after the other, and return it."""
+def measure(quick: bool, chosen: Collection[str] = ()) -> dict[str, Any]:
+    """Measure all parts, or the chosen ones, on this machine, one after the other.
+
+    The share of the bound is of training, profile and bound of the same call.
+    """
     began = time.perf_counter()
     dataset, root = dataset_here()
     told = machine.description()
@@ -51,18 +55,27 @@ def measure(quick: bool) -> dict[str, Any]:
         "plan": asdict(plan),
         "recipe": asdict(settings()),
     }
-    parts = {
+    parts = _parts(plan, dataset, root, quick)
+    if unknown := sorted({*chosen} - {*parts}):
+        raise UserError(f"no part {unknown[0]} of a benchmark; there are {', '.join(parts)}")
+    for name, part in parts.items():
+        if not chosen or name in chosen:
+            say(f"{name}, {time.perf_counter() - began:.0f} s after the start:")
+            found[name] = part()
+    if {"training", "profile"} <= found.keys():
+        found["limits"] = against_the_bound(found, plan.matrix)
+    return found | {"seconds": time.perf_counter() - began, "environment": provenance()}
+
+
+def _parts(plan: Plan, dataset: Dataset, root: Path, quick: bool) -> dict[str, Callable[[], Any]]:
+    """Return what measures each part, in their order."""
+    return {
         "training": lambda: training.measure(plan, dataset, root, quick),
         **{name: lambda part=part: part(plan, dataset, quick) for name, part in SPEEDS.items()},
         "kept": lambda: kept.measure(plan, str(root), quick),
         "memory": lambda: memory.measure(plan.memory_steps, quick),
         "startup": lambda: startup.measure(plan.starts, plan.notebooks),
     }
-    for name, part in parts.items():
-        say(f"{name}, {time.perf_counter() - began:.0f} s after the start:")
-        found[name] = part()
-    found["limits"] = against_the_bound(found, plan.matrix)
-    return found | {"seconds": time.perf_counter() - began, "environment": provenance()}
 
 
 def against_the_bound(found: dict[str, Any], matrix: int) -> dict[str, Any]:
@@ -81,13 +94,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a rehearsal in seconds, with a tiny network"
     )
-    quick = parser.parse_args(arguments).quick
-    found = measure(quick)
-    name = machine.slug(found["machine"]) + ("-quick" if quick else "")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="measure these alone: training, views, cutmix, ..."
+    )
+    args = parser.parse_args(arguments)
+    found = measure(args.quick, args.parts)
+    name = "-".join([machine.slug(found["machine"]), *args.parts, *["quick"] * args.quick])
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / f"{name}.json", found)
-    picture.save(found, FOLDER / name)
-    print(f"\n{table.text(found)}\n\n{paths.shown(FOLDER / name)}.json, .svg, .png")
+    pictured = picture.save(found, FOLDER / name)
+    print(f"\n{table.text(found)}\n\n{paths.shown(FOLDER / name)}.json{', .svg, .png' * pictured}")
     return 0
 
 

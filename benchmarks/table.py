@@ -27,8 +27,9 @@ def percent(found: dict[str, float]) -> str:
 
 def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (what, value) for all that was measured on one machine, in the order of the table."""
-    prediction = _prediction(found["prediction"])
-    return [*_training(found), *prediction, *_overheads(found), *_costs(found), *_limits(found)]
+    sections = {"training": _training, "prediction": _prediction, "machine": _overheads}
+    sections |= {"memory": _memory, "startup": _startup, "limits": _limits}
+    return [row for part, told in sections.items() if part in found for row in told(found)]
 
 
 def _training(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -57,7 +58,8 @@ def _training(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _prediction(found: dict[str, Any]) -> list[tuple[str, str]]:
+def _prediction(measured: dict[str, Any]) -> list[tuple[str, str]]:
+    found = measured["prediction"]
     what = f"Five views of {found['images']:,} test images"
     scaled = f" (scaled from {found['baseline_images']:,} images)"
     return [
@@ -79,7 +81,7 @@ def _overheads(found: dict[str, Any]) -> list[tuple[str, str]]:
     return costs + [(name, between(one["gain"])) for name, one in gains]
 
 
-def _costs(found: dict[str, Any]) -> list[tuple[str, str]]:
+def _memory(found: dict[str, Any]) -> list[tuple[str, str]]:
     memory = found["memory"]
     listed = [
         (
@@ -89,15 +91,13 @@ def _costs(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if "gpu" in memory:
         listed.append(("the same, of the GPU, MiB", number(memory["gpu"] / MIB)))
-    medians = [one["median"] for one in found["startup"].values()]
-    if medians:
-        listed.append(
-            (
-                "Start of a notebook: kernel and imports, s",
-                f"{min(medians):.1f} to {max(medians):.1f}",
-            )
-        )
     return listed
+
+
+def _startup(found: dict[str, Any]) -> list[tuple[str, str]]:
+    medians = [one["median"] for one in found["startup"].values()]
+    value = f"{min(medians):.1f} to {max(medians):.1f}" if medians else "–"
+    return [("Start of a notebook: kernel and imports, s", value)] * bool(medians)
 
 
 def _limits(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -59,6 +59,19 @@ def rehearsed(copy, cifar10_root):
     return done.stdout, written
 
 
+def test_chosen_parts_are_measured_alone_and_told(copy, cifar10_root):
+    options = {"CIFAR10_ROOT": str(cifar10_root)}
+    done = copy.run("benchmarks.run", "views", "--quick", **options)
+    written = next(copy.results("bench").glob("*-views-quick.json"))
+    found = json.loads(written.read_text())
+    assert "views" in found and not {"training", "memory", "limits"} & found.keys()
+    assert done.returncode == 0 and "Five views : the single view" in done.stdout
+    assert not written.with_suffix(".svg").exists() and written.name in done.stdout
+    written.unlink()
+    refused = copy.run("benchmarks.run", "view", "--quick", **options)
+    assert refused.returncode == 2 and "no part view of a benchmark" in refused.stderr
+
+
 # The baseline
 
 
