@@ -214,7 +214,7 @@ bench: setup ## measure speed and memory (10 minutes)
 
 ##@ Maintenance: check before a commit
 
-check: lint ## lint, house rule and fast tests (two minutes)
+check: lint ## lint, house rule and fast tests (2 to 4 minutes)
 	@$(PYTEST) -m "not slow and not hostile"
 
 test: setup ## run all tests but the hostile (18 minutes on two cores)
