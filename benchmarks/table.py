@@ -27,21 +27,11 @@ def percent(found: dict[str, float]) -> str:
 
 def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (what, value) for all that was measured on one machine, in the order of the table."""
-    sections = {"training": _training, "prediction": _prediction, "machine": _overheads}
-    sections |= {"memory": _memory, "startup": _startup, "limits": _limits}
-    return [row for part, told in sections.items() if part in found for row in told(found)]
+    return [row for part, told in SECTIONS.items() if part in found for row in told(found)]
 
 
 def _training(found: dict[str, Any]) -> list[tuple[str, str]]:
     training = found["training"]
-    steps = [
-        (
-            f"Training, {name} network: {one['parameters']:,} parameters, {number(one['mmac'])} "
-            "MMAC, images/s",
-            between(one),
-        )
-        for name, one in found["networks"].items()
-    ]
     return [
         ("Training, the reference's pipeline, images/s", between(training["baseline"])),
         ("Training, ours, images/s", between(training["ours"])),
@@ -54,7 +44,17 @@ def _training(found: dict[str, Any]) -> list[tuple[str, str]]:
             "Our speed in proportion to the same step on one fixed batch",
             percent(training["of_fixed_batch"]),
         ),
-        *steps,
+    ]
+
+
+def _networks(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            f"Training, {name} network: {one['parameters']:,} parameters, {number(one['mmac'])} "
+            "MMAC, images/s",
+            between(one),
+        )
+        for name, one in found["networks"].items()
     ]
 
 
@@ -69,16 +69,17 @@ def _prediction(measured: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _overheads(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """Of measurements since they are taken; earlier ones have none."""
-    names = {
-        "views": "Five views : the single view, time",
-        "cutmix": "CutMix : none, training time",
-    }
-    costs = [(name, between(found[part]["cost"])) for part, name in names.items() if part in found]
-    kept = found.get("kept", {}).items()
-    gains = [(f"Memory kept between steps : given back, {run}, speed", one) for run, one in kept]
-    return costs + [(name, between(one["gain"])) for name, one in gains]
+def _views(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("Five views : the single view, time", between(found["views"]["cost"]))]
+
+
+def _cutmix(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("CutMix : none, training time", between(found["cutmix"]["cost"]))]
+
+
+def _kept(found: dict[str, Any]) -> list[tuple[str, str]]:
+    what = "Memory kept between steps : given back"
+    return [(f"{what}, {run}, speed", between(one["gain"])) for run, one in found["kept"].items()]
 
 
 def _memory(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -96,25 +97,39 @@ def _memory(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _startup(found: dict[str, Any]) -> list[tuple[str, str]]:
     medians = [one["median"] for one in found["startup"].values()]
-    value = f"{min(medians):.1f} to {max(medians):.1f}" if medians else "–"
-    return [("Start of a notebook: kernel and imports, s", value)] * bool(medians)
+    if not medians:
+        return []
+    spent = f"{min(medians):.1f} to {max(medians):.1f}"
+    return [("Start of a notebook: kernel and imports, s", spent)]
 
 
 def _limits(found: dict[str, Any]) -> list[tuple[str, str]]:
-    limits, groups = found["limits"], found["profile"]["groups"]
+    limits = found["limits"]
     size = limits["matrix"]
-    shares = ", ".join(f"{group} {share:.0%}" for group, share in groups.items() if share >= 0.02)
     return [
         ("Matrix products, TFLOP/s", f"{number(limits['flops'] / 1e12)} ({size:,} x {size:,})"),
         ("Bound they set on training the reference network, images/s", number(limits["bound"])),
         ("Share of the bound that is reached", percent(limits["reached"])),
-        ("Where our training time goes", shares),
     ]
+
+
+def _profile(found: dict[str, Any]) -> list[tuple[str, str]]:
+    groups = found["profile"]["groups"].items()
+    shares = ", ".join(f"{group} {share:.0%}" for group, share in groups if share >= 0.02)
+    return [("Where our training time goes", shares)]
+
+
+# What was measured -> its rows, in the order of the table.
+SECTIONS = {
+    "training": _training, "networks": _networks, "prediction": _prediction, "views": _views,
+    "cutmix": _cutmix, "kept": _kept, "memory": _memory, "startup": _startup, "limits": _limits,
+    "profile": _profile,
+}  # fmt: skip
 
 
 def text(found: dict[str, Any]) -> str:
     """Return the table for a terminal."""
     listed = rows(found)
-    width = max(len(what) for what, _value in listed)
+    width = max((len(what) for what, _value in listed), default=0)
     lines = [f"{what:<{width}}  {value}" for what, value in listed]
     return "\n".join([*([f"({REHEARSAL})"] if found["rehearsal"] else []), *lines])

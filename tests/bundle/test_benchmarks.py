@@ -59,6 +59,15 @@ def rehearsed(copy, cifar10_root):
     return done.stdout, written
 
 
+def test_each_part_has_rows_without_the_others():
+    kept = (ROOT / "benchmarks" / "results").glob("cpu-2-*.json")
+    parts = [(name, part) for path in kept for name, part in json.loads(path.read_text()).items()]
+    measured = dict(parts) | {"kept": {"cpu": {"gain": timing.spread([1.2])}}}
+    alone = [table.rows({name: part}) for name, part in measured.items() if name in table.SECTIONS]
+    assert len(alone) == len(table.SECTIONS) and all(alone)
+    assert sorted(table.rows(measured)) == sorted(row for rows in alone for row in rows)
+
+
 def test_chosen_parts_are_measured_alone_and_told(copy, cifar10_root):
     options = {"CIFAR10_ROOT": str(cifar10_root)}
     done = copy.run("benchmarks.run", "views", "--quick", **options)

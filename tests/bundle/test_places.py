@@ -69,6 +69,11 @@ def ranks(part):
     return [sorted(row.tobytes() for row in part).index(row.tobytes()) for row in part]
 
 
+@pytest.fixture
+def nothing_beside():
+    """In place of that of all other tests: here the places beside the bundle are looked into."""
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """A bundle of its own with the small dataset's order; its data directory is returned."""
