@@ -24,6 +24,10 @@ from bundle.__main__ import main
 from bundle.dataset import cifar10, places
 from bundle.paths import ROOT
 
+# Nor are copies beside this checkout, ../data say; the tests of places look there again.
+PLACES = places.known
+places.known = list
+
 # A user's git may sign commits, call hooks, or be told of another repository by a hook of its own.
 for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
     os.environ.pop(name, None)
@@ -165,12 +169,6 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
     return command
-
-
-@pytest.fixture(autouse=True)
-def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies of CIFAR-10 that lie beside this checkout, ../data say, are not found by a test."""
-    monkeypatch.setattr(places, "known", list)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from bundle.__main__ import main
 from bundle.dataset import archive, cifar10, images, keep, places
 from lib.data import CIFAR10_CLASSES
 from lib.errors import UserError
+from tests.conftest import PLACES
 
 SIZES = {"data_batch_1.bin": 30, "data_batch_2.bin": 20, "test_batch.bin": 15}  # records
 TRAIN, TEST = 50, 15
@@ -69,11 +70,6 @@ def ranks(part):
     return [sorted(row.tobytes() for row in part).index(row.tobytes()) for row in part]
 
 
-@pytest.fixture
-def nothing_beside():
-    """In place of that of all other tests: here the places beside the bundle are looked into."""
-
-
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """A bundle of its own with the small dataset's order; its data directory is returned."""
@@ -85,6 +81,7 @@ def here(tmp_path, monkeypatch):
     for name, value in (("ROOT", root), ("DATA", root / "data"), ("NOTEBOOKS", root / "notebooks")):
         monkeypatch.setattr(paths, name, value)
     monkeypatch.setattr(places, "KAGGLE", tmp_path / "kaggle")
+    monkeypatch.setattr(places, "known", PLACES)
     order = np.array([*ranks(RECORDS[:TRAIN]), *ranks(RECORDS[TRAIN:])], np.uint16)
     np.save(tmp_path / "order.npy", order)
     monkeypatch.setattr(images, "ORDER", tmp_path / "order.npy")
