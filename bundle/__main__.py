@@ -126,7 +126,8 @@ def train(args: Namespace) -> int:
     dataset = cifar10.load(name, settings.train_images, settings.holdout)
     folder = paths.results(parameters.name)
     with locked(folder, parameters.name):
-        done = session.train(settings, dataset, folder, progress.print_epoch, args.retrain)
+        given = (settings, dataset, folder, progress.print_epoch, args.retrain)
+        done = session.train(*given, elsewhere=args.elsewhere)
     print(f"{paths.shown(folder)}/training: complete, {done.summary['epochs']} epochs")
     return 0
 
@@ -286,7 +287,10 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(run)
     added.add_argument("--retrain", **retrain)
     added.add_argument("--until", default="", help="last notebook to run, such as 03_train")
-    of_run(train).add_argument("--retrain", **retrain)
+    added = of_run(train)
+    added.add_argument("--retrain", **retrain)
+    elsewhere = "go on although another machine began: the record names both, nobody gets the bits"
+    added.add_argument("--elsewhere", action="store_true", help=elsewhere)
     for function in (status, verify, logits):
         of_run(function)
     added = of_run(release)

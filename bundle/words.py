@@ -111,13 +111,15 @@ def machine(environment: Mapping[str, Any]) -> str:
     if environment.get("device") == "cpu":
         keys.insert(2, "cpu_capability")
     parts = [str(environment[key]) for key in keys if environment.get(key)]
-    threads = environment.get("threads")
-    return ", ".join(parts + ([count(threads, "thread")] if threads else [])) or NONE
+    threads, begun_on = environment.get("threads"), environment.get("begun_on")
+    parts += [count(threads, "thread")] if threads else []
+    return ", ".join(parts + ([f"begun elsewhere ({begun_on})"] if begun_on else [])) or NONE
 
 
 def device(environment: Mapping[str, Any]) -> str:
     """Return the device in short: "CPU", or the name of the GPU."""
-    return "CPU" if environment["device"] == "cpu" else str(environment["device_name"])
+    name = "CPU" if environment["device"] == "cpu" else str(environment["device_name"])
+    return name + ", begun elsewhere" * bool(environment.get("begun_on"))
 
 
 def number(metrics: dict[str, Any], *keys: str) -> float | None:

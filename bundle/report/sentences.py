@@ -214,11 +214,12 @@ def provenance(metrics: dict[str, Any]) -> pd.DataFrame:
     threads = words.count(environment["threads"], "thread")
     length = f"{train['epochs']} epochs of {train['images']:,} images in "
     length += f"{words.clock(train['seconds'])}, finished {train['finished']}"
+    begun = f"; {environment['begun_on']}" if environment.get("begun_on") else ""
     rows = {
         "run": f"{metrics['run']}, seed {metrics['seed']}",
         "trained at commit": f"{environment['commit'][:12]}{dirty}",
         "data": f"{metrics['dataset']}, SHA-256 {metrics['data_checksum'][:16]}…",
-        "device": f"{environment['device'].upper()} ({name}, {capability})",
+        "device": f"{environment['device'].upper()} ({name}, {capability}){begun}",
         "arithmetic": f"{environment['precision']}, {threads}",
         "software": f"{python}; {', '.join(packages)}",
         "training": length + ("; released" if train.get("released") else ""),

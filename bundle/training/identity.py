@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bundle import files, fingerprint
+from bundle import files, fingerprint, words
 from bundle.checks import build
 from bundle.dataset import cifar10
 from bundle.training import code, store
@@ -32,7 +32,7 @@ def architecture(summary: dict[str, Any]) -> ResNet:
 SUMMARY = {"parameters", "data", "code", "compute", "epochs", "weights_sha256"}
 # Parameters of where the training computes; they stand in the identity under "compute".
 COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
-ADDED = {"cpu_kernels"}  # keys of "compute" that older records do not have
+ADDED = {"cpu_kernels", "begun_on"}  # keys of "compute" that older records do not have
 SWITCHES = (  # by which a user or a site has oneDNN or MKL take other kernels than the CPU's best
     "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
     "DNNL_DEFAULT_FPMATH_MODE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE",
@@ -96,12 +96,25 @@ def identity_of(
     }
 
 
-def same_identity(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether an unfinished training goes on to the bits that a new one would end with."""
+def gone_on(
+    saved: dict[str, Any], wanted: dict[str, Any], epoch: int, elsewhere: bool = False
+) -> dict[str, dict[str, Any]] | None:
+    """Return the identity of an unfinished training that goes on here, None where it must not.
+
+    Here it ends with the bits that a new one would end with. With `elsewhere` another machine may
+    have done the first epochs, to `epoch`: then compute.begun_on names it, and nobody gets the bits
+    again.
+    """
     same = same_parameters(saved.get("parameters") or {}, wanted["parameters"])
-    same = same and saved.get("data") == wanted["data"]
-    machines = machine_differences(saved.get("compute") or {}, wanted["compute"])
-    return same and not machines and not code.changed(saved)
+    if not same or saved.get("data") != wanted["data"] or code.changed(saved):
+        return None
+    then, now = saved.get("compute") or {}, wanted["compute"]
+    begun_on = then.get("begun_on", "")
+    if machine_differences(then, {**now, "begun_on": begun_on}):
+        if not elsewhere:
+            return None
+        begun_on += f"{'; ' * bool(begun_on)}to epoch {epoch} {words.machine(then)}"
+    return {**wanted, "compute": {**now, "begun_on": begun_on}}
 
 
 def machine_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -189,6 +202,7 @@ def machine_of(device: torch.device, precision: str, settings: Train) -> dict[st
         "torchvision": str(torchvision.__version__),
         "cuda": torch.version.cuda if device.type == "cuda" else "",
         "cpu_kernels": cpu_kernels() if device.type == "cpu" else "",
+        "begun_on": "",  # the machine of its first epochs, where it was another: see gone_on
     }
 
 

@@ -13,7 +13,7 @@ import torch
 
 from bundle import files, paths
 from bundle.training import energy, store
-from bundle.training.identity import Training, identity_of, load_finished, same_identity
+from bundle.training.identity import Training, gone_on, identity_of, load_finished
 from bundle.training.provenance import provenance
 from lib import compute
 from lib import train as loop
@@ -33,20 +33,24 @@ def train(
     on_epoch: Callable[[dict], None] | None = None,
     retrain: bool = False,
     say: Callable[[str], None] = print,
+    elsewhere: bool = False,
 ) -> Training:
     """Train, go on with an unfinished training or load a finished one, of equal parameters, data.
 
     Below `run_folder`, results/RUN, the state is written after every epoch; `on_epoch` is then
     called with the new row of the history. `retrain` starts afresh whatever lies there, and a
     finished state stays until the new one is complete; but an unfinished training of the very same
-    identity is always gone on with: it ends with the bits that starting afresh would give. Raises
-    UserError where an unfinished training of other parameters, data, code or machine lies there.
+    identity is always gone on with: it ends with the bits that starting afresh would give. With
+    `elsewhere` so is one that another machine began: no machine gives its bits, and its record
+    names both. Raises UserError where an unfinished training of other parameters, data, code or
+    machine lies there.
     """
     device, teacher = compute.prepare(settings), teacher_of(settings, dataset)
     identity = identity_of(settings, dataset, device, teacher)
     folder = store.partial_folder(run_folder)
     saved = store.load_checkpoint(folder, say)
-    under_way = saved and same_identity(saved["identity"], identity)
+    under_way = saved and gone_on(saved["identity"], identity, saved["epoch"], elsewhere)
+    identity = under_way or identity
     if not retrain and not under_way and (finished := _finished(run_folder, identity, say)):
         return finished
     if saved and not under_way and not retrain:

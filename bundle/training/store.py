@@ -79,10 +79,13 @@ def refuse_other(
     before: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int
 ) -> NoReturn:
     """Raise UserError that spells out how an unfinished training differs from the one wanted."""
+    before = {**before, "compute": {"begun_on": "", **(before.get("compute") or {})}}
     parts = [phrase for key in wanted for phrase in differences(before.get(key) or {}, wanted[key])]
     shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
     what = f"epoch {epoch} of an unfinished training that differs ({shown})"
     remedy = "undo the change to go on with it, or RETRAIN=1 to start afresh"
+    if all(before.get(key) == wanted[key] for key in wanted if key != "compute"):
+        remedy = "go on there, or here: python -m bundle train RUN --elsewhere; or RETRAIN=1 afresh"
     raise UserError(f"{paths.shown(folder)}: {what}; {remedy}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bundle import files, fingerprint, paths
+from bundle import files, fingerprint, paths, words
 from bundle.training import identity, outcome, session, store
 from lib import data, predict, train
 from lib.errors import UserError
@@ -56,9 +56,9 @@ def stop_after(epochs: int):
     return callback
 
 
-def stopped(digits, folder: Path, epochs: int, settings: Train = TINY) -> Path:
+def stopped(digits, folder: Path, epochs: int, settings: Train = TINY, **options) -> Path:
     with pytest.raises(KeyboardInterrupt):
-        session.train(settings, digits, folder, stop_after(epochs))
+        session.train(settings, digits, folder, stop_after(epochs), **options)
     return store.partial_folder(folder)
 
 
@@ -290,6 +290,32 @@ def test_unfinished_training_of_other_parameters_is_refused(digits, tmp_path):
         dataclasses.replace(TINY, learning_rate=0.06), digits, tmp_path, retrain=True
     )
     assert other.summary["parameters"]["learning_rate"] == 0.06 and len(other.history) == 6
+
+
+def test_training_that_another_machine_began_goes_on_only_when_asked(digits, tmp_path, monkeypatch):
+    begun = stopped(digits, tmp_path, 3)
+    machine_of = identity.machine_of
+    monkeypatch.setattr(
+        identity, "machine_of", lambda *given: machine_of(*given) | {"cpu_kernels": "another maker"}
+    )
+    before = (begun / store.CHECKPOINT).read_bytes()
+    with pytest.raises(UserError, match="--elsewhere") as caught:
+        session.train(TINY, digits, tmp_path)
+    assert "begun_on" not in str(caught.value)
+    assert (begun / store.CHECKPOINT).read_bytes() == before
+    stopped(digits, tmp_path, 5, elsewhere=True)
+    whole = session.train(TINY, digits, tmp_path)  # here, where it went on before
+    assert [row["epoch"] for row in whole.history] == [1, 2, 3, 4, 5, 6]
+    told = whole.summary["compute"]["begun_on"]
+    assert told.startswith("to epoch 3 cpu, ") and told in words.machine(whole.summary["compute"])
+    assert "begun elsewhere" in words.device(whole.summary["compute"])
+    assert identity.machine_differences(whole.summary["compute"], machine_of_now(digits))
+    afresh = session.train(TINY, digits, tmp_path, retrain=True)
+    assert afresh.summary["compute"]["begun_on"] == ""
+
+
+def machine_of_now(digits) -> dict:
+    return identity.identity_of(TINY, digits, torch.device("cpu"))["compute"]
 
 
 def test_unfinished_training_of_other_code_is_refused(digits, tmp_path, monkeypatch):
