@@ -1,7 +1,4 @@
-"""Batched prediction and the named views of test-time augmentation.
-
-Prediction gives logits; accuracy is one line after.
-"""
+"""Batched prediction, which gives logits, and the named views of test-time augmentation."""
 
 from collections.abc import Callable, Sequence
 from itertools import product

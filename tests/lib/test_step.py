@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import pytest
 import torch
@@ -173,6 +174,23 @@ def test_alternating_flips_reach_the_images(digits):
                 seen[epoch][image.numpy().tobytes()] = mirrored
     symmetric = {image for image, mirrored in seen[0].items() if image == mirrored}
     assert set(seen[0].values()) - symmetric == set(seen[1]) - symmetric
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler for the compiled kernels")
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_compiled_kernels_give_finite_gradients_in_bf16(digits, monkeypatch, pooling):
+    """They keep more digits of a value than they store: no backward pass may look for equals."""
+    monkeypatch.setattr(compute, "compiled", lambda function: torch.compile(function))
+    shape = {"block": "pooled", "strides": (2, 2), "activation": "gelu", "pooling": pooling}
+    recipe = dataclasses.replace(TINY, **shape)
+    batch = batches(digits, recipe)[0]
+    mine, twin = (model.build(recipe, 10, 1).train() for _ in range(2))
+    for network, fast in ((mine, True), (twin, False)):
+        step.loss_function(network, "bf16", fast)(batch, recipe)[0].backward()
+    pairs = zip(mine.parameters(), twin.parameters(), strict=True)
+    alike = [F.cosine_similarity(one.grad.flatten(), two.grad.flatten(), 0) for one, two in pairs]
+    assert min(alike) > 0.8  # a NaN is not
 
 
 @pytest.mark.slow
