@@ -53,18 +53,22 @@ class Finding(NamedTuple):
 class StudyTest(NamedTuple):
     """A test of the full study: the runs and the part of a job ("": none) it needs, its rule.
 
-    The rule may name the claim's tolerance, with its unit, as {tolerance}.
+    The rule may name the claim's tolerance, with its unit, as {tolerance}. phase: for a test that
+    looks no further than this phase, which an unfinished training may have behind it; else 0.
     """
 
     judge: Callable[..., Finding]
     runs: tuple[str, ...]
     part: str
     rule: str
+    phase: int
 
 
-def needs(*runs: str, rule: str, part: str = "") -> Callable[[Callable[..., Finding]], StudyTest]:
+def needs(
+    *runs: str, rule: str, part: str = "", phase: int = 0
+) -> Callable[[Callable[..., Finding]], StudyTest]:
     """Make a function a test of the full study."""
-    return lambda judge: StudyTest(judge, runs, part, rule)
+    return lambda judge: StudyTest(judge, runs, part, rule, phase)
 
 
 def named(*tests: Any) -> dict[str, Any]:

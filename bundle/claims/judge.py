@@ -29,7 +29,7 @@ from bundle.report import anchors
 from bundle.runs import params
 from bundle.runs import results as runs_results
 from bundle.training import store
-from bundle.words import listed
+from bundle.words import listed, percent
 from lib.errors import UserError
 from lib.schedule import total_epochs
 
@@ -40,7 +40,10 @@ FULL = "full"  # the plan whose study decides
 COMMAND = f"make study PLAN={FULL}"
 UNDECIDED = "The 95% interval leaves both answers open."
 
-Study = dict[str, Any]  # a study.json: plan, jobs, missing
+# A run of which another is a copy that is looked at more often: the same weights at every epoch.
+FOLLOWED = {"as_run": "audit"}
+
+Study = dict[str, Any]  # a study.json: plan, jobs, missing, and unfinished where any is
 Runs = dict[str, dict[str, Any]]  # name -> metrics of a full run
 
 
@@ -117,7 +120,7 @@ def _by_study(
     test: StudyTest, reference: Reference, study: Study | None, options: dict[str, float]
 ) -> Finding:
     """Judge a claim by the full study; pending where jobs that it needs are not there."""
-    jobs = {run: _usable(study, run, test.part, reference["test_images"]) for run in test.runs}
+    jobs = {run: _usable(study, run, test, reference["test_images"]) for run in test.runs}
     size = 100 * options.get("tolerance", 0)
     rule = test.rule.format(tolerance=f"{size:g} point{'' if size == 1 else 's'}")
     if missing := _missing(study, jobs):
@@ -126,17 +129,25 @@ def _by_study(
     return finding._replace(why=f"{rule} {UNDECIDED}" if finding.verdict == OPEN else rule)
 
 
-def _usable(study: Study | None, run: str, part: str, images: int) -> list[dict[str, Any]]:
-    """Return a run's full-length jobs on all of CIFAR-10 with `part`, one a seed of the plan."""
+def _usable(study: Study | None, run: str, test: StudyTest, images: int) -> list[dict[str, Any]]:
+    """Return a run's full-length jobs on all of CIFAR-10 with what a test needs, one a seed."""
     if not study or study["plan"].get("full") is not True:
         return []
-    by_seed = {
-        job["seed"]: job
+    done = [
+        job
         for job in study["jobs"]
-        if job["file"] == run and (not part or job.get(part))
         if job["test"]["images"] == images and not job.get("notice")
-    }
+        if not test.part or job.get(test.part)
+    ]
+    begun = [job for job in study.get("unfinished", ()) if _has_behind_it(job, test.phase)]
+    names = (FOLLOWED.get(run), run)  # the later takes the place of the former
+    by_seed = {job["seed"]: job for name in names for job in (*begun, *done) if job["file"] == name}
     return [by_seed[seed] for seed in study["plan"]["seeds"] if seed in by_seed]
+
+
+def _has_behind_it(job: dict[str, Any], phase: int) -> bool:
+    """Whether an unfinished training is done with a phase (0: with none)."""
+    return bool(phase) and any(part["phase"] > phase for part in job["audit"]["phases"])
 
 
 def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
@@ -146,12 +157,19 @@ def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
         return f"{runs} at a fraction of the full length decides nothing"
     if not waiting:
         return ""
-    begun = "".join(under_way(run) for run in waiting)
+    begun = "".join(under_way(run, study) for run in waiting)
     return f"waits for trainings of {listed(waiting)} at full length{begun}"
 
 
-def under_way(run: str) -> str:
-    """Return in words how far an unfinished training of a run is here, "" without one."""
-    if not (done := len(store.read_history(store.partial_folder(paths.results(run))))):
-        return ""
-    return f"; {run} has {done} of {total_epochs(params.load(run).settings('03_train'))} epochs"
+def under_way(run: str, study: Study | None = None) -> str:
+    """Return in words how far an unfinished training of a run is, "" without one.
+
+    Here, or where the study was collected; the test accuracy so far only where it is followed.
+    """
+    if done := len(store.read_history(store.partial_folder(paths.results(run)))):
+        return f"; {run} has {done} of {total_epochs(params.load(run).settings('03_train'))} epochs"
+    for job in (study or {}).get("unfinished", ()):
+        if job["file"] in (run, FOLLOWED.get(run)):
+            last = percent(job["audit"]["test_accuracy"][-1])
+            return f"; {job['file']} has {job['epochs']} of {job['of']} epochs, with {last} so far"
+    return ""

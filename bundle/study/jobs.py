@@ -22,11 +22,12 @@ from bundle.study.plan import Plan, find_job
 from bundle.training import identity, outcome, released, session
 from bundle.training.identity import Training
 from bundle.training.progress import epoch_line
-from bundle.training.store import complete_folder
+from bundle.training.store import complete_folder, load_checkpoint, partial_folder
 from lib import compute, data, metrics, predict
 from lib.data import Dataset
 from lib.layers import layer_table
 from lib.model import count_parameters
+from lib.schedule import total_epochs
 from lib.settings import VIEWS, Train
 
 RESULT, ARRAYS = "study.json", "study.npz"  # in results/RUN: what a job found
@@ -111,8 +112,11 @@ def outdated(folder: Path, settings: Train) -> str:
 
 
 def collect(plan: Plan) -> dict[str, Any]:
-    """Return every job's findings, in the plan's order, and the plan; jobs not done are named."""
-    done, missing = [], []
+    """Return every job's findings, in the plan's order, and the plan; jobs not done are named.
+
+    What is known of trainings under way that follow the test accuracy stands under "unfinished".
+    """
+    done, missing, unfinished = [], [], []
     for job in plan.jobs():
         parameters = find_job(plan, job)
         folder, settings = paths.results(parameters.name), parameters.settings("03_train")
@@ -121,12 +125,31 @@ def collect(plan: Plan) -> dict[str, Any]:
             done.append({**marked, "base": params.base_of(parameters.file)})
             continue
         missing.append(job)
+        unfinished += under_way(parameters)
         if changed := outdated(folder, settings):
             remedy = f"make study PLAN={plan.name} does it again"
             print(f"{changed}; left out: {remedy}", file=sys.stderr)
     described = {key: getattr(plan, key) for key in DESCRIBED}
     lists = {"runs": list(plan.runs), "seeds": list(plan.seeds)}
-    return {"plan": {**described, **lists}, "jobs": done, "missing": missing}
+    found = {"plan": {**described, **lists}, "jobs": done, "missing": missing}
+    return found | ({"unfinished": unfinished} if unfinished else {})
+
+
+def under_way(parameters: RunParameters) -> list[dict[str, Any]]:
+    """Return how far an unfinished training is that follows the test accuracy, [] without one."""
+    settings = parameters.settings("03_train")
+    partial = partial_folder(paths.results(parameters.name)) if settings.audit else None
+    saved = partial and load_checkpoint(partial, lambda problem: print(problem, file=sys.stderr))
+    if not saved:
+        return []
+    began = saved["identity"]
+    if not identity.same_parameters(began["parameters"], identity.parameters_of(settings)):
+        return []
+    said = {"run": parameters.name, "file": parameters.file, "seed": settings.seed}
+    said |= {"epochs": saved["epoch"], "of": total_epochs(settings)}
+    about = {"settings": began["parameters"], "data_checksum": began["data"]["checksum"]}
+    about |= {"environment": began["compute"], "audit": outcome.audit(saved["history"])}
+    return [{**said, **about}]
 
 
 def folder_of(plan: str) -> Path:

@@ -450,8 +450,11 @@ def test_a_fraction_changes_nothing(judged, full):
 
 def test_a_study_that_is_not_complete_decides_only_what_it_can():
     collected = study()
+    audits = [one for one in collected["jobs"] if one["file"] == "audit"]
     collected["jobs"] = [
-        one for one in collected["jobs"] if (one["file"], one["seed"]) != ("as_run", 44)
+        one
+        for one in collected["jobs"]
+        if one["file"] != "audit" and (one["file"], one["seed"]) != ("as_run", 44)
     ]
     found = by_id(collected)
     # two seeds 0.05 points apart about 94.625: 12.706 * 0.03536 * sqrt(3/2) = 0.5502
@@ -461,7 +464,31 @@ def test_a_study_that_is_not_complete_decides_only_what_it_can():
     found = by_id(collected)
     assert found["phase2_last"].verdict == found["tta_improves"].verdict == PENDING
     assert found["phase2_last"].found.endswith("waits for trainings of as_run at full length.")
-    assert found["cutmix_helps"].verdict == found["phase1_last"].verdict == CONFIRMED
+    assert found["phase1_last"].verdict == PENDING and found["cutmix_helps"].verdict == CONFIRMED
+    collected["jobs"] += audits  # of the same weights as as_run's: they stand for its trainings
+    found = by_id(collected)
+    assert "mean of 3 seeds" in found["phase2_last"].found
+    for name in ("phase1_last", "phase2_last", "tta_improves"):
+        assert found[name].verdict == CONFIRMED
+
+
+@pytest.mark.parametrize("behind", [1, 2])
+def test_an_unfinished_training_decides_on_the_phases_behind_it(behind, monkeypatch, tmp_path):
+    """Nothing else is judged by it, and what waits says how far it is."""
+    monkeypatch.setattr(judge.paths, "RESULTS", tmp_path)
+    collected, phases = study(seeds=()), job("audit", 43)["audit"]["phases"]
+    collected["plan"]["seeds"] = [43]
+    audit = {"test_accuracy": [0.9408, 0.94634], "phases": phases[:behind]}
+    told = {"run": "audit", "file": "audit", "seed": 43, "epochs": 188, "of": 200}
+    collected["unfinished"] = [{**told, "audit": audit}]
+    found = by_id(collected)
+    judged = {name for name, one in found.items() if one.verdict != PENDING}
+    assert judged == ({"phase1_last", "phase1_best"} if behind == 2 else set())
+    for name, run in (("selection_bias", "audit"), ("phase2_last", "as_run")):
+        waits = f"waits for trainings of {run} at full length; audit has 188 of 200 epochs"
+        assert found[name].found == f"Not yet judged: {waits}, with 94.63% so far."
+    if behind == 2:
+        assert "94.06%, one seed" in found["phase1_last"].found
 
 
 def test_a_pending_claim_says_how_far_the_training_is(monkeypatch, tmp_path):

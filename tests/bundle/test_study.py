@@ -300,6 +300,41 @@ def test_parameters_changed_since_are_named_and_left_out(done, call):
     )
 
 
+def test_an_unfinished_training_that_follows_the_test_set_is_told(done, call):
+    """With its epochs, below what is missing; one that does not follow it has nothing to tell."""
+    plan = done.folder / "params" / "studies" / "tiny.yaml"
+    plan.write_text(PLAN.replace("seeds: [7]", "seeds: [8]"))
+    smoke = done.folder / "params" / "smoke.yaml"
+    smoke.write_text(PLAIN + "  audit: true\n  epochs: 2\n")
+    code = (
+        "from bundle.study import jobs, plan\n"
+        "from bundle.dataset import cifar10\n"
+        "from bundle import paths\n"
+        "from bundle.training import session\n"
+        "for name in ('quick@8', 'smoke@8'):\n"
+        "    parameters = plan.find_job(plan.read_plan('tiny'), name)\n"
+        "    s = parameters.settings('03_train')\n"
+        "    images = cifar10.load(s.dataset, s.train_images, s.holdout)\n"
+        "    def stop(row): raise KeyboardInterrupt\n"
+        "    try: session.train(s, images, paths.results(parameters.name), stop)\n"
+        "    except KeyboardInterrupt: pass\n"
+    )
+    try:
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=done.folder, env=done.environment, check=True
+        )
+        assert call(done, "study", "collect", "tiny").returncode == 0
+        collected = json.loads((done.results("studies") / "tiny" / "study.json").read_text())
+        page = (done.results("studies") / "tiny" / "study.html").read_text()
+    finally:
+        plan.write_text(PLAN)
+        smoke.write_text(PLAIN)
+    (told,) = collected["unfinished"]
+    assert (told["file"], told["seed"], told["epochs"]) == ("smoke", 8, 1)
+    (accuracy,) = told["audit"]["test_accuracy"]
+    assert 0 <= accuracy <= 1 and f"{accuracy:.2%} so far" in page
+
+
 # The plan
 
 
