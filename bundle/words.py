@@ -151,8 +151,8 @@ def cost(train: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
 
 def machine_in_short(environment: Mapping[str, Any]) -> str:
     """Return where training computed, for a cell: "CPU, 2 threads, bf16"."""
-    threads = count(environment["threads"], "thread")
-    return f"{device(environment)}, {threads}, {environment['precision']}"
+    threads = count(environment["threads"], "thread") if environment["device"] == "cpu" else ""
+    return ", ".join(filter(None, (device(environment), threads, environment["precision"])))
 
 
 DIGITS_NOTICE = "handwritten digits, not CIFAR-10"

@@ -47,7 +47,8 @@ def cutmix_used(reference: Reference) -> Finding:
         f"leave room for at most {listed(most)} of mixed images.",
         "Even a perfect network's loss on a mixed image is the entropy of its mixed label: on "
         f"average {entropy:.2f} nat over {DRAWS:,} draws of this bundle's CutMix (1/2 if no box "
-        "were cut off at the border and no partner were of the same class). The report names "
+        f"were cut off at the border and no partner were of the same class), and {share:.0%} of "
+        f"that is {share * entropy:.2f}. The report names "
         "neither distribution nor probability; taken are the paper's, Beta(1, 1) and "
         f"{share:.0%} of the images. The notebook agrees: {said['notebook']}.",
     )
@@ -65,7 +66,7 @@ def same_normalisation(reference: Reference) -> Finding:
         "The images of the test were scaled as those of the training before it."
         if train == test
         else "The images of the test were scaled otherwise than those of the training before it: "
-        f"red, green and blue spread {wider} wider.",
+        f"the values of red, green and blue were {wider} larger.",
         f"Phase 2 divided by {shown[0]}, the evaluation by {shown[1]}. The former {agrees} the "
         "standard deviations of the training set's pixels, as notebook 01 computes them. What "
         "that does to the accuracy is measured with the final one.",

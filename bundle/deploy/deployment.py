@@ -29,7 +29,7 @@ def step(does: Callable[["Deployment"], str]) -> Callable[["Deployment"], str]:
 
     @wraps(does)
     def done(deployment: "Deployment") -> str:
-        return f"*Not done: {deployment.why}.*" if deployment.why else does(deployment)
+        return "*Not done, for the reason above.*" if deployment.why else does(deployment)
 
     return done
 

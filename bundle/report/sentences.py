@@ -105,8 +105,8 @@ def network_table(metrics: dict[str, Any]) -> pd.DataFrame:
 def shortcut(network: Train) -> str:
     """Return what the shortcut of a block does, for a caption."""
     if network.block == "pooled":
-        return "A block adds what its first half gives to what its second half makes of it"
-    return "A block adds what it is given to what it computes"
+        return "In a block the output of the first convolution is added to that of the second"
+    return "In a block its input is added to the output of its two convolutions"
 
 
 def counted(metrics: dict[str, Any], reference: dict[str, Any]) -> str:

@@ -171,13 +171,23 @@ def test_headline_is_told_from_what_is_released(bundle):
     slow["test"] = slow["test"] | {"accuracy": 0.936}
     slow["train"] = slow["train"] | {"seconds": 2760.0}
     bundle("cpu-seed3", slow)
-    gpu = metrics(environment={"device": "cuda", "device_name": "NVIDIA X", "threads": 2})
-    bundle("best", gpu | {"test": {**gpu["test"], "accuracy": 0.97}})
-    assert readme.headline() == (
+    small = (
         "**93.5% on CIFAR-10 in 21 minutes on two CPU cores**, with 1,971,362 parameters\n"
         "(`cpu`, mean of 2 seeds, a single view of each test image; "
         "21 minutes in bf16 and 46 minutes in fp32)."
     )
+    assert readme.headline() == small
+    where = {"device": "cuda", "device_name": "NVIDIA X", "threads": 2, "precision": "bf16"}
+    wider = {"seed": 42, "widths": [64, 128, 256]}
+    gpu = metrics(parameters=4_697_162, environment=where, settings=wider)
+    gpu["train"] = gpu["train"] | {"seconds": 281.0}
+    bundle("best", gpu | {"test": {**gpu["test"], "accuracy": 0.97}})
+    first, second = readme.headline().split("\n\n")
+    assert first == (
+        "**97.0% on CIFAR-10 in 5 minutes on an NVIDIA X**, with 4,697,162 parameters\n"
+        "(`best`, one seed, a single view of each test image)."
+    )
+    assert second == small
 
 
 def test_results_link_what_github_shows_of_a_release(bundle):
