@@ -23,6 +23,7 @@ SECTIONS = {
     "results": ("README.md", "make readme"),
     "comparison": ("README.md", "make readme"),
     "colab": ("README.md", "make readme"),
+    "reproduction": ("docs/study.md", "make readme"),
     "ingredients": ("docs/study.md", "make readme"),
     "anchors": ("docs/comparison.md", "make readme"),
     "cluster": ("docs/cluster.md", "python -m benchmarks.cluster"),
@@ -130,6 +131,29 @@ def ingredients() -> str:
     )
 
 
+def reproduction() -> str:
+    """Return the table of the full study as released, and how far its unfinished trainings are."""
+    page = paths.RESULTS / "released" / "studies" / "full" / "study.html"
+    study = read_json(page.with_name("study.json"))
+    if not study.get("jobs"):
+        return "*No training of the study `full` is released yet.*"
+    return "\n\n".join([_choice(page, study), *map(_unfinished, study.get("unfinished", ()))])
+
+
+def _unfinished(job: dict) -> str:
+    """Return how far a training is that follows the test accuracy, beside what was reported."""
+    reported, audit = results.reference(), job["audit"]
+    done = []
+    for phase in audit["phases"][:-1]:
+        number, there = phase["phase"], reported[f"phase{phase['phase']}"]["last"]
+        last = words.percent(phase["last"])
+        done.append(f"{last} at the end of phase {number} (reported {words.percent(there)})")
+    now = f"{words.percent(audit['test_accuracy'][-1])} after epoch {job['epochs']} of {job['of']}"
+    end = f"reported {words.percent(reported['phase2']['last'])} after the last"
+    machine = words.device(job["environment"])
+    return f"`{job['run']}` is not finished ({machine}): {', '.join([*done, now])} ({end})."
+
+
 def _choice(page: Path, study: dict) -> str:
     """Return a study's heading and table, the base first, then from the worst change on."""
     plan, address = study["plan"], link("ingredients", page.relative_to(paths.ROOT).as_posix())
@@ -137,11 +161,11 @@ def _choice(page: Path, study: dict) -> str:
     rows = sorted(
         _corrected(study["summary"]), key=lambda row: (bool(row["base"]), row["difference"] or 0.0)
     )
-    heading = ["change", "hold-out accuracy (95% interval)", "points (95% interval, p by Holm)"]
+    images = "hold-out" if plan.get("judged_on") == "holdout" else "test"
+    heading = ["change", f"{images} accuracy (95% interval)", "points (95% interval, p by Holm)"]
     body = [[_change(row), words.accuracy(row), _against(row)] for row in rows]
-    return f"**{plan['title']}** ([page]({address}); {notice})\n\n" + words.markdown(
-        [heading, *body]
-    )
+    told = f"[page]({address})" + f"; {notice}" * bool(notice)
+    return f"**{plan['title']}** ({told})\n\n" + words.markdown([heading, *body])
 
 
 def _corrected(summary: list[dict]) -> list[dict]:
@@ -248,6 +272,7 @@ def write(runs: list[str]) -> None:
     put(headline(), "headline")
     put(colab(), "colab")
     put(table(runs), "results")
+    put(reproduction(), "reproduction")
     put(ingredients(), "ingredients")
     put(compared(), "anchors")
     put(picture("comparison"), "comparison")

@@ -514,6 +514,27 @@ def test_ingredients_are_told_from_released_studies(results, monkeypatch):
     assert lines[4].endswith("| 91.32% (89.50% to 91.20%) | +1.00 (p < 0.001) |")
     assert "A screening" in text and "10% of the epochs" in text and "No choice" not in text
 
+    assert readme.reproduction() == "*No training of the study `full` is released yet.*"
+    (results / "released" / "studies" / "full").mkdir()
+    whole = {**plan, "name": "full", "judged_on": "test", "epochs": 1.0, "full": True}
+    phases = [{"phase": 1, "last": 0.9401}, {"phase": 2, "last": 0.9463}]
+    begun = {"run": "audit", "epochs": 188, "of": 200, "environment": {"device": "cpu"}}
+    reference = {"phase1": {"last": 0.9394}, "phase2": {"last": 0.9465}}
+    begun["audit"] = {"test_accuracy": [0.9401, 0.9463], "phases": phases}
+    record = {"plan": whole, "summary": summary, "unfinished": [begun]}
+    record["jobs"] = [{"notice": "", "test": {"images": 10_000}, "dataset": "cifar10"}]
+    path = results / "released" / "studies" / "full" / "study.json"
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr(readme.results, "reference", lambda: reference)
+    table, told = readme.reproduction().rsplit("\n\n", 1)
+    assert "| change | test accuracy (95% interval) |" in table and "90.32%" in table
+    assert "full/study.html))" in table  # nothing is reduced, so nothing is said of it
+    assert told == (
+        "`audit` is not finished (CPU): 94.01% at the end of phase 1 (reported 93.94%), "
+        "94.63% after epoch 188 of 200 (reported 94.65% after the last)."
+    )
+
 
 def test_committed_page_has_the_screenings():
     assert readme.read("ingredients") == readme.ingredients()
+    assert readme.read("reproduction") == readme.reproduction()
