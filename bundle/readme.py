@@ -137,7 +137,13 @@ def reproduction() -> str:
     study = read_json(page.with_name("study.json"))
     if not study.get("jobs"):
         return "*No training of the study `full` is released yet.*"
-    return "\n\n".join([_choice(page, study), *map(_unfinished, study.get("unfinished", ()))])
+    parts = [_choice(page, study), *map(_unfinished, study.get("unfinished", ()))]
+    if (curves := page.with_name("study_epochs.svg")).is_file():
+        told = "Test accuracy after each epoch: audit over what the reference's notebook printed"
+        parts.append(
+            f"![{told}]({link('reproduction', curves.relative_to(paths.ROOT).as_posix())})"
+        )
+    return "\n\n".join(parts)
 
 
 def _unfinished(job: dict) -> str:

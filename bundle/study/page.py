@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bundle import figures, files, fingerprint, paths, words
 from bundle.pages.index import BUNDLE, TEMPLATE, template
 from bundle.runs import params, results
-from bundle.study import compare, figure, sentences
+from bundle.study import compare, figure, followed, sentences
 from bundle.study.sentences import judged
 from bundle.words import count, decimals
 from lib.metrics import p_value
@@ -76,6 +76,7 @@ def show(
         for suffix in (".svg", ".pdf", ".tex"):
             (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
     page = template("study_page.html.j2", {name: getattr(words, name) for name in FILTERS})
+    shown["followed"] = followed.shown([*jobs, *collected.get("unfinished", ())], folder)
     html = page.render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())
     return folder / "study.html"

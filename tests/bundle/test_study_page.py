@@ -11,7 +11,8 @@ from bs4 import BeautifulSoup
 from scipy import stats
 
 from bundle import files, paths, words
-from bundle.study import compare, released, sentences
+from bundle.runs.results import reference
+from bundle.study import compare, followed, released, sentences
 from bundle.study import page as study_page
 from bundle.study.figure import forest
 from bundle.study.figure import study as draw
@@ -620,3 +621,26 @@ def test_released_studies_are_shown_by_the_present_code():
         wanted = study_page.rendered_by(json.loads((folder / "study.json").read_text())["plan"])
         text = (folder / "study.html").read_text(encoding="utf-8")
         assert f'name="fingerprint" content="{wanted}"' in text, name
+
+
+def test_curves_over_the_printed_ones_by_hand(tmp_path):
+    """A tenth of a point above all that was printed; what is not done or of another length."""
+    log = reference()["log"]
+    printed = [row["test_accuracy"] for name in ("phase1", "phase2") for row in log[name]]
+    job = {"run": "audit", "seed": 42, "settings": {"epochs": 100, "phase2_epochs": 100}}
+    whole = {**job, "audit": {"test_accuracy": [value + 0.001 for value in printed]}}
+    found = followed.shown([whole, {**job, "audit": None}], tmp_path)
+    assert found["said"] == (
+        "Phase 1 ends at 94.04% here, at 93.94% there; over its last 25 epochs ours lies +0.10 "
+        "points from theirs. Phase 2 ends at 94.75% here, at 94.65% there; over its last 25 epochs "
+        "ours lies +0.10 points from theirs."
+    )
+    assert found["picture"].count("<svg") == 2 and found["alt"].endswith(found["said"])
+    begun = {**job, "audit": {"test_accuracy": whole["audit"]["test_accuracy"][:188]}}
+    assert "Phase 1 ends" in followed.shown([begun], tmp_path)["said"]
+    assert "Phase 2" not in followed.shown([begun], tmp_path)["said"]
+    few = {**job, "audit": {"test_accuracy": [0.5]}}
+    assert followed.shown([few], tmp_path)["said"] == "No phase is complete yet."
+    assert {path.name for path in tmp_path.iterdir()} == {"study_epochs.svg", "study_epochs.pdf"}
+    assert followed.shown([{**whole, "settings": {"epochs": 30}}], tmp_path) == {}
+    assert not list(tmp_path.iterdir())  # the figure would speak of trainings that are no more

@@ -1,0 +1,86 @@
+"""Trainings that follow the test accuracy, epoch by epoch, over what the reference printed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bundle import figures
+from bundle.runs import results
+from bundle.words import listed, percent, points
+from lib.plots import BLUE, GREEN, GREY, RED, figure, styled
+
+Job = Mapping[str, Any]
+LAST = 25  # epochs of a phase over which two curves are compared: a quarter
+
+
+FIGURE = "study_epochs"  # its SVG and PDF
+
+
+def shown(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
+    """Return picture (HTML), alt and sentence on trainings of the reference's length, {} for none.
+
+    `jobs` are finished ones and those under way, of any run; those that follow no test accuracy, or
+    are of another length, are left out. The figure is written to `folder`, too.
+    """
+    log = results.reference()["log"]
+    phases = [[row["test_accuracy"] for row in log[name]] for name in ("phase1", "phase2")]
+    printed = [value for phase in phases for value in phase]
+    curves = {
+        f"{job['run']}, seed {job['seed']}": job["audit"]["test_accuracy"]
+        for job in jobs
+        if job.get("audit") and _epochs(job) == len(printed)
+    }
+    if not curves:
+        for suffix in (".svg", ".pdf"):
+            (folder / FIGURE).with_suffix(suffix).unlink(missing_ok=True)
+        return {}
+    said = compared(curves, phases)
+    alt = f"Test accuracy after each of {len(printed)} epochs in two phases. {said}"
+    wide, narrow = (drawn(curves, printed, small) for small in (False, True))
+    picture = figures.html(wide, alt, "followed", narrow)
+    figures.save(wide, folder / FIGURE, alt, "")
+    return {"picture": picture, "alt": alt, "said": said}
+
+
+def _epochs(job: Job) -> int:
+    return job["settings"].get("epochs", 0) + job["settings"].get("phase2_epochs", 0)
+
+
+def compared(curves: Mapping[str, Sequence[float]], phases: Sequence[Sequence[float]]) -> str:
+    """Return in sentences how the curves lie beside those printed, phase by phase."""
+    said, start = [], 0
+    for number, theirs in enumerate(phases, 1):
+        ours = [curve[start : start + len(theirs)] for curve in curves.values()]
+        start += len(theirs)
+        if not (whole := [part for part in ours if len(part) == len(theirs)]):
+            continue
+        ends = listed([percent(part[-1]) for part in whole])
+        gap = float(np.mean([part[-LAST:] for part in whole]) - np.mean(theirs[-LAST:]))
+        said.append(
+            f"Phase {number} ends at {ends} here, at {percent(theirs[-1])} there; over its last "
+            f"{LAST} epochs ours lies {points(100 * gap)} points from theirs."
+        )
+    return " ".join(said) or "No phase is complete yet."
+
+
+@styled
+def drawn(
+    curves: Mapping[str, Sequence[float]], printed: Sequence[float], narrow: bool = False
+) -> Figure:
+    """Return test accuracies (fractions) after each epoch, the printed ones in grey behind ours."""
+    made, axis = figure(3.8 if narrow else 8, 3.4)
+    behind = {"the reference, as printed": (printed, GREY, 2.6)}
+    colours = (BLUE, RED, GREEN)
+    ours = {
+        name: (curve, colours[place % len(colours)], 1.1)
+        for place, (name, curve) in enumerate(curves.items())
+    }
+    for name, (curve, colour, width) in {**behind, **ours}.items():
+        epochs = range(1, len(curve) + 1)
+        axis.plot(epochs, 100 * np.array(curve), color=colour, linewidth=width, label=name)
+    axis.set(xlabel="epoch", ylabel="test accuracy (%)", title="After each epoch, on the test set")
+    axis.legend(loc="lower right", fontsize=9)
+    return made
