@@ -178,11 +178,10 @@ def test_alternating_flips_reach_the_images(digits):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler for the compiled kernels")
-@pytest.mark.parametrize("pooling", ["max", "mean"])
-def test_compiled_kernels_give_finite_gradients_in_bf16(digits, monkeypatch, pooling):
+def test_compiled_kernels_give_finite_gradients_in_bf16(digits, monkeypatch):
     """They keep more digits of a value than they store: no backward pass may look for equals."""
     monkeypatch.setattr(compute, "compiled", lambda function: torch.compile(function))
-    shape = {"block": "pooled", "strides": (2, 2), "activation": "gelu", "pooling": pooling}
+    shape = {"block": "pooled", "strides": (2, 2), "activation": "gelu", "pooling": "max"}
     recipe = dataclasses.replace(TINY, **shape)
     batch = batches(digits, recipe)[0]
     mine, twin = (model.build(recipe, 10, 1).train() for _ in range(2))
