@@ -29,6 +29,7 @@ from bundle.training import code, identity, logits, released, store, weights
 from bundle.training.store import complete_folder
 from lib import compute, data, predict
 from lib.errors import UserError
+from lib.settings import PredictTta
 
 
 def finished(parameters: RunParameters) -> tuple[identity.Training, data.Dataset]:
@@ -122,15 +123,14 @@ def measure_again(parameters: RunParameters, rounded: Path) -> str:
 
 
 def keep_logits(
-    parameters: RunParameters, training: identity.Training, dataset: data.Dataset, stage: Path
+    settings: PredictTta, training: identity.Training, dataset: data.Dataset, stage: Path
 ) -> None:
-    """Write the logits into `stage`: those that came in place of weights, or from these."""
-    path = stage / released.LOGITS
-    if training.model is None:
-        kept = complete_folder(paths.results(parameters.name)) / released.LOGITS
-        write_atomically(path, files.read_sealed(kept))
+    """Write the logits into `stage`: those kept with the training where they suffice, or anew."""
+    source, path = logits.source(training, dataset, settings), stage / released.LOGITS
+    if isinstance(source, logits.FromFile):
+        write_atomically(path, files.read_sealed(source.path))
     else:
-        logits.write(path, training, dataset, parameters.settings("04_predict_tta"))
+        logits.write(path, training, dataset, settings)
 
 
 def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
@@ -174,7 +174,8 @@ def fill(
     if files.intact(verified) and verified.is_file():
         write_atomically(stage / "training" / code.VERIFIED, verified.read_bytes())
     if "logits" in what:
-        keep_logits(parameters, training, dataset, stage / "training")
+        settings = replace(parameters.settings("04_predict_tta"), run=measured)
+        keep_logits(settings, training, dataset, stage / "training")
     show(paths.results(measured), stage)
     write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
 
