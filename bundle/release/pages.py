@@ -17,12 +17,13 @@ DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}")
 
 
 def figures(source: Path, target: Path) -> None:
-    """Copy the figures of a run, SVG and PDF, but for those that show images of the dataset.
+    """Copy the figures of a run's report, SVG and PDF, but not those with images of the dataset.
 
-    It may be used, but is not ours to give away.
+    It may be used, but is not ours to give away. Those of the other notebooks would make a release
+    half as large again; the notebooks draw them from a run that took the release.
     """
     target.mkdir(exist_ok=True)
-    for figure in sorted(source.glob("*.svg")):
+    for figure in sorted(source.glob("report_*.svg")):
         if f'id="{plots.PHOTOGRAPHS}"' not in figure.read_text(encoding="utf-8"):
             for file in (figure, figure.with_suffix(".pdf")):
                 shutil.copy2(file, target / file.name)

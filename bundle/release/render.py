@@ -91,9 +91,9 @@ def file_of(run: str) -> str:
 def show(source: Path, stage: Path) -> None:
     """Put the report of the run in `source` and its figures into `stage`, a copy of the release.
 
-    Figures of the report that it no longer draws go; those of other notebooks stay as recorded.
+    Figures that it no longer draws go, and with them what older releases had of other notebooks.
     """
-    for old in (stage / "figures").glob("report_*"):
+    for old in (stage / "figures").iterdir():
         old.unlink()
     pages.figures(source / "figures", stage / "figures")
     pages.report(source, stage)
