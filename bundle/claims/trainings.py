@@ -207,7 +207,8 @@ def _runs(jobs: Jobs) -> tuple[Effect, str]:
     means = listed(
         f"{run} {np.mean(values):.2%} ({_over(len(values))})" for run, values in scores.items()
     )
-    taken = "" if min(counts) > 1 else f" The spread between seeds is {TAKEN}."
+    said = f" The interval counts the spread between seeds, {TAKEN}, and not that of the images."
+    taken = "" if min(counts) > 1 else said
     effect = between(*scores.values())
     return effect, f"{means}: {in_words(effect)}, {p_is(effect.p)}.{taken}"
 

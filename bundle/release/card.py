@@ -170,8 +170,10 @@ def use(parameters: RunParameters, metrics: Metrics, training: Path) -> str:
         return f"The weights are not kept; {command} trains anew."
     if not kept:
         return (
-            f"The weights are not kept; `training/{released.LOGITS}` holds what the network "
-            f"predicted. {run_all}"
+            f"The weights are not part of this release; `training/{released.LOGITS}` holds the "
+            f"logits, what the network said of each test image. {command} makes anew, without "
+            "training, all that follows from them: every notebook but `07_robustness` and "
+            "`08_deploy`, which need the weights."
         )
     if logits:
         run_all += (

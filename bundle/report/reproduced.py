@@ -10,7 +10,7 @@ from bundle.report.opening import compared
 from bundle.runs.results import averages_views
 
 Metrics = dict[str, Any]
-YES, NO = "yes", "no"
+YES, NO, NOT_SHOWN = "yes", "no", "not shown"
 
 
 def reproduces(metrics: Metrics) -> bool:
@@ -42,7 +42,8 @@ def table(metrics: Metrics, reference: dict[str, Any]) -> pd.DataFrame:
     if reproduces(metrics):
         rows += _results(metrics, reference)
     names = ["quantity", "reported", "here", "agrees?"]
-    return pd.DataFrame([(*row[:3], YES if row[3] else NO) for row in rows], columns=names)
+    agrees = {True: YES, False: NO, None: NOT_SHOWN}
+    return pd.DataFrame([(*row[:3], agrees[row[3]]) for row in rows], columns=names)
 
 
 def _results(metrics: Metrics, reference: dict[str, Any]) -> list[tuple]:
@@ -54,7 +55,8 @@ def _results(metrics: Metrics, reference: dict[str, Any]) -> list[tuple]:
         scores, paired = metrics["test"], metrics["tta"]["mcnemar"]
         gain = scores["tta_accuracy"] - scores["accuracy"]
         found = f"{words.points(100 * gain)} points, {words.p_is(paired['p'])}"
-        rows.append(("averaging views", "said to help", found, gain > 0 and paired["p"] < 0.05))
+        shown = gain > 0 if paired["p"] < 0.05 else None
+        rows.append(("averaging views", "said to help", found, shown))
     return rows
 
 

@@ -178,10 +178,11 @@ def trusted(record: Record) -> str:
     errors = [
         f"{100 * row[key]:.1f}" for key in ("ece_after", "ece") for row in record["trust"][::5]
     ]
-    return (
-        "With a temperature fitted on clean images (Guo et al., 2017) the expected calibration "
-        "error is {} points on them and {} at severity 5; without it {} and {}.".format(*errors)
+    told = (
+        "With a temperature fitted on other clean images (Guo et al., 2017) the expected "
+        "calibration error is {} points on them and {} at severity 5; without it {} and {}."
     )
+    return told.format(*errors)
 
 
 def noise(record: Record) -> str:

@@ -14,6 +14,8 @@ from lib.plots import BLUE, GREEN, GREY, RED, figure, styled
 
 Job = Mapping[str, Any]
 LAST = 25  # epochs of a phase over which two curves are compared: a quarter
+LOWEST = 70  # percent
+NORMALISED = "Both normalise the test images as in phase 1."
 
 
 FIGURE = "study_epochs"  # its SVG and PDF
@@ -39,7 +41,7 @@ def shown(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
         return {}
     said = compared(curves, phases)
     alt = f"Test accuracy after each of {len(printed)} epochs in two phases. {said}"
-    wide, narrow = (drawn(curves, printed, small) for small in (False, True))
+    wide, narrow = (drawn(curves, phases, small) for small in (False, True))
     picture = figures.html(wide, alt, "followed", narrow)
     figures.save(wide, folder / FIGURE, alt, "")
     return {"picture": picture, "alt": alt, "said": said}
@@ -55,32 +57,44 @@ def compared(curves: Mapping[str, Sequence[float]], phases: Sequence[Sequence[fl
     for number, theirs in enumerate(phases, 1):
         ours = [curve[start : start + len(theirs)] for curve in curves.values()]
         start += len(theirs)
-        if not (whole := [part for part in ours if len(part) == len(theirs)]):
+        if not (begun := [part for part in ours if len(part) >= LAST]):
             continue
-        ends = listed([percent(part[-1]) for part in whole])
-        gap = float(np.mean([part[-LAST:] for part in whole]) - np.mean(theirs[-LAST:]))
+        length = max(map(len, begun))
+        furthest = [part for part in begun if len(part) == length]
+        ends = listed([percent(part[-1]) for part in furthest])
+        gap = float(np.mean([part[-LAST:] for part in furthest]))
+        gap -= float(np.mean(theirs[length - LAST : length]))
+        is_whole = length == len(theirs)
+        until = "ends" if is_whole else f"has done {length} of {len(theirs)} epochs, and stands"
         said.append(
-            f"Phase {number} ends at {ends} here, at {percent(theirs[-1])} there; over its last "
-            f"{LAST} epochs ours lies {points(100 * gap)} points from theirs."
+            f"Phase {number} {until} at {ends} here, at {percent(theirs[length - 1])} there; over "
+            f"its last {LAST} epochs {'' if is_whole else 'so far '}ours lies {points(100 * gap)} "
+            "points from theirs."
         )
-    return " ".join(said) or "No phase is complete yet."
+    return " ".join([*said, NORMALISED]) if said else "No phase has come far yet."
 
 
 @styled
 def drawn(
-    curves: Mapping[str, Sequence[float]], printed: Sequence[float], narrow: bool = False
+    curves: Mapping[str, Sequence[float]], phases: Sequence[Sequence[float]], narrow: bool = False
 ) -> Figure:
-    """Return test accuracies (fractions) after each epoch, the printed ones in grey behind ours."""
-    made, axis = figure(3.8 if narrow else 8, 3.4)
-    behind = {"the reference, as printed": (printed, GREY, 2.6)}
+    """Return test accuracies (fractions) after each epoch, the printed ones in grey behind ours.
+
+    From LOWEST on, since all begin far below and end close together; phases apart by a line.
+    """
+    made, axis = figure(3.8 if narrow else 8, 3.8)
+    printed = [value for phase in phases for value in phase]
+    behind = {"the reference, as printed": (printed, "#b5b5b5", 3.0)}
     colours = (BLUE, RED, GREEN)
     ours = {
-        name: (curve, colours[place % len(colours)], 1.1)
+        name: (curve, colours[place % len(colours)], 1.0)
         for place, (name, curve) in enumerate(curves.items())
     }
     for name, (curve, colour, width) in {**behind, **ours}.items():
         epochs = range(1, len(curve) + 1)
         axis.plot(epochs, 100 * np.array(curve), color=colour, linewidth=width, label=name)
-    axis.set(xlabel="epoch", ylabel="test accuracy (%)", title="After each epoch, on the test set")
+    axis.axvline(len(phases[0]) + 0.5, color=GREY, linestyle=":", linewidth=1)
+    axis.set(xlabel="epoch (dotted: phase 2 begins)", ylabel="test accuracy (%)")
+    axis.set(title="After each epoch, on the test set", ylim=(LOWEST, 97))
     axis.legend(loc="lower right", fontsize=9)
     return made

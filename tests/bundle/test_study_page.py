@@ -443,8 +443,9 @@ def test_the_opening_names_what_helps_and_hurts_most_in_words():
     wrong = [range(n) for n in (40, 20, 30, 70, 41, 39)]
     told = sentences.opening(plan(names), jobs, table_of(jobs, wrong))
     assert told == (
-        "Muon for the convolutions in place of SGD helps most (+10.0 points). TrivialAugment on "
-        "every image instead of half of them hurts most (−15.0 points). One more change differs "
+        "What helps most: Muon for the convolutions in place of SGD (+10.0 points). What hurts "
+        "most: TrivialAugment on every image instead of half of them (−15.0 points). One more "
+        "change differs "
         "with p below 0.05; two changes make no clear difference."
     )
     few = jobs[:1] + jobs[4:5]
@@ -633,14 +634,17 @@ def test_curves_over_the_printed_ones_by_hand(tmp_path):
     assert found["said"] == (
         "Phase 1 ends at 94.04% here, at 93.94% there; over its last 25 epochs ours lies +0.10 "
         "points from theirs. Phase 2 ends at 94.75% here, at 94.65% there; over its last 25 epochs "
-        "ours lies +0.10 points from theirs."
+        "ours lies +0.10 points from theirs. Both normalise the test images as in phase 1."
     )
     assert found["picture"].count("<svg") == 2 and found["alt"].endswith(found["said"])
     begun = {**job, "audit": {"test_accuracy": whole["audit"]["test_accuracy"][:188]}}
-    assert "Phase 1 ends" in followed.shown([begun], tmp_path)["said"]
-    assert "Phase 2" not in followed.shown([begun], tmp_path)["said"]
+    said = followed.shown([begun], tmp_path)["said"]
+    assert "Phase 1 ends" in said
+    there = f"{printed[187]:.2%}"  # 94.63% by the log
+    assert f"has done 88 of 100 epochs, and stands at 94.73% here, at {there} there" in said
+    assert "over its last 25 epochs so far ours lies +0.10 points" in said
     few = {**job, "audit": {"test_accuracy": [0.5]}}
-    assert followed.shown([few], tmp_path)["said"] == "No phase is complete yet."
+    assert followed.shown([few], tmp_path)["said"] == "No phase has come far yet."
     assert {path.name for path in tmp_path.iterdir()} == {"study_epochs.svg", "study_epochs.pdf"}
     assert followed.shown([{**whole, "settings": {"epochs": 30}}], tmp_path) == {}
     assert not list(tmp_path.iterdir())  # the figure would speak of trainings that are no more
