@@ -119,7 +119,7 @@ PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	compare
 
 help:
-	@echo 'make run-all    # 6 to 10 minutes; ends with results/quick/report.html'
+	@echo 'make run-all    # 6 to 15 minutes; ends with results/quick/report.html'
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
@@ -217,7 +217,7 @@ bench: setup ## measure speed and memory (10 minutes)
 check: lint ## lint, house rule and fast tests (2 to 4 minutes)
 	@$(PYTEST) -m "not slow and not hostile"
 
-test: setup ## run all tests but the hostile (18 minutes on two cores)
+test: setup ## run all tests but the hostile (15 to 20 minutes on two cores)
 	@$(PYTEST) -m "not hostile"
 
 test-hostile: setup ## malformed input of every kind, large tables
