@@ -40,6 +40,7 @@ def report(source: Path, stage: Path) -> None:
     publish.render(executed, page, code=False, photographs=False, notice=notice)
     html = page.read_text(encoding="utf-8")
     html = re.sub(r'<a [^>]*href="(?!#|https?:|demo\.html")[^"]*"[^>]*>(.*?)</a>', r"\1", html)
+    html = re.sub(r'<span class="unset">.*?</span>', "", html)  # how a run of one's own is signed
     mark = f'<meta name="rendered-by" content="{rendered_by()}">'
     write_atomically(page, html.replace("<head>", f"<head>\n{mark}", 1).encode())
 

@@ -577,6 +577,7 @@ def test_a_release_is_rendered_anew_from_its_record_alone(tmp_path):
     assert {path: path.read_bytes() for path in kept} == before
     page = (target / "report.html").read_text()
     assert pages.rendered_by() in page and "data:image" not in page
+    assert "AUTHOR=" not in page
     figures = {path.name for path in (target / "figures").iterdir()}
     assert "report_curves.svg" in figures
     assert not {"report_gone.svg", "drawn_by_another.svg"} & figures
