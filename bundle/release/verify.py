@@ -82,7 +82,7 @@ def verify(parameters: params.RunParameters, say: Callable[[str], None] = print)
     if machine := differing_machine(metrics, training.summary["compute"]):
         allowed = tolerance(was, metrics["test"]["images"])
         is_verified = abs(now - was) <= allowed
-        rule = f"within {allowed:.2%} (another machine: {', '.join(machine[:3])})"
+        rule = f"within {allowed:.2%} (the bits may differ: {', '.join(machine[:3])})"
     compared = "the same" if is_same else "different"
     say(f"weights        SHA-256 recorded {old[:16]}, now {new[:16]}: {compared}")
     say(f"test accuracy  recorded {was:.2%}, now {now:.2%}")
