@@ -91,7 +91,7 @@ def trust(metrics: Metrics) -> str:
     if low <= sure <= high:
         side = "is as sure as it is right, on average"
     second = found.get("top2")
-    among = f" The class is among the two most probable for {rate(second)}." if second else ""
+    among = f" The right class is among the two most probable for {rate(second)}." if second else ""
     return (
         f"**It {side}**: its mean confidence is {rate(sure)}, its accuracy "
         f"{rate(right)}; the expected calibration error is {100 * found['ece']:.1f} points."

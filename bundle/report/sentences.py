@@ -112,11 +112,11 @@ def shortcut(network: Train) -> str:
 def counted(metrics: dict[str, Any], reference: dict[str, Any]) -> str:
     """Return two sentences: the run's parameters, and the three counts of the reference report."""
     count, theirs = metrics["parameters"], metrics["reference_network"]["parameters"]
-    same = "this network too" if count == theirs else "the reference's network built anew here"
+    whose = "of this network, too" if count == theirs else "of its network, built anew here"
     return (
         f"The network has **{count:,} trainable parameters**, the same by formula and counted in "
         f"the built network, of {PARAMETER_LIMIT:,} allowed. The reference report (reference "
-        f"report) prints {reference['parameters']:,} in its table, as {same} has. Elsewhere it "
+        f"report) prints {reference['parameters']:,} in its table: the number {whose}. Elsewhere it "
         f"says {reference['parameters_reported'] / 1e6:.2f} million, and its formula gives "
         f"{reference['parameters_formula']:,}."
     )
