@@ -116,8 +116,8 @@ def counted(metrics: dict[str, Any], reference: dict[str, Any]) -> str:
     return (
         f"The network has **{count:,} trainable parameters**, the same by formula and counted in "
         f"the built network, of {PARAMETER_LIMIT:,} allowed. The reference report (reference "
-        f"report) prints {reference['parameters']:,} in its table: the number {whose}. Elsewhere it "
-        f"says {reference['parameters_reported'] / 1e6:.2f} million, and its formula gives "
+        f"report) prints {reference['parameters']:,} in its table: the number {whose}. Elsewhere "
+        f"it says {reference['parameters_reported'] / 1e6:.2f} million, and its formula gives "
         f"{reference['parameters_formula']:,}."
     )
 
