@@ -13,7 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bundle import command, house, paths, surroundings
 from bundle.demo import command as demo
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from bundle.runs.params import RunParameters
 
 RUN = "name of a file in params/, without .yaml"
+RETRAIN = "train again although a finished training is there"
+ELSEWHERE = "go on although another machine began: the record names both, nobody gets the bits"
 # What any command about a run takes.
 TEXTS = {
     "set": 'such as "03_train.epochs=2 batch_size=64"',
@@ -282,15 +284,11 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--tiny", action="store_true", help="an epoch or two of few images")
         return added
 
-    retrain: dict[str, Any] = {"action": "store_true"}
-    retrain["help"] = "train again although a finished training is there"
-    added = of_run(run)
-    added.add_argument("--retrain", **retrain)
-    added.add_argument("--until", default="", help="last notebook to run, such as 03_train")
-    added = of_run(train)
-    added.add_argument("--retrain", **retrain)
-    elsewhere = "go on although another machine began: the record names both, nobody gets the bits"
-    added.add_argument("--elsewhere", action="store_true", help=elsewhere)
+    running, training = of_run(run), of_run(train)
+    for added in (running, training):
+        added.add_argument("--retrain", action="store_true", help=RETRAIN)
+    running.add_argument("--until", default="", help="last notebook to run, such as 03_train")
+    training.add_argument("--elsewhere", action="store_true", help=ELSEWHERE)
     for function in (status, verify, logits):
         of_run(function)
     added = of_run(release)

@@ -18,6 +18,11 @@ from lib.schedule import phases
 from lib.settings import Train
 
 Metrics = dict[str, Any]
+LOGITS_ALONE = (
+    f"The weights are not part of this release; `training/{released.LOGITS}` holds the logits, "
+    "what the network said of each test image. Notebooks `07_robustness` and `08_deploy` need the "
+    "weights."
+)
 FIGURES = ("report_curves", "report_confusion", "report_anchors")  # those that a card shows
 
 
@@ -169,12 +174,7 @@ def use(parameters: RunParameters, metrics: Metrics, training: Path) -> str:
     if not kept and not logits:
         return f"The weights are not kept; {command} trains anew."
     if not kept:
-        return (
-            f"The weights are not part of this release; `training/{released.LOGITS}` holds the "
-            f"logits, what the network said of each test image. {command} makes anew, without "
-            "training, all that follows from them: every notebook but `07_robustness` and "
-            "`08_deploy`, which need the weights."
-        )
+        return f"{LOGITS_ALONE} {command} makes all that follows from them anew, without training."
     if logits:
         run_all += (
             " It reads the logits that are kept beside the weights "

@@ -60,10 +60,7 @@ def show(
     folder: Path,
     beyond: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write the page of a study, its figures and its LaTeX table into `folder`; return the page.
-
-    `beyond`: (label, link) of the pages over all runs, the first of them the way home.
-    """
+    """Write a study's page, figures, LaTeX table into `folder`; return the page. beyond: links."""
     plan, jobs = collected["plan"], collected["jobs"]
     about = {"bundle": BUNDLE, "judged": judged(plan), "picture": "", "beyond": beyond}
     shown = {**collected, **about, "fingerprint": rendered_by(plan)}
@@ -76,8 +73,8 @@ def show(
         for suffix in (".svg", ".pdf", ".tex"):
             (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
     page = template("study_page.html.j2", {name: getattr(words, name) for name in FILTERS})
-    shown["followed"] = followed.shown([*jobs, *collected.get("unfinished", ())], folder)
-    html = page.render(**shown, **_sections(plan, jobs, table))
+    curves = {"followed": followed.shown([*jobs, *collected.get("unfinished", ())], folder)}
+    html = page.render(**shown, **_sections(plan, jobs, table), **curves)
     files.write_atomically(folder / "study.html", html.encode())
     return folder / "study.html"
 

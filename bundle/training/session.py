@@ -37,24 +37,20 @@ def train(
 ) -> Training:
     """Train, go on with an unfinished training or load a finished one, of equal parameters, data.
 
-    Below `run_folder`, results/RUN, the state is written after every epoch; `on_epoch` is then
-    called with the new row of the history. `retrain` starts afresh whatever lies there, and a
-    finished state stays until the new one is complete; but an unfinished training of the very same
-    identity is always gone on with: it ends with the bits that starting afresh would give. With
-    `elsewhere` so is one that another machine began: no machine gives its bits, and its record
-    names both. Raises UserError where an unfinished training of other parameters, data, code or
-    machine lies there.
+    The state is written below `run_folder` after every epoch; then `on_epoch` is called with its
+    row. `retrain` starts afresh, and a finished state stays until the new one is complete; but an
+    unfinished training of the same identity is always gone on with, to the same bits; `elsewhere`:
+    also one that another machine began. Raises UserError where there is one of other parameters.
     """
     device, teacher = compute.prepare(settings), teacher_of(settings, dataset)
     identity = identity_of(settings, dataset, device, teacher)
-    folder = store.partial_folder(run_folder)
-    saved = store.load_checkpoint(folder, say)
+    saved = store.load_checkpoint(folder := store.partial_folder(run_folder), say)
     under_way = saved and gone_on(saved["identity"], identity, saved["epoch"], elsewhere)
-    identity = under_way or identity
     if not retrain and not under_way and (finished := _finished(run_folder, identity, say)):
         return finished
     if saved and not under_way and not retrain:
         store.refuse_other(saved["identity"], identity, folder, saved["epoch"])
+    identity = under_way or identity
     checkpoints = Checkpoints(folder, identity, saved if under_way else None, on_epoch)
     watch = Heart(folder, total_epochs(settings), energy.meter(device))
     done = loop.train(settings, dataset, checkpoints, watch, teacher.network if teacher else None)
