@@ -116,6 +116,11 @@ def machine(environment: Mapping[str, Any]) -> str:
     return ", ".join(parts + ([f"begun elsewhere ({begun_on})"] if begun_on else [])) or NONE
 
 
+def run(metrics: Mapping[str, Any]) -> str:
+    """Return a run's name; of rounded weights it is that of the run whose weights they were."""
+    return str(metrics["run"]).removesuffix("-released" * bool(metrics["train"].get("released")))
+
+
 def device(environment: Mapping[str, Any]) -> str:
     """Return the device in short: "CPU", or the name of the GPU."""
     name = "CPU" if environment["device"] == "cpu" else str(environment["device_name"])

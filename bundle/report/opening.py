@@ -50,7 +50,7 @@ def byline(metrics: Metrics, author: str, course: str) -> str:
     day = metrics["train"]["finished"][:10]
     named = " · ".join(escape(text) for text in (author, course) if text)
     shown = f"{named} · " if named else f'<span class="unset">{escape(PLACEHOLDER)} · </span>'
-    return f'<p class="byline">{shown}run {metrics["run"]}, {day}</p>'
+    return f'<p class="byline">{shown}run {words.run(metrics)}, {day}</p>'
 
 
 def headline(metrics: Metrics) -> str:

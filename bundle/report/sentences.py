@@ -216,7 +216,7 @@ def provenance(metrics: dict[str, Any]) -> pd.DataFrame:
     length += f"{words.clock(train['seconds'])}, finished {train['finished']}"
     begun = f"; {environment['begun_on']}" if environment.get("begun_on") else ""
     rows = {
-        "run": f"{metrics['run']}, seed {metrics['seed']}",
+        "run": f"{words.run(metrics)}, seed {metrics['seed']}",
         "trained at commit": f"{environment['commit'][:12]}{dirty}",
         "data": f"{metrics['dataset']}, SHA-256 {metrics['data_checksum'][:16]}…",
         "device": f"{environment['device'].upper()} ({name}, {capability}){begun}",
@@ -243,7 +243,7 @@ def made(metrics: dict[str, Any]) -> str:
     environment, day = metrics["environment"], metrics["train"]["finished"][:10]
     trained, recorded = environment["commit"][:12], _recorded(metrics)
     return (
-        f"Run {metrics['run']}, seed {metrics['seed']}: trained at commit {trained} on "
+        f"Run {words.run(metrics)}, seed {metrics['seed']}: trained at commit {trained} on "
         f"{machine(environment)}, {day}; its numbers were recorded at commit {recorded}."
     )
 

@@ -646,6 +646,7 @@ def test_a_release_holds_what_it_says_and_no_more(released):
     page = (folder / "report.html").read_text()
     assert not re.search(r'<a [^>]*href="(?!#|https?:)', page)  # the other pages are not there
     assert "Not trained by this run" in page and "rounded to float16" in page
+    assert "run smoke, " in page  # by name, not by where it was measured
     assert not list((released.folder / "results").glob(".releasing*"))
 
 
