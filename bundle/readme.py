@@ -235,7 +235,7 @@ def _minutes(seconds: float) -> str:
 def _cores(machine: str) -> str:
     """Return the machine of a training in the words of a headline: "two CPU cores"."""
     if not (threads := re.match(r"CPU, (\d+) thread", machine)):
-        return f"an {machine.split(', ')[0]}"
+        return f"one {machine.split(', ')[0]}"
     return f"{ {1: 'one', 2: 'two', 4: 'four'}.get(int(threads[1]), threads[1]) } CPU cores"
 
 

@@ -184,7 +184,7 @@ def test_headline_is_told_from_what_is_released(bundle):
     bundle("best", gpu | {"test": {**gpu["test"], "accuracy": 0.97}})
     first, second = readme.headline().split("\n\n")
     assert first == (
-        "**97.0% on CIFAR-10 in 5 minutes on an NVIDIA X**, with 4,697,162 parameters\n"
+        "**97.0% on CIFAR-10 in 5 minutes on one NVIDIA X**, with 4,697,162 parameters\n"
         "(`best`, one seed, a single view of each test image)."
     )
     assert second == small
