@@ -73,8 +73,8 @@ def show(
         for suffix in (".svg", ".pdf", ".tex"):
             (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
     page = template("study_page.html.j2", {name: getattr(words, name) for name in FILTERS})
-    curves = {"followed": followed.shown([*jobs, *collected.get("unfinished", ())], folder)}
-    html = page.render(**shown, **_sections(plan, jobs, table), **curves)
+    shown["followed"] = followed.shown([*jobs, *collected.get("unfinished", ())], folder)
+    html = page.render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())
     return folder / "study.html"
 

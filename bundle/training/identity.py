@@ -6,11 +6,11 @@ import platform
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-from bundle import files, fingerprint, words
+from bundle import files, fingerprint, paths, words
 from bundle.checks import build
 from bundle.dataset import cifar10
 from bundle.training import code, store
@@ -115,6 +115,22 @@ def gone_on(
             return None
         begun_on += f"{'; ' * bool(begun_on)}to epoch {epoch} {words.machine(then)}"
     return {**wanted, "compute": {**now, "begun_on": begun_on}}
+
+
+def refuse_other(
+    saved: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int
+) -> NoReturn:
+    """Raise UserError that spells out how an unfinished training differs from the one wanted."""
+    parts = []
+    for key, now in wanted.items():
+        compared = machine_differences if key == "compute" else fingerprint.differences
+        parts += compared(saved.get(key) or {}, now)
+    shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
+    what = f"epoch {epoch} of an unfinished training that differs ({shown})"
+    remedy = "undo the change to go on with it, or RETRAIN=1 to start afresh"
+    if gone_on(saved, wanted, epoch, elsewhere=True):
+        remedy = "go on there, or here: python -m bundle train RUN --elsewhere; or RETRAIN=1 afresh"
+    raise UserError(f"{paths.shown(folder)}: {what}; {remedy}")
 
 
 def machine_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:

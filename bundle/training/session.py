@@ -13,7 +13,7 @@ import torch
 
 from bundle import files, paths
 from bundle.training import energy, store
-from bundle.training.identity import Training, gone_on, identity_of, load_finished
+from bundle.training.identity import Training, gone_on, identity_of, load_finished, refuse_other
 from bundle.training.provenance import provenance
 from lib import compute
 from lib import train as loop
@@ -49,7 +49,7 @@ def train(
     if not retrain and not under_way and (finished := _finished(run_folder, identity, say)):
         return finished
     if saved and not under_way and not retrain:
-        store.refuse_other(saved["identity"], identity, folder, saved["epoch"])
+        refuse_other(saved["identity"], identity, folder, saved["epoch"])
     identity = under_way or identity
     checkpoints = Checkpoints(folder, identity, saved if under_way else None, on_epoch)
     watch = Heart(folder, total_epochs(settings), energy.meter(device))

@@ -11,14 +11,12 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
 from bundle import paths
 from bundle.files import Damaged, exchange, read_sealed, remedy, seal, write_atomically, write_json
-from bundle.fingerprint import differences
-from lib.errors import UserError
 
 CHECKPOINT, PREVIOUS = "checkpoint.bin", "checkpoint.previous.bin"
 WEIGHTS, STATE, HISTORY, LOGITS = "weights.pt", "state.json", "history.jsonl", "logits.npz"
@@ -73,20 +71,6 @@ def _state(data: bytes) -> dict[str, Any] | None:
         return None
     needed = {"identity", "epoch", "history", "model", "optimiser"}
     return state if isinstance(state, dict) and needed <= state.keys() else None
-
-
-def refuse_other(
-    before: dict[str, Any], wanted: dict[str, Any], folder: Path, epoch: int
-) -> NoReturn:
-    """Raise UserError that spells out how an unfinished training differs from the one wanted."""
-    before = {**before, "compute": {"begun_on": "", **(before.get("compute") or {})}}
-    parts = [phrase for key in wanted for phrase in differences(before.get(key) or {}, wanted[key])]
-    shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
-    what = f"epoch {epoch} of an unfinished training that differs ({shown})"
-    remedy = "undo the change to go on with it, or RETRAIN=1 to start afresh"
-    if all(before.get(key) == wanted[key] for key in wanted if key != "compute"):
-        remedy = "go on there, or here: python -m bundle train RUN --elsewhere; or RETRAIN=1 afresh"
-    raise UserError(f"{paths.shown(folder)}: {what}; {remedy}")
 
 
 def weights_digest(model: torch.nn.Module) -> str:
