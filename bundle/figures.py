@@ -81,6 +81,12 @@ def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = Tru
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
 
 
+def remove(path: Path) -> None:
+    """Remove the files of a figure that is no more, and a table beside it of the same name."""
+    for suffix in (".svg", ".pdf", ".tex"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
 def show(
     figure: Figure, name: str, alt: str, caption: str = "", narrow: Figure | None = None
 ) -> None:

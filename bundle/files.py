@@ -47,6 +47,18 @@ def exchange(fresh: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def staged(stage: Path, target: Path) -> Iterator[None]:
+    """Let `stage` be filled, seal it and move it to `target`; an error leaves that as it was."""
+    shutil.rmtree(stage, ignore_errors=True)
+    try:
+        yield
+        seal_folder(stage)
+        exchange(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that always, also after a power cut, the old or the new one is whole."""
     # Of this process alone: two that finish at a time both write the index over all runs.

@@ -13,7 +13,7 @@ from bundle import paths, words
 from bundle.files import read_json, write_atomically
 from bundle.report import anchors, anchors_plot
 from bundle.runs import params, results
-from bundle.study import compare
+from bundle.study import compare, followed
 from bundle.study.sentences import notice_of
 from lib.errors import UserError
 
@@ -137,27 +137,15 @@ def reproduction() -> str:
     study = read_json(page.with_name("study.json"))
     if not study.get("jobs"):
         return "*No training of the study `full` is released yet.*"
-    parts = [_choice(page, study), *map(_unfinished, study.get("unfinished", ()))]
+    parts = [_choice(page, study)]
+    for job in study.get("unfinished", ()):
+        machine = words.device(job["environment"])
+        parts.append(f"`{job['run']}` ({machine}) has {followed.so_far(job)}.")
     if (curves := page.with_name("study_epochs.svg")).is_file():
         told = "Test accuracy after each epoch: audit over what the reference's notebook printed"
-        parts.append(
-            f"![{told}]({link('reproduction', curves.relative_to(paths.ROOT).as_posix())})"
-        )
+        address = link("reproduction", curves.relative_to(paths.ROOT).as_posix())
+        parts.append(f"![{told}]({address})")
     return "\n\n".join(parts)
-
-
-def _unfinished(job: dict) -> str:
-    """Return how far a training is that follows the test accuracy, beside what was reported."""
-    reported, audit = results.reference(), job["audit"]
-    done = []
-    for phase in audit["phases"][:-1]:
-        number, there = phase["phase"], reported[f"phase{phase['phase']}"]["last"]
-        last = words.percent(phase["last"])
-        done.append(f"{last} at the end of phase {number} (reported {words.percent(there)})")
-    now = f"{words.percent(audit['test_accuracy'][-1])} after epoch {job['epochs']} of {job['of']}"
-    end = f"reported {words.percent(reported['phase2']['last'])} after the last"
-    machine = words.device(job["environment"])
-    return f"`{job['run']}` is not finished ({machine}): {', '.join([*done, now])} ({end})."
 
 
 def _choice(page: Path, study: dict) -> str:

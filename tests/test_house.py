@@ -93,7 +93,6 @@ FUNCTIONS = {  # longer than FUNCTION_LINES today
     "bundle/release/verify.py: verify": 28,
     "bundle/study/cluster.py: study_on_cluster": 27,
     "bundle/study/compare.py: summary": 28,
-    "bundle/study/jobs.py: of_study": 44,
     "bundle/training/session.py: train": 30,
     "benchmarks/baseline.py: cutmix": 33,
     "benchmarks/cluster.py: measure": 36,

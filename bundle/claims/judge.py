@@ -28,8 +28,9 @@ from bundle.files import read_json
 from bundle.report import anchors
 from bundle.runs import params
 from bundle.runs import results as runs_results
+from bundle.study import followed
 from bundle.training import store
-from bundle.words import listed, percent
+from bundle.words import listed
 from lib.errors import UserError
 from lib.schedule import total_epochs
 
@@ -157,11 +158,11 @@ def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:
         return f"{runs} at a fraction of the full length decides nothing"
     if not waiting:
         return ""
-    begun = "".join(under_way(run, study) for run in waiting)
+    begun = "".join(epochs_done(run, study) for run in waiting)
     return f"waits for trainings of {listed(waiting)} at full length{begun}"
 
 
-def under_way(run: str, study: Study | None = None) -> str:
+def epochs_done(run: str, study: Study | None = None) -> str:
     """Return in words how far an unfinished training of a run is, "" without one.
 
     Here, or where the study was collected; the test accuracy so far only where it is followed.
@@ -170,6 +171,5 @@ def under_way(run: str, study: Study | None = None) -> str:
         return f"; {run} has {done} of {total_epochs(params.load(run).settings('03_train'))} epochs"
     for job in (study or {}).get("unfinished", ()):
         if job["file"] in (run, FOLLOWED.get(run)):
-            last = percent(job["audit"]["test_accuracy"][-1])
-            return f"; {job['file']} has {job['epochs']} of {job['of']} epochs, with {last} so far"
+            return f"; {job['file']} has {followed.so_far(job)}"
     return ""

@@ -108,12 +108,11 @@ def _shown(judged: Sequence[Judged]) -> dict[str, Any]:
         (*section, by_weight([each for each in judged if each.verdict == verdict]))
         for verdict, section in SECTIONS.items()
     ]
-    refuted = groups[0][-1]
     return {
         "groups": [group for group in groups if group[-1]],
         "total": len(judged),
         "counts": counts(judged),
-        "top": refuted[:TOP],
+        "top": groups[0][-1][:TOP],
     }
 
 
@@ -121,8 +120,7 @@ def write_page(judged: Sequence[Judged] | None = None) -> Path:
     """Write the page of all claims, as judged by what is here, and its table as LaTeX beside it."""
     judged = judge_all(read_study()) if judged is None else judged
     shown = summaries()
-    filters = {"typeset": typeset, "place": place}
-    html = template("claims_page.html.j2", filters).render(
+    html = template("claims_page.html.j2", {"typeset": typeset, "place": place}).render(
         bundle=BUNDLE,
         title=TITLE,
         kinds=KINDS,

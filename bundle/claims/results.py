@@ -69,8 +69,7 @@ def _named_pair(reference: Reference, which: int) -> Finding:
 
 def shift_gap(reference: Reference) -> Finding:
     """The fall from the test set to the competition's, over the teams that report both."""
-    pairs = reference["shifted_pairs"]
-    drops = [100 * (pair["shifted"] - pair["test"]) for pair in pairs]
+    drops = [100 * (pair["shifted"] - pair["test"]) for pair in reference["shifted_pairs"]]
     effect = mean_effect(drops)
     return Finding(
         decided(effect.high < 0, effect.low > 0),

@@ -36,10 +36,8 @@ def robustness(reference: Reference, runs: Runs) -> Finding:
     (record, *_), waits = _records(runs, WRITTEN)
     if waits:
         return Finding(PENDING, waits, rule)
-    mean, half = (
-        mean_of(record, [*CORRUPTIONS]),
-        record["mean"]["high"] - record["mean"]["accuracy"],
-    )
+    mean = mean_of(record, [*CORRUPTIONS])
+    half = record["mean"]["high"] - record["mean"]["accuracy"]
     fall = record["clean"]["accuracy"] - mean
     return Finding(
         decided(fall + half < theirs, fall - half > theirs),
@@ -66,8 +64,7 @@ def cutmix_robust(reference: Reference, runs: Runs) -> Finding:
         decided(size - half > 0, size + half < 0),
         f"Under corruption {means[0]['accuracy']:.1%} with CutMix, "
         f"{means[1]['accuracy']:.1%} without: {points(100 * size, 1)} points "
-        f"(95% interval {points(100 * (size - half), 1)} to "
-        f"{points(100 * (size + half), 1)}).",
+        f"(95% interval {points(100 * (size - half), 1)} to {points(100 * (size + half), 1)}).",
         rule,
     )
 

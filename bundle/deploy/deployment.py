@@ -119,8 +119,7 @@ class Deployment:
     def _reference_rows(self) -> list[dict[str, Any]]:
         """Return size and speed of the reference's network; its files are not kept."""
         files = {form: self.folder / f"reference-{form}.onnx" for form in FORMS}
-        untrained = model.build(Network(), seed=0)
-        export.export(untrained, self.statistics, files["fp32"])
+        export.export(model.build(Network(), seed=0), self.statistics, files["fp32"])
         images = data.subset(self.dataset.train, CALIBRATION_OF_UNTRAINED)
         quantise.quantise(files["fp32"], files["int8"], images.pixels, self.weight_bits)
         rows = [self._row(REFERENCE, form, path) for form, path in files.items()]

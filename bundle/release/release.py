@@ -10,7 +10,6 @@ they spare a slow machine the prediction. With neither the release is a record: 
 figures, history.
 """
 
-import shutil
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -142,14 +141,9 @@ def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
     stage = paths.RESULTS / f".releasing-{parameters.name}"
     target = released.folder(parameters.name)
     training, dataset = finished(parameters)
-    shutil.rmtree(stage, ignore_errors=True)
-    (stage / "training").mkdir(parents=True)
-    try:
+    with files.staged(stage, target):
+        (stage / "training").mkdir(parents=True)
         fill(stage, parameters, training, dataset, what)
-        files.seal_folder(stage)
-        files.exchange(stage, target)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return target
 
 

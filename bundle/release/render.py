@@ -37,9 +37,8 @@ def render(run: str, say: Callable[[str], None] = print) -> Path:
     """
     metrics, target = pages.record_of(run), released.folder(run)
     stage, root = (paths.RESULTS / f".rendering-{run}{end}" for end in ("", "-run"))
-    for left in (stage, root):  # where the last try failed
-        shutil.rmtree(left, ignore_errors=True)
-    try:
+    shutil.rmtree(root, ignore_errors=True)  # where the last try failed
+    with files.staged(stage, target):
         shutil.copytree(target, stage)
         made_run(target, run, metrics, root)
         with paths.results_in(root):
@@ -50,10 +49,6 @@ def render(run: str, say: Callable[[str], None] = print) -> Path:
             say(f"{paths.shown(target)}/report.pdf: left out, {problem}")
         told = card.write(RunParameters(file_of(run), run), stage)
         files.write_atomically(stage / "model_card.md", told.encode())
-        files.seal_folder(stage)
-        files.exchange(stage, target)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return target
 
 

@@ -16,8 +16,6 @@ Job = Mapping[str, Any]
 LAST = 25  # epochs of a phase over which two curves are compared: a quarter
 LOWEST = 70  # percent
 NORMALISED = "Both normalise the test images as in phase 1."
-
-
 FIGURE = "study_epochs"  # its SVG and PDF
 
 
@@ -36,8 +34,7 @@ def shown(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
         if job.get("audit") and _epochs(job) == len(printed)
     }
     if not curves:
-        for suffix in (".svg", ".pdf"):
-            (folder / FIGURE).with_suffix(suffix).unlink(missing_ok=True)
+        figures.remove(folder / FIGURE)
         return {}
     said = compared(curves, phases)
     alt = f"Test accuracy after each of {len(printed)} epochs in two phases. {said}"
@@ -45,6 +42,16 @@ def shown(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
     picture = figures.html(wide, alt, "followed", narrow)
     figures.save(wide, folder / FIGURE, alt, "")
     return {"picture": picture, "alt": alt, "said": said}
+
+
+def so_far(job: Job) -> str:
+    """Return how far a training under way is, beside what was reported of each phase it ended."""
+    reported, audit = results.reference(), job["audit"]
+    said = [f"{percent(audit['test_accuracy'][-1])} so far"]
+    for part in audit["phases"][-2::-1]:
+        there = percent(reported[f"phase{part['phase']}"]["last"])
+        said[:0] = [f"{percent(part['last'])} after phase {part['phase']} (reported {there})"]
+    return f"{job['epochs']} of {job['of']} epochs: {', '.join(said)}"
 
 
 def _epochs(job: Job) -> int:

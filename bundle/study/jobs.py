@@ -173,34 +173,44 @@ def of_study(
     network, precision = training.network.to(machine), compute.precision_of(settings, machine)
     statistics, size = dataset.normalisation(training.normalisation), settings.batch_size
     by_view = predict.view_logits(network, test, VIEWS, statistics, precision, size)
-    alone = {view: logits.argmax(1) for view, logits in by_view.items()}
-    together = {name: predict.combine(by_view, name).argmax(1) for name in predict.available(VIEWS)}
+    beside = outcome.beside(network, test, dataset, settings.beside, precision, size)
     notice = words.notice(dataset, *((len(test),) if judged_on == "test" else ()))
-    confusion = metrics.confusion(alone["original"], test.labels, len(dataset.classes))
-    result = {
-        "judged_on": judged_on,
+    about = {"dataset": words.dataset_label(dataset.name, notice), "notice": notice}
+    about |= {"data_checksum": dataset.checksum, "beside": beside, "judged_on": judged_on}
+    arrays = {f"logits_{view}": logits for view, logits in by_view.items()} | {"index": test.index}
+    arrays |= {"predictions": by_view["original"].argmax(1), "labels": test.labels}
+    result = _trained(training, parameters) | about | _scored(by_view, test.labels)
+    return result, {name: np.asarray(values) for name, values in arrays.items()}
+
+
+def _trained(training: Training, parameters: RunParameters) -> dict[str, Any]:
+    """Return what is known of a job before it predicts."""
+    summary = training.summary
+    return {
         "run": parameters.name,
         "file": parameters.file,
         "seed": parameters.values["03_train"]["seed"],
-        "settings": training.summary["parameters"],
-        "dataset": words.dataset_label(dataset.name, notice),
-        "notice": notice,
-        "data_checksum": dataset.checksum,
-        "parameters": count_parameters(network),
-        "mmac": float(layer_table(network)["mmac"].sum()),
+        "settings": summary["parameters"],
+        "parameters": count_parameters(training.network),
+        "mmac": float(layer_table(training.network)["mmac"].sum()),
         "train": outcome.of_training(training),
-        "weights_sha256": training.summary["weights_sha256"],
-        "environment": {**training.summary["environment"], **training.summary["compute"]},
-        "test": {"images": len(test), **outcome.score(alone["original"], test.labels)},
-        "beside": outcome.beside(network, test, dataset, settings.beside, precision, size),
-        "views": compared(alone, test.labels),
-        "combinations": compared(together, test.labels),
-        "confusion": confusion.tolist(),
+        "weights_sha256": summary["weights_sha256"],
+        "environment": {**summary["environment"], **summary["compute"]},
         "audit": outcome.audit(training.history),
     }
-    arrays = {"predictions": alone["original"], "labels": test.labels, "index": test.index}
-    arrays |= {f"logits_{view}": logits for view, logits in by_view.items()}
-    return result, {name: np.asarray(values) for name, values in arrays.items()}
+
+
+def _scored(by_view: dict[str, torch.Tensor], labels: torch.Tensor) -> dict[str, Any]:
+    """Return the scores of each view's logits (N, classes) and of their combinations."""
+    alone = {view: logits.argmax(1) for view, logits in by_view.items()}
+    together = {name: predict.combine(by_view, name).argmax(1) for name in predict.available(VIEWS)}
+    classes = by_view["original"].shape[1]
+    return {
+        "test": {"images": len(labels), **outcome.score(alone["original"], labels)},
+        "views": compared(alone, labels),
+        "combinations": compared(together, labels),
+        "confusion": metrics.confusion(alone["original"], labels, classes).tolist(),
+    }
 
 
 def compared(predictions: dict[str, torch.Tensor], labels: torch.Tensor) -> dict[str, dict]:

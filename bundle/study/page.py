@@ -70,11 +70,10 @@ def show(
         shown["picture"] = _save(table, plan, folder / "study", shown["alt"], notice)
         files.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
     else:  # those of an earlier state would speak of jobs that are no more
-        for suffix in (".svg", ".pdf", ".tex"):
-            (folder / "study").with_suffix(suffix).unlink(missing_ok=True)
-    page = template("study_page.html.j2", {name: getattr(words, name) for name in FILTERS})
+        figures.remove(folder / "study")
+    filters = {name: getattr(words, name) for name in FILTERS} | {"so_far": followed.so_far}
     shown["followed"] = followed.shown([*jobs, *collected.get("unfinished", ())], folder)
-    html = page.render(**shown, **_sections(plan, jobs, table))
+    html = template("study_page.html.j2", filters).render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())
     return folder / "study.html"
 

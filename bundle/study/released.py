@@ -26,12 +26,7 @@ def render(name: str) -> Path:
         remedy = f"make release-study PLAN={target.name} makes one"
         raise UserError(f"results/released/{name}: no released study there; {remedy}")
     stage = paths.RESULTS / f".rendering-{target.name}"
-    shutil.rmtree(stage, ignore_errors=True)
-    try:
+    with files.staged(stage, target):
         shutil.copytree(target, stage)
         page.write_again(stage)
-        files.seal_folder(stage)
-        files.exchange(stage, target)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return target

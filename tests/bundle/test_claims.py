@@ -486,7 +486,8 @@ def test_an_unfinished_training_decides_on_the_phases_behind_it(behind, monkeypa
     assert judged == ({"phase1_last", "phase1_best"} if behind == 2 else set())
     for name, run in (("selection_bias", "audit"), ("phase2_last", "as_run")):
         waits = f"waits for trainings of {run} at full length; audit has 188 of 200 epochs"
-        assert found[name].found == f"Not yet judged: {waits}, with 94.63% so far."
+        ended = f"{phases[0]['last']:.2%} after phase 1 (reported 93.94%), " if behind == 2 else ""
+        assert found[name].found == f"Not yet judged: {waits}: {ended}94.63% so far."
     if behind == 2:
         assert "94.06%, one seed" in found["phase1_last"].found
 
