@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import special, stats
 from sklearn import metrics as sklearn_metrics
@@ -132,7 +133,19 @@ def test_mcnemar_of_a_gap_like_the_references():
     assert metrics.mcnemar(second, first, labels).p == pytest.approx(0.054, abs=0.0005)
 
 
+@pytest.mark.parametrize(
+    ("p", "shown"), [(0.0, "< 0.001"), (0.00099, "< 0.001"), (0.001, "0.001"), (0.0123, "0.012")]
+)
+def test_p_value_for_reading(p, shown):
+    assert metrics.p_value(p) == shown
+
+
 # Class by class
+
+
+def test_among_names_all_that_share_the_least():
+    table = pd.Series([0.9, 0.7, 0.8, 0.7], index=["cat", "dog", "frog", "ship"])
+    assert metrics.among(table) == (["dog", "ship"], 0.7)
 
 
 def test_per_class_against_scikit_learn(scored):
@@ -274,6 +287,11 @@ def test_calibration_by_hand():
     assert found["brier"] == pytest.approx((0.02 + 0.72 + 0.32 + 0.08) / 4)
 
 
+def test_a_hit_is_the_labels_own_class():
+    """Predicted 0, 0, 1, 1: the first and the third are wrong, one in either direction."""
+    assert metrics.calibration(FOUR, [1, 0, 0, 1], bins=2)["bins"][1][4] == 0.5
+
+
 def test_calibration_weighs_bins_by_their_images():
     found = metrics.calibration(FOUR, [0, 1, 1, 1], bins=10)  # .6: one of two, .8 and .9: right
     assert [row[2] for row in found["bins"]] == [0, 0, 0, 0, 0, 2, 0, 1, 1, 0]
@@ -303,6 +321,28 @@ def test_nll_and_brier_against_scikit_learn():
 def test_a_probability_of_zero_has_a_finite_loss():
     found = metrics.calibration(np.array([[1.0, 0.0]]), [1])
     assert math.isfinite(found["nll"]) and found["ece"] == 1.0 and found["brier"] == 2.0
+
+
+def test_temperature_is_that_of_the_least_loss():
+    """Labels drawn from softmax(z / 2); then by a grid; z times 3 has three times as high a one."""
+    rng = np.random.default_rng(7)
+    logits = rng.normal(0, 3, (4000, 5))
+    chances = special.softmax(logits / 2, axis=1).cumsum(1)
+    labels = (rng.random((4000, 1)) > chances).sum(1).clip(0, 4)
+    found = metrics.temperature(logits, labels)
+    assert found == pytest.approx(2, rel=0.05)
+    grid = np.linspace(1.5, 2.5, 1001)
+    losses = [
+        sklearn_metrics.log_loss(labels, special.softmax(logits / one, axis=1)) for one in grid
+    ]
+    assert found == pytest.approx(grid[np.argmin(losses)], abs=2e-3)
+    assert metrics.temperature(3 * logits, labels) == pytest.approx(3 * found, rel=1e-4)
+
+
+@pytest.mark.parametrize(("labels", "bound"), [([0, 1], -3), ([1, 0], 3)])
+def test_temperature_stays_within_its_bounds(labels, bound):
+    """Where every prediction is right no temperature is too low, where all are wrong too high."""
+    assert math.log(metrics.temperature(np.eye(2), labels)) == pytest.approx(bound, abs=1e-4)
 
 
 def test_top_k_against_scikit_learn():
