@@ -239,6 +239,12 @@ def test_confused_pairs_without_errors():
     assert table["confusions"].tolist() == [0, 0, 0] and table["share"].tolist() == [0, 0, 0]
 
 
+def test_confused_pairs_of_one_error():
+    table = metrics.confused_pairs(np.array([[3, 0, 0], [0, 4, 0], [0, 1, 5]]), tuple("abc"))
+    assert table.index.tolist() == [0, 1, 2] and table["share"].tolist() == [1, 0, 0]
+    assert (table["first"][0], table["second"][0], table["second_as_first"][0]) == ("b", "c", 1)
+
+
 def test_mistaken_images():
     labels = [0, 0, 1, 1, 2, 1, 0]
     predictions = [1, 0, 0, 1, 1, 2, 1]
