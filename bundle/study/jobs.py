@@ -175,7 +175,7 @@ def of_study(
     by_view = predict.view_logits(network, test, VIEWS, statistics, precision, size)
     beside = outcome.beside(network, test, dataset, settings.beside, precision, size)
     notice = words.notice(dataset, *((len(test),) if judged_on == "test" else ()))
-    about = {"dataset": words.dataset_label(dataset.name, notice), "notice": notice}
+    about: dict[str, Any] = {"dataset": words.dataset_label(dataset.name, notice), "notice": notice}
     about |= {"data_checksum": dataset.checksum, "beside": beside, "judged_on": judged_on}
     arrays = {f"logits_{view}": logits for view, logits in by_view.items()} | {"index": test.index}
     arrays |= {"predictions": by_view["original"].argmax(1), "labels": test.labels}
