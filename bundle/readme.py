@@ -13,8 +13,8 @@ from bundle import paths, words
 from bundle.files import read_json, write_atomically
 from bundle.report import anchors, anchors_plot
 from bundle.runs import params, results
-from bundle.study import compare, followed
-from bundle.study.sentences import notice_of
+from bundle.study import compare
+from bundle.study.sentences import notice_of, so_far
 from lib.errors import UserError
 
 # Each generated section: the page it stands in, and the command that writes it (named in its mark).
@@ -140,7 +140,7 @@ def reproduction() -> str:
     parts = [_choice(page, study)]
     for job in study.get("unfinished", ()):
         machine = words.device(job["environment"])
-        parts.append(f"`{job['run']}` ({machine}) has {followed.so_far(job)}.")
+        parts.append(f"`{job['run']}` ({machine}) has {so_far(job)}.")
     if (curves := page.with_name("study_epochs.svg")).is_file():
         told = "Test accuracy after each epoch: audit over what the reference's notebook printed"
         address = link("reproduction", curves.relative_to(paths.ROOT).as_posix())

@@ -28,7 +28,7 @@ from bundle.files import read_json
 from bundle.report import anchors
 from bundle.runs import params
 from bundle.runs import results as runs_results
-from bundle.study import followed
+from bundle.study.sentences import so_far
 from bundle.training import store
 from bundle.words import listed
 from lib.errors import UserError
@@ -171,5 +171,5 @@ def epochs_done(run: str, study: Study | None = None) -> str:
         return f"; {run} has {done} of {total_epochs(params.load(run).settings('03_train'))} epochs"
     for job in (study or {}).get("unfinished", ()):
         if job["file"] in (run, FOLLOWED.get(run)):
-            return f"; {job['file']} has {followed.so_far(job)}"
+            return f"; {job['file']} has {so_far(job)}"
     return ""

@@ -44,16 +44,6 @@ def shown(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
     return {"picture": picture, "alt": alt, "said": said}
 
 
-def so_far(job: Job) -> str:
-    """Return how far a training under way is, beside what was reported of each phase it ended."""
-    reported, audit = results.reference(), job["audit"]
-    said = [f"{percent(audit['test_accuracy'][-1])} so far"]
-    for part in audit["phases"][-2::-1]:
-        there = percent(reported[f"phase{part['phase']}"]["last"])
-        said[:0] = [f"{percent(part['last'])} after phase {part['phase']} (reported {there})"]
-    return f"{job['epochs']} of {job['of']} epochs: {', '.join(said)}"
-
-
 def _epochs(job: Job) -> int:
     return job["settings"].get("epochs", 0) + job["settings"].get("phase2_epochs", 0)
 

@@ -71,7 +71,7 @@ def show(
         files.write_atomically(folder / "study.tex", latex(table, plan, notice).encode())
     else:  # those of an earlier state would speak of jobs that are no more
         figures.remove(folder / "study")
-    filters = {name: getattr(words, name) for name in FILTERS} | {"so_far": followed.so_far}
+    filters = {name: getattr(words, name) for name in FILTERS} | {"so_far": sentences.so_far}
     shown["followed"] = followed.shown([*jobs, *collected.get("unfinished", ())], folder)
     html = template("study_page.html.j2", filters).render(**shown, **_sections(plan, jobs, table))
     files.write_atomically(folder / "study.html", html.encode())

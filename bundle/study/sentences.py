@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bundle import words
-from bundle.runs import params
+from bundle.runs import params, results
 from bundle.runs.results import DATASETS
 from bundle.study.compare import NO_PREDICTIONS
 from bundle.study.plan import HOLDOUT, JUDGED_ON
@@ -250,3 +250,13 @@ def _described(name: str, row: pd.Series) -> str:
     known = row["least"] == row["least"]
     ends = f" ({words.points(row['least'])} to {words.points(row['most'])})" if known else ""
     return f"{label(name, row['base'])} {words.points(row['difference'])}{ends}"
+
+
+def so_far(job: Mapping[str, Any]) -> str:
+    """Return how far a training under way is, beside what was reported of each phase it ended."""
+    reported, audit = results.reference(), job["audit"]
+    said = [f"{words.percent(audit['test_accuracy'][-1])} so far"]
+    for part in audit["phases"][-2::-1]:
+        there = words.percent(reported[f"phase{part['phase']}"]["last"])
+        said[:0] = [f"{words.percent(part['last'])} after phase {part['phase']} (reported {there})"]
+    return f"{job['epochs']} of {job['of']} epochs: {', '.join(said)}"
