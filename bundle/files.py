@@ -128,12 +128,13 @@ def _last_line(lines: list[str]) -> str:
     return f"# {hashlib.sha256(chr(10).join(lines).encode()).hexdigest()} of the lines above"
 
 
-def seal(folder: Path, *names: str) -> None:
+def seal(folder: Path, *names: str, void: str = "") -> None:
     """Record the digests of files below `folder`, once they are written; drop those of files gone.
 
-    Where the manifest was damaged it begins anew.
+    And of `void`, which is about to be replaced. Where the manifest was damaged it begins anew.
     """
-    known = {name: digest for name, digest in sums(folder).items() if (folder / name).is_file()}
+    listed = sums(folder).items()
+    known = {name: old for name, old in listed if name != void and (folder / name).is_file()}
     written = [name for name in names if (folder / name).is_file()]
     known |= {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in written}
     lines = [f"{digest}  {name}" for name, digest in sorted(known.items())]

@@ -70,8 +70,7 @@ def record_of(name: str, folder: Path) -> dict[str, Any]:
         record = read_json(_record(name, folder))
     except Damaged:
         return {}
-    both = (record.get("before"), record.get("outputs"))
-    return record if all(isinstance(part, dict) for part in both) else {}
+    return record if all(isinstance(record.get(key), dict) for key in ("before", "outputs")) else {}
 
 
 def remember(
@@ -123,6 +122,8 @@ def sweep_absent(folder: Path) -> None:
 def settle(folder: Path) -> None:
     """Leave a run whose notebooks are done with their files alone, all of them sealed."""
     sweep_absent(folder)
+    for cut_off in folder.rglob("*.writing"):  # by a kill
+        cut_off.unlink(missing_ok=True)
     seal_results(folder)
 
 
@@ -217,11 +218,12 @@ def _record(name: str, folder: Path) -> Path:
 
 
 def _write(name: str, folder: Path, record: dict[str, Any]) -> None:
-    """Write a notebook's record and seal it."""
-    path = _record(name, folder)
+    """Write a notebook's record and seal it; a kill in between leaves it without a seal."""
+    path, sealed = _record(name, folder), f"fingerprints/{name}.json"
     path.parent.mkdir(exist_ok=True)
+    seal(folder, void=sealed)
     write_json(path, record)
-    seal(folder, path.relative_to(folder).as_posix())
+    seal(folder, sealed)
 
 
 def read_back(outputs: Iterable[str]) -> list[str]:

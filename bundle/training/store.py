@@ -94,10 +94,8 @@ def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -
     write_json(partial / STATE, summary)
     seal(partial, WEIGHTS, STATE, HISTORY)
     exchange(partial, complete)
-    for path in (
-        *map(complete.joinpath, (CHECKPOINT, PREVIOUS, "progress.json")),
-        *complete.glob("*.writing"),
-    ):
+    left = map(complete.joinpath, (CHECKPOINT, PREVIOUS, "progress.json"))
+    for path in (*left, *complete.glob("*.writing")):
         path.unlink(missing_ok=True)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -654,7 +653,7 @@ def test_identity_needs_what_a_summary_has(tmp_path):
     assert json.loads((tmp_path / "state.json").read_text()) == {"parameters": {}}
 
 
-# By command: the whole table where BUNDLE_HOSTILE is set, else a sample at once
+# By command: the whole table in `make test-hostile`, a sample at once in `make test`
 
 
 ARTEFACTS = (
@@ -676,18 +675,13 @@ ARTEFACTS = (
 )
 SAMPLE = {ARTEFACTS[0]: flipped, **dict.fromkeys(ARTEFACTS[4:-1], reshaped)}
 WHOLE_TABLE = [
-    pytest.param(
-        {name: damage},
-        marks=pytest.mark.skipif(
-            not os.environ.get("BUNDLE_HOSTILE"), reason="an hour; BUNDLE_HOSTILE=1 runs it"
-        ),
-    )
+    pytest.param({name: damage}, marks=pytest.mark.hostile, id=f"{damage.__name__}-{name}")
     for name in ARTEFACTS
     for damage in (flipped, cut, emptied, reshaped)
 ]
 
 
-@pytest.mark.parametrize("damages", [SAMPLE, *WHOLE_TABLE])
+@pytest.mark.parametrize("damages", [pytest.param(SAMPLE, id="sample"), *WHOLE_TABLE])
 def test_the_next_run_mends_what_is_damaged(finished, damages):
     folder = finished.results()
     was = files.read_json(folder / "metrics.json")

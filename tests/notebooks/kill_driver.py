@@ -3,11 +3,14 @@
 Used by tests/notebooks/test_kill.py. MODE random: N children in turn are killed (SIGKILL) at
 random moments, another ends the training. MODE operation: for each n up to N a child kills itself
 before its n-th last operation on files, another ends that training; an older complete training of
-another seed lies there before. Prints JSON: how many kills hit, and the SHA-256 of the weights in
-the end, one for each training (MODE operation: first of one that nobody killed).
+another seed lies there before. MODE move: as well, before each of the operations by which a
+notebook's files take the place of an earlier state's (N is not looked at). Prints JSON: how many
+kills hit, and the SHA-256 of the weights, or of all files, in the end, one for each time (MODE
+operation and move: first of what nobody killed).
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -18,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+from bundle.runs import execute, params, status
+from bundle.runs.graph import Node
 from bundle.training import session
 from lib import data
 from lib.settings import Train
@@ -39,7 +44,11 @@ SETTINGS = Train(
 )
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
 LONGEST_SECONDS = 0.5
-OPERATIONS = ("replace", "rename", "unlink", "mkdir")
+OPERATIONS = ("replace", "rename", "unlink", "mkdir", "open")
+STATES = (  # of a notebook's results: an earlier one, and the one that takes its place
+    ("figures/kept.svg", "figures/old.svg", "predictions.npz", "submission.csv"),
+    ("figures/kept.svg", "figures/new.svg", "predictions.npz"),
+)
 # Before anything is computed: a process that has begun threads must not fork.
 torch.set_num_threads(1)
 DIGITS = data.load("digits", None, SETTINGS.train_images)
@@ -130,7 +139,64 @@ def kill_at_operations(folder: Path, count: int) -> tuple[int, list[str]]:
     return hits, digests
 
 
+def move_in(folder: Path, state: int, kill_at: int | None = None) -> int:
+    """Have a notebook leave files of a state, by way of the runner; return how many operations."""
+    node = Node("04_predict_tta", writes=("predictions.npz",))
+    metrics = {"part": {"state": state}}
+    stage, text = folder / ".stage" / node.name, f"{state}\n"
+    for name, content in {**dict.fromkeys(STATES[state], text), node.metrics: metrics}.items():
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).write_text(content if content is text else json.dumps(content))
+    parameters = params.load("smoke")
+    before = status.fingerprint_of(node, parameters, folder)
+    counter = count_operations(kill_at)
+    execute._move_into_place(node, stage, folder, before, 1.0)
+    status.settle(folder)
+    return counter[0]
+
+
+def contents(folder: Path) -> str:
+    """Return one SHA-256 of the names and contents of all files below a folder."""
+    found = {
+        path.relative_to(folder).as_posix(): path.read_bytes().hex()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def is_believed(folder: Path) -> bool:
+    """Whether the next run would take what is there for a notebook's whole result."""
+    node = Node("04_predict_tta", writes=("predictions.npz",))
+    return not status.reasons(node, params.load("smoke"), folder)
+
+
+def kill_at_moves(folder: Path, _: int) -> tuple[int, list[str]]:
+    def move(place, state):
+        assert not was_killed(in_child(move_in, place, state))
+        return place
+
+    def counting(place):
+        (folder / "count").write_text(str(move_in(place, 1)))
+
+    assert not was_killed(in_child(counting, move(folder / "whole", 0)))
+    wanted = [contents(folder / "whole")]
+    assert is_believed(folder / "whole")
+    hits = 0
+    for kill_at in range(1, int((folder / "count").read_text()) + 1):
+        place = move(folder / str(kill_at), 0)
+        hits += was_killed(in_child(move_in, place, 1, kill_at))
+        if is_believed(place):  # then it is one whole state: nothing was moved yet, or all
+            names = {*STATES[0], *STATES[1]}
+            found = {name: (place / name).read_text() for name in names if (place / name).exists()}
+            assert any(found == dict.fromkeys(s, f"{n}\n") for n, s in enumerate(STATES)), kill_at
+        wanted.append(contents(move(place, 1)))
+    return hits, wanted
+
+
+MODES = {"random": kill_randomly, "operation": kill_at_operations, "move": kill_at_moves}
+
 if __name__ == "__main__":
     place, mode, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     place.mkdir(parents=True, exist_ok=True)
-    print(json.dumps((kill_randomly if mode == "random" else kill_at_operations)(place, number)))
+    print(json.dumps(MODES[mode](place, number)))

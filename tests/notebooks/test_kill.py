@@ -1,14 +1,19 @@
-"""A training killed as by power cuts: at ten random moments, among its last file operations."""
+"""Killed as by power cuts: a training at random moments and among its last file operations, and
+the runner while it moves a notebook's files into place. By command (`make test-hostile`) over 100
+times, else a sample."""
 
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bundle.paths import ROOT
 
+SAMPLE = partial(pytest.param, marks=pytest.mark.slow)
+WHOLE = partial(pytest.param, marks=pytest.mark.hostile)
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
 
@@ -26,15 +31,21 @@ def drive(folder: Path, mode: str, number: int) -> tuple[int, list[str]]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
-def test_killed_at_ten_random_moments(tmp_path):
+@pytest.mark.parametrize("times", [SAMPLE(10), WHOLE(60)])
+def test_killed_at_random_moments(tmp_path, times):
     _, (never_killed,) = drive(tmp_path / "whole", "random", 0)
-    hits, (digest,) = drive(tmp_path / "killed", "random", 10)
-    assert hits == 10 and digest == never_killed
+    hits, (digest,) = drive(tmp_path / "killed", "random", times)
+    assert hits == times and digest == never_killed
+
+
+@pytest.mark.parametrize("times", [SAMPLE(30), WHOLE(50)])
+def test_killed_before_each_of_the_last_operations_on_files(tmp_path, times):
+    """They write the last two checkpoints and turn the unfinished state into the complete one."""
+    hits, (never_killed, *digests) = drive(tmp_path, "operation", times)
+    assert hits == times and len(digests) == times and set(digests) == {never_killed}
 
 
 @pytest.mark.slow
-def test_killed_before_each_of_the_last_operations_on_files(tmp_path):
-    """They write the last two checkpoints and turn the unfinished state into the complete one."""
-    hits, (never_killed, *digests) = drive(tmp_path, "operation", 20)
-    assert hits == 20 and len(digests) == 20 and set(digests) == {never_killed}
+def test_killed_before_each_operation_that_moves_a_notebook_s_files_into_place(tmp_path):
+    hits, (never_killed, *left) = drive(tmp_path, "move", 0)
+    assert hits == len(left) >= 30 and set(left) == {never_killed}
