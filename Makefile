@@ -182,8 +182,9 @@ release-study: setup ## keep the page of a plan in results/released/
 	@test -f "results/studies/$$PLAN/study.html" || { echo \
 		"error: results/studies/$$PLAN: no page yet; make study PLAN=$$PLAN" >&2; exit 2; }
 	@$(BUNDLE) seal --check "results/studies/$$PLAN"
-	@mkdir -p results/released/studies && rm -rf "results/released/studies/$$PLAN"
-	@cp -r "results/studies/$$PLAN" results/released/studies/
+	@fresh="results/released/.study-$$PLAN" kept="results/released/studies/$$PLAN"; \
+		rm -rf "$$fresh" && mkdir -p results/released/studies && \
+		cp -r "results/studies/$$PLAN" "$$fresh" && rm -rf "$$kept" && mv "$$fresh" "$$kept"
 	@$(BUNDLE) render "studies/$$PLAN"
 
 study-cluster: setup ## on a cluster (PROFILE=slurm, kubernetes, local)
