@@ -74,7 +74,8 @@ def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = Tru
     is written before, by `alarm`: it stands in the figure wherever it is shown.
     """
     if notice and not words.alarm(notice):
-        figure.suptitle(MARK, fontsize=7, color=plots.GREY, x=0.995, ha="right")
+        mark = MARK if "training" in notice else notice.removeprefix("a subset of CIFAR-10: ")
+        figure.suptitle(mark, fontsize=7, color=plots.GREY, x=0.995, ha="right")
     with mpl.rc_context(plots.style()):
         if pdf:
             figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})

@@ -118,7 +118,8 @@ def reached(
         parsed = _parsed(read(module) or "")
         for node in parsed.definitions.get(name, ()):
             if follow(module):
-                digests.setdefault(name, set()).add(_digest(node))
+                digest = hashlib.sha256(repr(_plain(node)).encode()).hexdigest()
+                digests.setdefault(name, set()).add(digest)
             waiting += _used(node, module, parsed, read)
         if name not in parsed.definitions and name in parsed.imports:
             waiting.append(parsed.imports[name])
@@ -196,10 +197,6 @@ def _used(node: ast.AST, module: str, parsed: _Module, read: Read) -> Iterator[N
                 yield module, part.id
             elif part.id in parsed.imports:
                 yield parsed.imports[part.id]
-
-
-def _digest(node: ast.AST) -> str:
-    return hashlib.sha256(repr(_plain(node)).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

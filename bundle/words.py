@@ -190,8 +190,7 @@ REHEARSALS = ("a subset of CIFAR-10", "at a fraction", "a short training settles
 
 def alarm(notice: str) -> str:
     """Return what of a notice is an alarm (other data, an audit, stale), "" for a rehearsal."""
-    parts = (part for part in notice.split("; ") if not part.startswith(REHEARSALS))
-    return "; ".join(parts)
+    return "; ".join(part for part in notice.split("; ") if not part.startswith(REHEARSALS))
 
 
 def notice_in_short(notice: str) -> str:

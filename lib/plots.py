@@ -86,8 +86,10 @@ def image_grid(
     points = 11 if size > 1.2 else 8 if size >= 0.8 else 7.5  # of a title
     above = round(lines * 0.02 * points * side / size)
     canvas, scale = _canvas(rows, gap, above), size / side
-    margin = 0.1 * max(map(len, row_titles), default=0) + 0.05
-    drawn, axis = figure(canvas.shape[1] * scale + margin + 0.1, canvas.shape[0] * scale + 0.3)
+    (height, width), left = canvas.shape[:2], 0.08 * max(map(len, row_titles), default=0) + 0.15
+    drawn = Figure(figsize=(width * scale + left + 0.1, height * scale + 0.3))
+    axis = drawn.add_axes((0, 0, 1, 1))  # all of it, in pixels of the canvas: nothing to lay out
+    axis.set(xlim=(-left / scale, width + 0.1 / scale), ylim=(height + 0.05 / scale, -0.25 / scale))
     axis.imshow(canvas, interpolation="nearest").set_gid(PHOTOGRAPHS)
     axis.set_axis_off()
     tops = range(above, canvas.shape[0], side + gap + above)

@@ -61,11 +61,8 @@ def elsewhere(archive: Archive) -> list[Copy]:
 def search(place: Path, archive: Archive, depth: int = 3) -> list[Copy]:
     """Return the copies in a folder and at most `depth` folders below, what costs least first."""
     folders = islice(_walk(place, archive, depth), MOST_FOLDERS)
-    return sorted((copy for found in folders for copy in found), key=lambda copy: _rank(copy.kind))
-
-
-def _rank(kind: str) -> int:
-    return KINDS.index(kind)
+    copies = (copy for found in folders for copy in found)
+    return sorted(copies, key=lambda copy: KINDS.index(copy.kind))
 
 
 def _walk(folder: Path, archive: Archive, depth: int) -> Iterator[list[Copy]]:

@@ -49,7 +49,8 @@ class Deployment:
         self.rows: list[dict[str, Any]] = []
         self.difference: float | None = None
         self.weight_bits = quantise.bits_of(settings.weight_bits)
-        self.why = f"{words.listed(self.missing)} {_is(self.missing)} not installed; {GET}"
+        verb = "is" if len(self.missing) == 1 else "are"
+        self.why = f"{words.listed(self.missing)} {verb} not installed; {GET}"
         if not self.missing:
             self.why = "" if training.model else "this training's weights are not here, only logits"
 
@@ -152,7 +153,3 @@ def mmac(network: model.ResNet) -> float:
 def _is_reference(network: model.ResNet) -> bool:
     reference = model.build(Network())
     return str(network) == str(reference) and asdict(network.style) == asdict(reference.style)
-
-
-def _is(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"

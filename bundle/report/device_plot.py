@@ -72,16 +72,18 @@ def draw(found: list[Point], narrow: bool = False) -> Figure:
 
 
 def _panel(axis: Axes, placed: list[tuple[float, Point]]) -> None:
-    """Draw points with their intervals and names, and the frontier as steps."""
+    """Draw points with intervals, a network's joined by a line and named once; the frontier."""
+    for name in dict.fromkeys(point.name for _, point in placed):
+        forms = [(cost, 100 * point.accuracy) for cost, point in placed if point.name == name]
+        axis.plot(*zip(*forms, strict=True), color=plots.GREY, linewidth=0.8)
+        axis.annotate(name, max(forms), (5, -9), "data", "offset points", fontsize=8, va="center")
     for cost, point in placed:
         ends = [[100 * (point.accuracy - point.low)], [100 * (point.high - point.accuracy)]]
         look = LOOKS[point.kind] | {"linestyle": "none", "capsize": 3, "ecolor": plots.GREY}
         axis.errorbar([cost], [100 * point.accuracy], yerr=ends, zorder=3, **look)
-        offset: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
-        axis.annotate(point.name, (cost, 100 * point.high), (0, 4), **offset)
     frontier = best([(cost, 100 * point.accuracy) for cost, point in placed])
     axis.step(*zip(*frontier, strict=True), where="post", color=plots.GREY, linestyle=":")
-    axis.margins(x=0.3, y=0.2)
+    axis.margins(x=0.4, y=0.2)
 
 
 def _logarithmic(axis: Axes) -> None:

@@ -71,13 +71,8 @@ class Shift:
         """Return a row a corruption: columns 1 to 5 (severities), mean, low, high, fractions."""
         rows = pd.DataFrame(self.hits.mean(2), index=self.names, columns=list(SEVERITIES))
         ends = [self.mean([name]) for name in self.names]
-        return rows.assign(
-            **{
-                "mean": rows.mean(axis=1),
-                "low": [end.low for end in ends],
-                "high": [end.high for end in ends],
-            }
-        ).rename_axis("corruption")
+        low, high = [end.low for end in ends], [end.high for end in ends]
+        return rows.assign(mean=rows.mean(axis=1), low=low, high=high).rename_axis("corruption")
 
     def averaging(self) -> pd.DataFrame:
         """Return a row a corruption: single, averaged (fractions), gained, lost (images), p.

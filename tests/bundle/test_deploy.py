@@ -197,6 +197,20 @@ def test_mlperf_tinys_network_has_the_arithmetic_that_its_authors_state():
     assert list(table["one image (estimate)"]) == ["7 s", "543 ms", "10.7 ms"]
 
 
+def test_the_reference_s_network_has_the_accuracy_of_the_run_that_trained_it():
+    """And the speed measured here; without that run it has none."""
+    others = {"best": record(), "as_written": {"forms": record(lost=60)["forms"][:2]}}
+    shown = device.table(record(), others)
+    assert list(shown["accuracy"].str[:6]) == ["94.00%", "93.80%", "94.00%", "93.50%"]
+    assert (
+        list(shown["network"]) == ["cpu"] * 2 + ["the reference's network, trained: as_written"] * 2
+    )
+    assert list(shown["file (MB)"]) == ["8.00", "2.50", "19.00", "4.90"]
+    assert list(shown["one image (ms)"]) == ["10.00", "4.00", "20.00", "20.00"]
+    alone = device.table(record(), {"best": record()})
+    assert list(alone["accuracy"])[2:] == ["–", "–"] and alone["network"].iloc[2] == "reference"
+
+
 def test_the_pareto_frontier_leaves_out_what_is_beaten():
     places = [(3.0, 90.0), (1.0, 80.0), (2.0, 79.0), (4.0, 95.0), (4.0, 91.0)]
     assert device_plot.best(places) == [(1.0, 80.0), (3.0, 90.0), (4.0, 95.0)]

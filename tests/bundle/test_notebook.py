@@ -104,6 +104,14 @@ def test_a_rehearsal_is_a_quiet_mark_in_saved_figures_alone(shown):
     assert data == {"image/svg+xml": plain, "text/plain": "Loss"}
 
 
+def test_fewer_test_images_alone_are_no_rehearsal(shown):
+    book = Notebook("07_robustness", {"run": "mine"})
+    book.notice = "a subset of CIFAR-10: 2,000 of 10,000 test images"
+    book.figure(drawing(), "shift", "Accuracy")
+    assert "2,000 of 10,000 test images" in saved(book, "shift")
+    assert "rehearsal" not in saved(book, "shift")
+
+
 def test_an_alarm_stands_in_red_in_every_figure(shown):
     book = Notebook("03_train", {"run": "mine"})
     book.notice = "handwritten digits, not CIFAR-10"

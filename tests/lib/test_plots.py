@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
@@ -102,3 +104,20 @@ def test_narrow_figures_fit_a_phone_and_can_be_read_there(draw):
     assert min(text.get_fontsize() for text in texts) / 72 * scale >= 9
     box = drawn.legends[0].get_window_extent()
     assert drawn.bbox.x0 <= box.x0 and box.x1 <= drawn.bbox.x1
+
+
+@pytest.mark.parametrize(("columns", "size"), [(7, 0.9), (10, 0.75), (2, 1.5)])
+def test_titles_of_images_lie_inside_the_figure_when_it_is_first_drawn(columns, size):
+    """Images are as large as was asked; the first drawing decides what a page shows."""
+    rows, titles = [[torch.zeros(3, 32, 32)] * columns] * 2, [["elastic\ntransform"] * columns]
+    drawn = plots.image_grid(rows, ["severity 1", "automobile"], titles, size)
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    width, height = drawn.get_size_inches() * drawn.dpi
+    (axis,) = drawn.axes
+    for text in axis.texts:
+        place = text.get_window_extent(canvas.get_renderer())
+        assert min(place.x0, place.y0) >= 0, text
+        assert place.x1 <= width and place.y1 <= height, text
+    left, right = (axis.transData.transform((x, 0))[0] for x in (0, 32))
+    assert (right - left) / drawn.dpi == pytest.approx(size)
