@@ -233,11 +233,11 @@ def occluded_by_hand(model, image, number, scale):
     return torch.tensor([[sum(cell) / len(cell) for cell in row] for row in falls])
 
 
-@pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_occlusion_by_hand(scale):
-    model, classes = Counting(), torch.tensor([3, 7])
+@pytest.mark.parametrize("given", [(), (2.0,)])
+def test_occlusion_by_hand(given):
+    model, classes, (scale,) = Counting(), torch.tensor([3, 7]), given or (1.0,)
     before = PIXELS[:2].clone()
-    maps = predict.occlusion(model, PIXELS[:2], classes, STATISTICS, scale)
+    maps = predict.occlusion(model, PIXELS[:2], classes, STATISTICS, *given)
     assert maps.shape == (2, 32, 32) and maps.dtype == torch.float32
     for image, number, found in zip(PIXELS[:2], classes.tolist(), maps, strict=True):
         wanted = occluded_by_hand(model, image, number, scale)
