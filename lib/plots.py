@@ -55,14 +55,12 @@ def figure(
     return drawn, drawn.subplots(rows, columns, **options)
 
 
-def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, above: int) -> NDArray[np.uint8]:
-    """Return one RGBA canvas, clear but for images (3, H, W), uint8 or float in [0, 1], in rows."""
+def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, tops: Sequence[int]) -> NDArray[np.uint8]:
+    """Return one RGBA canvas of images (3, H, W), uint8 or float in [0, 1]; `tops` of the rows."""
     height, width = rows[0][0].shape[-2:]
-    columns = max(map(len, rows))
-    shape = (len(rows) * (height + gap + above), columns * (width + gap) - gap, 4)
-    canvas = np.zeros(shape, dtype=np.uint8)
-    for number, images in enumerate(rows):
-        top = number * (height + gap + above) + above
+    across = max(map(len, rows)) * (width + gap) - gap
+    canvas = np.zeros((tops[-1] + height + gap, across, 4), dtype=np.uint8)
+    for top, images in zip(tops, rows, strict=True):
         for column, image in enumerate(images):
             array = image.detach().cpu().permute(1, 2, 0).numpy()
             if array.dtype != np.uint8:
@@ -82,17 +80,17 @@ def image_grid(
 ) -> Figure:
     """Return images (3, H, W) in rows, each `size` inches wide, with titles of rows and images."""
     side, gap = rows[0][0].shape[-1], 3  # pixels
-    lines = max((text.count("\n") + 1 for row in titles for text in row if text), default=0)
+    lines = [max((text.count("\n") + 1 for text in row if text), default=0) for row in titles]
     points = 11 if size > 1.2 else 8 if size >= 0.8 else 7.5  # of a title
-    above = round(lines * 0.02 * points * side / size)
-    canvas, scale = _canvas(rows, gap, above), size / side
+    above = [round(count * 0.02 * points * side / size) for count in lines] + [0] * len(rows)
+    tops = [sum(above[: row + 1]) + row * (side + gap) for row in range(len(rows))]
+    canvas, scale = _canvas(rows, gap, tops), size / side
     (height, width), left = canvas.shape[:2], 0.08 * max(map(len, row_titles), default=0) + 0.15
     drawn = Figure(figsize=(width * scale + left + 0.1, height * scale + 0.3))
     axis = drawn.add_axes((0, 0, 1, 1))  # all of it, in pixels of the canvas: nothing to lay out
     axis.set(xlim=(-left / scale, width + 0.1 / scale), ylim=(height + 0.05 / scale, -0.25 / scale))
     axis.imshow(canvas, interpolation="nearest").set_gid(PHOTOGRAPHS)
     axis.set_axis_off()
-    tops = range(above, canvas.shape[0], side + gap + above)
     for top, text in zip(tops, row_titles, strict=False):
         axis.text(-side / 8, top + side / 2, text, ha="right", va="center", fontsize=9)
     look = {"ha": "center", "va": "bottom", "fontsize": points}
