@@ -221,7 +221,7 @@ check: lint ## lint, house rule and fast tests (2 to 4 minutes)
 test: setup ## run all tests but the hostile (15 to 20 minutes on two cores)
 	@$(PYTEST) -m "not hostile"
 
-test-hostile: setup ## all damaged files, malformed inputs and kills (1 to 2 hours)
+test-hostile: setup ## all damaged files, malformed inputs and kills (about an hour)
 	@$(PYTEST) -m hostile
 
 test-cluster: setup setup-cluster ## a study on a real Slurm (Debian, as root)
