@@ -210,7 +210,7 @@ $(DEPLOY_READY): requirements-deploy.txt | $(READY)
 claims: setup ## judge the reference report's claims: results/claims.html
 	@$(BUNDLE) claims
 
-bench: setup ## measure speed and memory (10 minutes)
+bench: setup ## measure speed and memory (10 to 30 minutes)
 	@$(PY) -m benchmarks.run
 
 ##@ Maintenance: check before a commit
