@@ -253,3 +253,36 @@ def test_a_higher_severity_changes_more(pixels, name):
     if name not in ("glass_blur", "elastic_transform", "pixelate"):
         assert far == sorted(far)
     assert 0 < far[0] < far[-1] or name == "elastic_transform"
+
+
+# Strengths at severities 1 to 5, as the authors' make_cifar_c.py has them (hendrycks/robustness);
+# of the elastic transformation in shares of the side.
+PUBLISHED = {
+    "gaussian_noise": [0.04, 0.06, 0.08, 0.09, 0.10],
+    "shot_noise": [500, 250, 100, 75, 50],
+    "impulse_noise": [0.01, 0.02, 0.03, 0.05, 0.07],
+    "defocus_blur": [(0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)],
+    "glass_blur": [(0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2)],
+    "motion_blur": [(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)],
+    "zoom_blur": [1.06, 1.11, 1.16, 1.21, 1.26],
+    "fog": [(0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)],
+    "brightness": [0.05, 0.1, 0.15, 0.2, 0.3],
+    "contrast": [0.75, 0.5, 0.4, 0.3, 0.15],
+    "elastic_transform": [
+        (0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03),
+    ],
+    "pixelate": [0.95, 0.9, 0.85, 0.75, 0.65],
+    "jpeg_compression": [80, 65, 58, 50, 40],
+}  # fmt: skip
+
+
+def test_the_strengths_are_those_of_cifar_10_c():
+    assert {name: strengths for name, (_, *strengths) in CORRUPTIONS.items()} == PUBLISHED
+    assert list(SEVERITIES) == [1, 2, 3, 4, 5]
+
+
+def test_white_and_black_stay_where_nothing_moves_them():
+    for level in (0, 255):
+        plain = torch.full((2, 3, SIZE, SIZE), level, dtype=torch.uint8)
+        for name in ("defocus_blur", "motion_blur", "zoom_blur", "contrast", "pixelate"):
+            assert torch.equal(corrupt(plain, name, 3, 0), plain), name
