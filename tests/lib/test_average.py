@@ -83,3 +83,16 @@ def test_average_leaves_the_network_alone_and_is_restored_exactly():
         ours.model.state_dict().values(), restored.model.state_dict().values(), strict=True
     ):
         assert torch.equal(mine, other)
+
+
+def test_the_first_three_steps_by_hand():
+    """The decay is 1/10, 2/11 and 3/12, counted from the first step on."""
+    model, expected = nn.Linear(1, 1, bias=False), 0.0
+    nn.init.zeros_(model.weight)
+    ours = Average(model, 0.9)
+    for value, decay in ((1.0, 1 / 10), (2.0, 2 / 11), (3.0, 3 / 12)):
+        nn.init.constant_(model.weight, value)
+        ours.update(model)
+        expected = decay * expected + (1 - decay) * value
+        assert ours.model.weight.item() == pytest.approx(expected)
+    assert ours.state_dict()["steps"] == 3
