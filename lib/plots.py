@@ -93,7 +93,7 @@ def image_grid(
     axis.set_axis_off()
     for top, text in zip(tops, row_titles, strict=False):
         axis.text(-side / 8, top + side / 2, text, ha="right", va="center", fontsize=9)
-    look = {"ha": "center", "va": "bottom", "fontsize": points}
+    look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": points}
     for top, row, texts in zip(tops, rows, titles, strict=False):
         for column, text in enumerate(texts[: len(row)]):
             axis.text(column * (side + gap) + side / 2, top - 1.5, text, **look)
