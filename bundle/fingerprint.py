@@ -99,11 +99,9 @@ def _attributes(tree: ast.AST, *names: str) -> list[str]:
 
 
 def reached(
-    start: Iterable[Name],
-    follow: Callable[[str], bool],
-    read: Read | None = None,
+    start: Iterable[Name], follow: Callable[[str], bool], read: Read | None = None,
     through: Callable[[str], bool] = lambda module: False,
-) -> dict[str, str]:
+) -> dict[str, str]:  # fmt: skip
     """Return definition -> digest for those of `start` and all that they name, also indirectly.
 
     `follow` says whether a module's definitions count, `through` whether others lead to such;

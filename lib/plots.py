@@ -73,11 +73,9 @@ def _canvas(rows: Sequence[Sequence[Tensor]], gap: int, tops: Sequence[int]) -> 
 
 @styled
 def image_grid(
-    rows: Sequence[Sequence[Tensor]],
-    row_titles: Sequence[str] = (),
-    titles: Sequence[Sequence[str]] = (),
-    size: float = 0.75,
-) -> Figure:
+    rows: Sequence[Sequence[Tensor]], row_titles: Sequence[str] = (),
+    titles: Sequence[Sequence[str]] = (), size: float = 0.75,
+) -> Figure:  # fmt: skip
     """Return images (3, H, W) in rows, each `size` inches wide, with titles of rows and images."""
     side, gap = rows[0][0].shape[-1], 3  # pixels
     lines = [max((text.count("\n") + 1 for text in row if text), default=0) for row in titles]
