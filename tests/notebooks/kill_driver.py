@@ -45,7 +45,8 @@ SETTINGS = Train(
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
 LONGEST_SECONDS = 0.5
 OPERATIONS = ("replace", "rename", "unlink", "mkdir", "open")
-STATES = (  # of a notebook's results: an earlier one, and the one that takes its place
+NODE = Node("04_predict_tta", writes=("predictions.npz",))
+STATES = (  # of its results: an earlier one, and the one that takes its place
     ("figures/kept.svg", "figures/old.svg", "predictions.npz", "submission.csv"),
     ("figures/kept.svg", "figures/new.svg", "predictions.npz"),
 )
@@ -141,16 +142,15 @@ def kill_at_operations(folder: Path, count: int) -> tuple[int, list[str]]:
 
 def move_in(folder: Path, state: int, kill_at: int | None = None) -> int:
     """Have a notebook leave files of a state, by way of the runner; return how many operations."""
-    node = Node("04_predict_tta", writes=("predictions.npz",))
     metrics = {"part": {"state": state}}
-    stage, text = folder / ".stage" / node.name, f"{state}\n"
-    for name, content in {**dict.fromkeys(STATES[state], text), node.metrics: metrics}.items():
+    stage, text = folder / ".stage" / NODE.name, f"{state}\n"
+    for name, content in {**dict.fromkeys(STATES[state], text), NODE.metrics: metrics}.items():
         (stage / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).write_text(content if content is text else json.dumps(content))
     parameters = params.load("smoke")
-    before = status.fingerprint_of(node, parameters, folder)
+    before = status.fingerprint_of(NODE, parameters, folder)
     counter = count_operations(kill_at)
-    execute._move_into_place(node, stage, folder, before, 1.0)
+    execute._move_into_place(NODE, stage, folder, before, 1.0)
     status.settle(folder)
     return counter[0]
 
@@ -167,8 +167,7 @@ def contents(folder: Path) -> str:
 
 def is_believed(folder: Path) -> bool:
     """Whether the next run would take what is there for a notebook's whole result."""
-    node = Node("04_predict_tta", writes=("predictions.npz",))
-    return not status.reasons(node, params.load("smoke"), folder)
+    return not status.reasons(NODE, params.load("smoke"), folder)
 
 
 def kill_at_moves(folder: Path, _: int) -> tuple[int, list[str]]:
