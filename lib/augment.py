@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from lib.data import Statistics, normalise
 from lib.settings import Train
-from lib.trivial import trivial_augment
+from lib.trivial import augmix, trivial_augment
 
 Range = Sequence[float]  # the lowest and the highest value
 Mixed = tuple[Tensor, Tensor, Tensor]  # images, the partners' labels, lambda: see `cutmix`
@@ -210,7 +210,7 @@ def train_batch(
 
     Args:
         images: uint8 (N, 3, 32, 32); labels: int64 (N,); statistics: of the training images.
-        generator: of the images' device; host: one of the CPU, needed for TrivialAugment only.
+        generator: of the images' device; host: one of the CPU, for TrivialAugment and AugMix.
         mirrored: which images to mirror left to right, bool (N,); drawn with recipe.horizontal_flip
             where None.
 
@@ -227,6 +227,9 @@ def train_batch(
     if recipe.trivial_augment:
         assert host is not None
         images = trivial_augment(images, recipe.trivial_augment, host)
+    if recipe.augmix:
+        assert host is not None
+        images = augmix(images, recipe.augmix, host)
     images = images.float() / 255
     if recipe.blur:
         kernel = recipe.blur_kernel

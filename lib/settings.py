@@ -168,6 +168,7 @@ class Augmentation(Run, group="augmentation"):
         "random", "alternating mirrors each image every other epoch", choices=FLIP_MODES)
     vertical_flip: float = option(0.0, "probability", 0, 1)
     trivial_augment: float = option(0.0, "probability of TrivialAugment", 0, 1)
+    augmix: float = option(0.0, "probability of AugMix", 0, 1)
     blur: float = option(0.0, "probability of the Gaussian blur", 0, 1)
     blur_kernel: int = option(3, "width of the blur kernel, pixels (odd)", 3, 31)
     blur_sigma: tuple[float, ...] = option(

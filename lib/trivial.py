@@ -1,4 +1,4 @@
-"""TrivialAugmentWide over a batch: torchvision's operations and magnitudes, vectorised for each.
+"""TrivialAugmentWide and AugMix over a batch: the operations of torchvision, vectorised for each.
 
 Müller & Hutter, TrivialAugment, ICCV 2021: one operation and one magnitude per image, each drawn
 uniformly. The values are those of torchvision.transforms.TrivialAugmentWide (31 bins, nearest
@@ -31,6 +31,18 @@ SPACE = {  # operation: magnitude at the first and at the last bin, whether a si
     "Equalize": (0.0, 0.0, False),
 }
 IDENTITY, *GEOMETRY = range(6)  # positions in SPACE
+AUGMIX = {  # as SPACE, over ten bins, of which severity 3 takes the first three
+    "ShearX": (0.0, 0.3, True),
+    "ShearY": (0.0, 0.3, True),
+    "TranslateX": (0.0, 32 / 3, True),
+    "TranslateY": (0.0, 32 / 3, True),
+    "Rotate": (0.0, 30.0, True),
+    "Posterize": (4.0, 0.0, False),
+    "Solarize": (255.0, 0.0, False),
+    "AutoContrast": (0.0, 0.0, False),
+    "Equalize": (0.0, 0.0, False),
+}
+AUGMIX_BINS, CHAINS, DEPTH = (10, 3), 3, 3
 
 
 class Plan(NamedTuple):
@@ -40,21 +52,26 @@ class Plan(NamedTuple):
     magnitude: Tensor
 
 
-def draw(count: int, probability: float, generator: Generator) -> Plan:
+def draw(
+    count: int, probability: float, generator: Generator,
+    space: dict[str, tuple[float, float, bool]] = SPACE, bins: tuple[int, int] = (BINS, BINS),
+) -> Plan:  # fmt: skip
     """Draw for each of `count` images operation, bin, sign; identity without `probability`.
 
-    `generator` is one of the CPU; how many numbers it gives depends on `count` only.
+    `generator` is one of the CPU; how many numbers it gives depends on `count` only. bins: over how
+    many a range in `space` reaches, and of how many, the first, one is drawn.
     """
-    table = torch.stack([torch.linspace(low, high, BINS) for low, high, _ in SPACE.values()])
-    table[list(SPACE).index("Posterize")].round_()
-    operation = torch.randint(len(SPACE), (count,), generator=generator)
-    position = torch.randint(BINS, (count,), generator=generator)
+    table = torch.stack([torch.linspace(low, high, bins[0]) for low, high, _ in space.values()])
+    table[list(space).index("Posterize")].round_()
+    row = torch.randint(len(space), (count,), generator=generator)
+    position = torch.randint(bins[1], (count,), generator=generator)
     negative = torch.randint(2, (count,), generator=generator).bool()
     augmented = torch.rand(count, generator=generator) < probability
+    signed = torch.tensor([signed for *_, signed in space.values()])[row]
+    magnitude = torch.where(augmented, table[row, position], 0.0)
+    operation = torch.tensor([list(SPACE).index(name) for name in space])[row]
     operation = torch.where(augmented, operation, IDENTITY)
-    signed = torch.tensor([signed for *_, signed in SPACE.values()])[operation]
-    magnitude = table[operation, position]
-    return Plan(operation, torch.where(signed & negative, -magnitude, magnitude))
+    return Plan(operation, torch.where(signed & negative & augmented, -magnitude, magnitude))
 
 
 def _move(values: Tensor, images: Tensor) -> Tensor:
@@ -183,3 +200,27 @@ def trivial_augment(images: Tensor, probability: float, generator: Generator) ->
     images: as for `apply`; generator: one of the CPU, also for images on a GPU (see `draw`).
     """
     return apply(images, draw(len(images), probability, generator))
+
+
+def augmix(images: Tensor, probability: float, generator: Generator) -> Tensor:
+    """Mix each image with three chains of one to three operations on it; a new batch.
+
+    Hendrycks et al., AugMix (ICLR 2020), algorithm 1 at severity 3, without its loss over several
+    versions of an image; operations and magnitudes as torchvision.transforms.AugMix without
+    `all_ops`. Images and generator as for `trivial_augment`.
+    """
+    count = len(images)
+    mixed = torch.rand(count, generator=generator) < probability
+    share = torch.rand(count, generator=generator) * mixed  # Beta(1, 1), that of the chains
+    weights = torch._sample_dirichlet(torch.ones(count, CHAINS), generator=generator)
+    weights = torch.cat([1 - share[:, None], weights * share[:, None]], 1).T
+    first, *others = _move(weights[..., None, None, None].contiguous(), images)
+    result = first * images
+    for weight in others:
+        changed, depth = images, torch.randint(1, DEPTH + 1, (count,), generator=generator)
+        for step in range(DEPTH):
+            plan = draw(count, 1.0, generator, AUGMIX, AUGMIX_BINS)
+            operation = torch.where(step < depth, plan.operation, IDENTITY)
+            changed = apply(changed, Plan(operation, plan.magnitude))
+        result += weight * changed
+    return result.round().to(torch.uint8)
