@@ -211,8 +211,7 @@ def train_batch(
     Args:
         images: uint8 (N, 3, 32, 32); labels: int64 (N,); statistics: of the training images.
         generator: of the images' device; host: one of the CPU, for TrivialAugment and AugMix.
-        mirrored: which images to mirror left to right, bool (N,); drawn with recipe.horizontal_flip
-            where None.
+        mirrored: bool (N,), those to mirror left to right; None draws by recipe.horizontal_flip.
 
     Returns:
         float32 images, the partners' labels and lambda, the last two as `cutmix` returns them.
@@ -224,12 +223,10 @@ def train_batch(
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     if recipe.vertical_flip:
         images = random_vertical_flip(images, recipe.vertical_flip, generator)
-    if recipe.trivial_augment:
-        assert host is not None
-        images = trivial_augment(images, recipe.trivial_augment, host)
-    if recipe.augmix:
-        assert host is not None
-        images = augmix(images, recipe.augmix, host)
+    for share, change in ((recipe.trivial_augment, trivial_augment), (recipe.augmix, augmix)):
+        if share:
+            assert host is not None
+            images = change(images, share, host)
     images = images.float() / 255
     if recipe.blur:
         kernel = recipe.blur_kernel

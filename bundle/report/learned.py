@@ -12,7 +12,8 @@ from lib.metrics import wilson
 from lib.settings import Train
 
 Metrics = dict[str, Any]
-MIXING = ("cutmix", "mixup", "trivial_augment")  # with them a training accuracy is of other images
+# With them a training accuracy is of other images.
+MIXING = ("cutmix", "mixup", "trivial_augment", "augmix")
 
 
 def learned(metrics: Metrics) -> str:

@@ -44,7 +44,8 @@ def is_its_recipe(settings: Mapping[str, Any]) -> bool:
     wanted |= {"optimiser": "sgd", "schedule": "step", "phase2_schedule": "cosine"}
     wanted |= {key: first[key] for key in ("epochs", "learning_rate", "milestones")}
     wanted |= {f"phase2_{key}": second[key] for key in ("epochs", "learning_rate")}
-    unused = ("cutmix", "mixup", "teacher", "ema", "sam", "trivial_augment", "label_smoothing")
+    mixing = ("cutmix", "mixup", "trivial_augment", "augmix")
+    unused = (*mixing, "teacher", "ema", "sam", "label_smoothing")
     there = {key: _plain(settings.get(key)) for key in wanted}
     return there == wanted and not any(settings.get(key) for key in unused)
 

@@ -34,6 +34,7 @@ MIXES = {
     "CutMix": "CutMix (Yun et al., 2019)",
     "mixup": "mixup (Zhang et al., 2018)",
     "TrivialAugment": "TrivialAugment (Müller and Hutter, 2021)",
+    "AugMix": "AugMix (Hendrycks et al., 2020)",
 }
 EXTRAS = ("label smoothing", "sharpness-aware", "teacher")
 RARER = ("vertical flip", "Gaussian blur", "random erasing")
@@ -81,6 +82,7 @@ def ingredients(recipe: Train) -> dict[str, str]:
         "CutMix": _mixed(recipe.cutmix, recipe.cutmix_alpha),
         "mixup": _mixed(recipe.mixup, recipe.mixup_alpha),
         "TrivialAugment": _if(recipe.trivial_augment, "on {:.0%} of the images"),
+        "AugMix": _if(recipe.augmix, "on {:.0%} of the images"),
         "half resolution": _if(recipe.half_resolution, "the first {:.0%} of the steps"),
         "label smoothing": _if(recipe.label_smoothing, smoothed),
         "sharpness-aware": _if(recipe.sam, sharpness),

@@ -35,6 +35,9 @@ WORKS = {
     "Müller and Hutter, 2021": "S. G. Müller, F. Hutter: *TrivialAugment: Tuning-free Yet "
     "State-of-the-Art Data Augmentation.* ICCV 2021. "
     "[arXiv:2103.10158](https://arxiv.org/abs/2103.10158)",
+    "Hendrycks et al., 2020": "D. Hendrycks, N. Mu, E. D. Cubuk, B. Zoph, J. Gilmer, "
+    "B. Lakshminarayanan: *AugMix: A Simple Data Processing Method to Improve Robustness and "
+    "Uncertainty.* ICLR 2020. [arXiv:1912.02781](https://arxiv.org/abs/1912.02781)",
     "Zhong et al., 2020": "Z. Zhong, L. Zheng, G. Kang, S. Li, Y. Yang: *Random Erasing Data "
     "Augmentation.* AAAI 2020. [arXiv:1708.04896](https://arxiv.org/abs/1708.04896)",
     "Szegedy et al., 2016": "C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna: *Rethinking "

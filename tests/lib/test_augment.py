@@ -547,6 +547,7 @@ def test_train_batch_needs_no_more_than_the_fields_it_names():
         vertical_flip=0.0,
         blur=0.0,
         trivial_augment=0.0,
+        augmix=0.0,
         erasing=0.0,
         cutmix=0.0,
         mixup=0.0,
@@ -603,12 +604,13 @@ def test_train_batch_mirrors_what_it_is_told():
     torch.testing.assert_close(images, normalised(expected), rtol=1e-6, atol=1e-6)
 
 
-def test_train_batch_applies_trivial_augment_to_the_cropped_and_mirrored_pixels():
+@pytest.mark.parametrize("name", ["trivial_augment", "augmix"])
+def test_train_batch_changes_the_cropped_and_mirrored_pixels(name):
     pixels, labels = raw(50)
-    recipe = Train(**OFF | {"trivial_augment": 1.0})
+    recipe = Train(**OFF | {name: 1.0})
     images, _, _ = augment.train_batch(
         pixels, labels, recipe, STATISTICS, generator(), generator(9)
     )
-    expected = trivial.trivial_augment(pixels, 1.0, generator(9))
+    expected = getattr(trivial, name)(pixels, 1.0, generator(9))
     torch.testing.assert_close(images, normalised(expected), rtol=1e-6, atol=1e-6)
     assert not torch.equal(expected, pixels)

@@ -1,4 +1,4 @@
-"""TrivialAugment against torchvision's operations, its draws against their distribution."""
+"""TrivialAugment and AugMix against torchvision's operations, draws against distributions."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torchvision.transforms import InterpolationMode, TrivialAugmentWide
+from torchvision.transforms import AugMix, InterpolationMode, TrivialAugmentWide
 from torchvision.transforms.autoaugment import _apply_op
 
 from lib import trivial
@@ -286,3 +286,64 @@ def test_a_gpu_gives_the_same_pixels_without_waiting():
         torch.cuda.set_sync_debug_mode("default")
         torch.use_deterministic_algorithms(False)
     assert torch.equal(result.cpu(), torchvisions_batch(images, plan))
+
+
+# AugMix
+
+
+def test_augmix_has_torchvisions_operations_at_severity_three():
+    space = AugMix(severity=3, all_ops=False)._augmentation_space(10, (32, 32))
+    assert list(trivial.AUGMIX) == list(space)
+    plan = trivial.draw(40_000, 1.0, generator(20), trivial.AUGMIX, trivial.AUGMIX_BINS)
+    for name, (magnitudes, signed) in space.items():
+        drawn = plan.magnitude[plan.operation == NAMES.index(name)]
+        assert near(len(drawn) / 40_000, 1 / 9, 40_000), name
+        wanted = magnitudes.float().reshape(-1)[:3]
+        torch.testing.assert_close(drawn.abs().unique(), wanted.unique())
+        negative = drawn[drawn != 0].signbit().float()
+        if signed:
+            assert near(negative.mean().item(), 0.5, len(negative)), name
+        else:
+            assert not negative.any(), name
+
+
+def augmix_by_hand(images, probability, source):
+    """The same draws, image by image through torchvision's operations, mixed in float64."""
+    count = len(images)
+    chosen = torch.rand(count, generator=source) < probability
+    share = torch.rand(count, generator=source).double() * chosen
+    weights = torch._sample_dirichlet(torch.ones(count, 3), generator=source).double()
+    mixed = images.double() * (1 - share)[:, None, None, None]
+    for chain in range(3):
+        depth, changed = torch.randint(1, 4, (count,), generator=source), images
+        for step in range(3):
+            plan = trivial.draw(count, 1.0, source, trivial.AUGMIX, trivial.AUGMIX_BINS)
+            after = torchvisions_batch(changed, plan)
+            changed = torch.where((step < depth)[:, None, None, None], after, changed)
+        mixed += changed.double() * (share * weights[:, chain])[:, None, None, None]
+    return mixed
+
+
+def test_augmix_by_hand():
+    images = torch.cat([pictures()] * 3)
+    before = images.clone()
+    result = trivial.augmix(images, 0.7, generator(21))
+    wanted = augmix_by_hand(images, 0.7, generator(21))
+    assert result.dtype == torch.uint8 and torch.equal(images, before)
+    assert (result.double() - wanted).abs().max() <= 0.5 + 1e-3  # rounded, not cut off
+    assert (result != images).flatten(1).any(1).float().mean() > 0.4
+
+
+def test_augmix_shares():
+    """A probability p mixes that share of images; chains weigh half on average (Beta(1, 1))."""
+    images = torch.zeros(4000, 3, 8, 8, dtype=torch.uint8)
+    images[:, :, 4:] = 200
+    result = trivial.augmix(images, 0.6, generator(22))
+    same = (result == images).flatten(1).all(1).float().mean().item()
+    assert 0.4 <= same < 0.5  # some chains change nothing here
+    assert torch.equal(trivial.augmix(images, 0.0, generator(23)), images)
+
+
+def test_augmix_reads_nothing_back_from_the_device():
+    images = torch.empty(50, 3, 32, 32, dtype=torch.uint8, device="meta")
+    assert trivial.augmix(images, 0.9, generator()).device.type == "meta"
