@@ -170,7 +170,7 @@ def architecture(
 ) -> Figure:
     """Return the network from input to classifier, where its parameters lie, one block opened.
 
-    network: settings of lib.settings.Network. parameters: as from lib.layers.count_by_hand. size:
+    network: settings of lib.settings.Network. parameters: as from `by_hand.count_by_hand`. size:
     pixels of an image's side. `narrow` is for the width of a phone.
     """
     shape = (3.8, 5.3) if narrow else (8.4, 3.5)

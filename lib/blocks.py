@@ -123,7 +123,6 @@ class PooledBlock(nn.Module):
 
 
 WHITENING_CHANNELS = 24  # each of the 3 * 2 * 2 directions of a patch, and its opposite
-COUNTED_BY_HAND = ("basic", "preactivation", "pooled")  # by lib.model.count_by_hand
 BLOCKS = {"basic": BasicBlock, "preactivation": PreactivationBlock, "pooled": PooledBlock}
 
 

@@ -18,14 +18,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Limits: what the project may grow to with what is asked of it today.
-LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 20_240
+LIB_FILES, LIB_LINES, ALL_LINES = 22, 3_000, 20_310
 FUNCTION_LINES, FILE_LINES = 25, 330
 
 # The floors, from the ground up. Rooms of one floor do not import each other; the modules of the
 # second, which have no folder, count as one room.
 GROUND = (
-    "bundle.words paths surroundings interruption files figures inputs checks command diagrams "
-    "effects install"
+    "bundle.words paths surroundings interruption files figures inputs checks command by_hand "
+    "diagrams effects install"
 )
 FLOORS = (
     ("lib",),
@@ -63,6 +63,7 @@ LOADERS = {f"{module}.{name}" for module in ("np", "numpy", "torch", "json", "pi
 NOTEBOOK_USES = LIB_USES | {
     "IPython",
     "bundle.Notebook",
+    "bundle.by_hand",
     "bundle.diagrams",
     "bundle.load_released",
 }  # fmt: skip

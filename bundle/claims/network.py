@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bundle.by_hand import count_by_hand
 from bundle.claims.claim import Finding, Reference, agreed, named
 from bundle.words import listed
 from lib import layers, model
@@ -35,7 +36,7 @@ def _count(reference: Reference) -> int:
 
 
 def _by_hand(shape: dict[str, Any]) -> int:
-    return int(layers.count_by_hand(_network(shape), CLASSES)["parameters"].iloc[-1])
+    return int(count_by_hand(_network(shape), CLASSES)["parameters"].iloc[-1])
 
 
 def parameters_stated(reference: Reference, tolerance: float) -> Finding:

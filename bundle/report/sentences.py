@@ -30,7 +30,7 @@ def network(metrics: dict[str, Any]) -> str:
 
 
 def parts(by_part: pd.DataFrame) -> str:
-    """Return the share of the parameters of each part; `by_part` as from lib.count_by_hand."""
+    """Return the share of the parameters of each part; `by_part` as of `count_by_hand`."""
     counts = by_part.set_index("part")["parameters"]
     shares = counts.drop("total") / counts["total"]
     return words.listed(f"{part} {share:.0%}" for part, share in shares.items())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import paths
+from bundle.by_hand import count_by_hand
 from bundle.dataset import cifar10
 from bundle.dataset.download import Say
 from bundle.files import Failed, locked
@@ -21,7 +22,6 @@ from bundle.inputs import check_keys, check_name, read_file
 from bundle.study import jobs as study_jobs
 from bundle.study.plan import Plan, find_job
 from lib.errors import UserError, nearest
-from lib.layers import count_by_hand
 
 PROFILES = paths.ROOT / "cluster"
 ENGINE = paths.ROOT / ".venv-cluster" / "bin" / "snakemake"

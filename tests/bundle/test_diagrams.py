@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from bundle import diagrams
-from lib.layers import count_by_hand
+from bundle.by_hand import count_by_hand
 from lib.settings import BLOCKS, Network
 
 REFERENCE = json.loads(

@@ -16,6 +16,7 @@ from bs4 import BeautifulSoup
 from matplotlib.text import Text
 
 from bundle import diagrams, figures, paths
+from bundle.by_hand import count_by_hand
 from bundle.pages import publish
 from bundle.pages.index import TEMPLATE
 from bundle.report import (
@@ -31,7 +32,6 @@ from bundle.report import (
 from bundle.runs import results
 from bundle.training.predictions import Predictions
 from lib import plots
-from lib.layers import count_by_hand
 from lib.settings import Network, Train
 
 REFERENCE = results.reference()

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock as TorchvisionBlock
 
+from bundle.by_hand import count_by_hand
 from lib import layers, model
 from lib.blocks import BasicBlock, Style
 from lib.errors import UserError
@@ -122,7 +123,7 @@ def test_parameters_by_stage_by_hand(reference_network):
         == 4_754_218
         == REFERENCE["parameters"]
     )
-    derived = layers.count_by_hand(network())
+    derived = count_by_hand(network())
     assert derived["parameters"].tolist() == [*counted, 4_754_218]
     assert derived["part"].tolist() == [
         "stem",
@@ -153,7 +154,7 @@ def test_other_networks(description, count):
             numbers(Rebuilt(description.blocks, description.widths, description.strides)) == count
         )
     assert model.count_parameters(built) == count
-    assert layers.count_by_hand(description)["parameters"].iloc[-1] == count
+    assert count_by_hand(description)["parameters"].iloc[-1] == count
 
 
 @pytest.mark.parametrize(
@@ -162,12 +163,12 @@ def test_other_networks(description, count):
 def test_derived_count_with_other_shapes_and_classes(description):
     other = Rebuilt(description.blocks, description.widths, description.strides, classes=7)
     assert model.count_parameters(model.build(description, classes=7)) == numbers(other)
-    assert layers.count_by_hand(description, classes=7)["parameters"].iloc[-1] == numbers(other)
+    assert count_by_hand(description, classes=7)["parameters"].iloc[-1] == numbers(other)
 
 
 def test_the_formulae_shown_give_their_numbers():
     for description in (network(), SMALL, WIDE_START, STRIDE_ONLY):
-        for row in layers.count_by_hand(description).iloc[:-1].itertuples():
+        for row in count_by_hand(description).iloc[:-1].itertuples():
             formula = row.formula.replace("·", "*").replace("²", "**2")
             assert eval(formula, {"__builtins__": {}}) == row.parameters
 
