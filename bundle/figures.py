@@ -5,6 +5,7 @@ chart brings the values for the dark mode, and without them (JupyterLab, print) 
 colours.
 """
 
+import hashlib
 import io
 import re
 import textwrap
@@ -129,7 +130,7 @@ def svg(figure: Figure, alt: str, name: str, shown: str = "") -> str:
     kinds = ("chart", shown, "fixed" * fixed, "photographs" * photographs)
     look = LOOK.format("#000000" if fixed else _variable("#000000"))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" '
         f'class="{" ".join(filter(None, kinds))}" viewBox="{view_box}" role="img" '
         f'aria-label="{escape(alt)}" style="width: {width}px; {look}">'
         f"{'' if fixed else _dark_style(body)}{body}</svg>"
@@ -145,9 +146,21 @@ def _drawn(figure: Figure, prefix: str) -> tuple[str, str]:
     assert drawn  # Matplotlib writes one svg element with a view box
     body = drawn[2].replace("base64,\n", "base64,")
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
-    body = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", body)
+    body = _own_ids(body, prefix)
     body = re.sub(r' (d|x|y)="[^"]*"', lambda match: DIGITS.sub(r"\1", match[0]), body)
     return drawn[1], re.sub(r"\s+", " ", body).replace("> <", "><")
+
+
+def _own_ids(body: str, prefix: str) -> str:
+    """Return a drawing with the ids that it refers to, short and unlike others, and its first."""
+    used = dict.fromkeys(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    own = hashlib.sha256(prefix.encode()).hexdigest()[:5]
+    short = {name: f"f{own}-{number:x}" for number, name in enumerate(used)}
+    names = {"figure_1": f' id="{prefix}figure_1"'}
+    names |= {name: f' id="{new}"' for name, new in short.items()}
+    body = re.sub(r' id="([^"]+)"', lambda match: names.get(match[1], ""), body)
+    body = re.sub(r'(href="#|url\(#)([^")]+)', lambda match: match[1] + short[match[2]], body)
+    return body.replace("xlink:href", "href")
 
 
 def _variable(colour: str) -> str:
