@@ -79,13 +79,13 @@ def eight_bits(deployed: dict[str, Any]) -> str:
     """Return in two sentences what eight bits change: size and accuracy, then the time."""
     fp32, int8 = (own(deployed)[form] for form in ("fp32", "int8"))
     effect = loss(deployed)
-    low, size, high = (words.points(100 * end) for end in (effect.low, effect.size, effect.high))
+    low, change, high = (words.points(100 * end) for end in (effect.low, effect.size, effect.high))
     p, faster = words.p_is(effect.p), fp32["median_s"] / int8["median_s"]
     return (
-        f"In eight bits the network's file has {int8['bytes'] / MB:.1f} MB instead of "
-        f"{fp32['bytes'] / MB:.1f}, and its accuracy changes by {size} points (95% interval {low} "
-        f"to {high}, {p}). An image takes {1e3 * int8['median_s']:.1f} ms instead of "
-        f"{1e3 * fp32['median_s']:.1f} on one thread of this machine's processor "
+        f"In eight bits the network's file has {size(int8['bytes'] / KB)} instead of "
+        f"{size(fp32['bytes'] / KB)}, and its accuracy changes by {change} points (95% "
+        f"interval {low} to {high}, {p}). An image takes {1e3 * int8['median_s']:.1f} ms instead "
+        f"of {1e3 * fp32['median_s']:.1f} on one thread of this machine's processor "
         f"({faster:.1f} times as fast), which is no small device."
     )
 

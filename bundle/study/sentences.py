@@ -19,6 +19,7 @@ SIGNIFICANT = 0.05
 CAUTION = (
     "a short training settles no claim: the sign of a difference may change in a longer training"
 )
+ON_HOLDOUT = "judged on the hold-out"
 DIGITS = words.DIGITS_NOTICE
 ONE_SEED = (
     "Interval and test of one seed count these {} images alone: the spread between seeds, a "
@@ -62,7 +63,8 @@ def notice_of(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
     """Return what a reader must know of all numbers: other data than CIFAR-10, share of length."""
     parts = other_data(plan, jobs)
     if not plan["full"]:
-        parts.append(f"at a fraction: {', '.join(scope(plan))}; {CAUTION}")
+        cut = ", ".join(scope(plan))
+        parts.append(cut if cut == ON_HOLDOUT else f"at a fraction: {cut}; {CAUTION}")
     return "; ".join(parts)
 
 
@@ -81,7 +83,7 @@ def scope(plan: Mapping[str, Any]) -> list[str]:
     parts = [f"{100 * plan['epochs']:g}% of the epochs"] if plan["epochs"] != 1 else []
     parts += [f"{images:,} of {whole:,} training images"] if images else []
     parts += [f"every run with {plan['set']}"] if plan.get("set") else []
-    return parts + ([] if on_test else ["judged on the hold-out"])
+    return parts + ([] if on_test else [ON_HOLDOUT])
 
 
 def box(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
@@ -93,7 +95,8 @@ def box(plan: Mapping[str, Any], jobs: Sequence[Job]) -> str:
     if not plan["full"]:
         parts = [part for part in scope(plan) if not part.startswith("every run with")]
         parts += ["settings of its own for every run"] * bool(plan.get("set"))
-        told = [f"A study at a fraction: {listed(parts)}. {_sentence(CAUTION)}", *told]
+        cut = f"A study at a fraction: {listed(parts)}. {_sentence(CAUTION)}"
+        told = [f"A study {ON_HOLDOUT}." if parts == [ON_HOLDOUT] else cut, *told]
     return " ".join(told)
 
 

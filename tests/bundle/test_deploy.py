@@ -182,7 +182,7 @@ def record(lost=30, gained=10, **more):
 
 def test_what_eight_bits_change_is_said_in_two_sentences():
     said = device.eight_bits(record())
-    assert "2.5 MB instead of 8.0" in said and "−0.20 points" in said
+    assert "2.5 MB instead of 8 MB" in said and "−0.20 points" in said
     assert "4.0 ms instead of 10.0" in said and "2.5 times as fast" in said
     assert len(re.findall(r"\.(?= |$)", said)) == 2
 

@@ -360,6 +360,12 @@ def test_notice_says_the_fraction_once_and_other_data_first():
     )
 
 
+def test_a_choice_at_full_length_is_no_fraction():
+    whole = plan(["a"], judged_on="holdout", epochs=1.0, train_images=0)
+    assert sentences.notice_of(whole, [job("a")]) == "judged on the hold-out"
+    assert sentences.box(whole, [job("a")]) == "A study judged on the hold-out."
+
+
 def test_page_is_complete_described_and_honest(results):
     collected = small()
     save_predictions(results, collected["jobs"], [range(40), range(20), range(40)])
