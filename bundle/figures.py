@@ -155,7 +155,7 @@ def _own_ids(body: str, prefix: str) -> str:
     """Return a drawing with the ids that it refers to, short and unlike others, and its first."""
     used = dict.fromkeys(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
     own = hashlib.sha256(prefix.encode()).hexdigest()[:5]
-    short = {name: f"f{own}-{number:x}" for number, name in enumerate(used)}
+    short = {name: f"i{own}-{number:x}" for number, name in enumerate(used)}
     names = {"figure_1": f' id="{prefix}figure_1"'}
     names |= {name: f' id="{new}"' for name, new in short.items()}
     body = re.sub(r' id="([^"]+)"', lambda match: names.get(match[1], ""), body)

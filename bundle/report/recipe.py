@@ -64,8 +64,7 @@ def in_words(network: Network) -> str:
 
 def ingredients(recipe: Train) -> dict[str, str]:
     """Return what is done to images, labels and gradients, in words; "" for what is not done."""
-    low, high = recipe.blur_sigma
-    blur = f"(kernel {recipe.blur_kernel}, sigma {low:g} to {high:g})"
+    blur = "(kernel {}, sigma {:g} to {:g})".format(recipe.blur_kernel, *recipe.blur_sigma)
     sharpness = "adaptive " * recipe.sam_adaptive
     sharpness += "sharpness-aware minimisation (Foret et al., 2021) of radius {:g}"
     taught = f"with weight {recipe.teacher_weight:g}, temperature {recipe.temperature:g}"

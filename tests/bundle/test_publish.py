@@ -322,6 +322,8 @@ def test_charts_are_inline_and_one_variant_is_shown(results):
         assert ids and len(ids) == len(set(ids))
         used = re.findall(r'(?:href="#|url\(#)([^")]+)', str(svg))
         assert used and set(used) <= set(ids)
+        (itself,) = set(ids) - set(used)  # an id that nothing refers to costs bytes
+        assert itself.endswith("figure_1")
     every = [element["id"] for svg in (wide, narrow, only) for element in svg.find_all(id=True)]
     assert len(every) == len(set(every))
 
