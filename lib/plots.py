@@ -19,6 +19,7 @@ from torch import Tensor
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"
 CHANNELS = (("red", "#c23b22"), ("green", "#1a7f4b"), ("blue", "#0b5fa5"))
 PHOTOGRAPHS = "dataset-images"  # in an SVG, the mark of a figure that shows images of the dataset
+LETTER = 0.64  # room for a letter of DejaVu Sans, on average, by its height
 # fmt: off
 STYLE = {
     "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -79,7 +80,7 @@ def image_grid(
     """Return images (3, H, W) in rows, each `size` inches wide, with titles of rows and images."""
     side, gap = rows[0][0].shape[-1], 3  # pixels
     lines = [max((text.count("\n") + 1 for text in row if text), default=0) for row in titles]
-    points = 11 if size > 1.2 else 8 if size >= 0.8 else 7.5  # of a title
+    points = _points(titles, size, size * gap / side)
     above = [round(count * 0.02 * points * side / size) for count in lines] + [0] * len(rows)
     tops = [sum(above[: row + 1]) + row * (side + gap) for row in range(len(rows))]
     canvas, scale = _canvas(rows, gap, tops), size / side
@@ -96,6 +97,13 @@ def image_grid(
         for column, text in enumerate(texts[: len(row)]):
             axis.text(column * (side + gap) + side / 2, top - 1.5, text, **look)
     return drawn
+
+
+def _points(titles: Sequence[Sequence[str]], size: float, gap: float) -> float:
+    """Return how large the letters of images' titles are: the longest line must find room."""
+    lines = [line for row in titles for text in row for line in text.split("\n")]
+    room = 72 * (size + gap) / (LETTER * max(map(len, lines), default=1) or 1)
+    return min(room, 11 if size > 1.2 else 8 if size >= 0.8 else 7.5)
 
 
 @styled

@@ -121,3 +121,16 @@ def test_titles_of_images_lie_inside_the_figure_when_it_is_first_drawn(columns, 
         assert place.x1 <= width and place.y1 <= height, text
     left, right = (axis.transData.transform((x, 0))[0] for x in (0, 32))
     assert (right - left) / drawn.dpi == pytest.approx(size)
+
+
+@pytest.mark.parametrize(("columns", "size"), [(6, 8 / 6), (10, 0.8), (3, 3.7 / 3)])
+def test_titles_of_neighbours_leave_room_between_them(columns, size):
+    images = torch.zeros(columns, 3, 32, 32, dtype=torch.uint8)
+    titles = [["truck 100%\n→ automobile 100%"] * columns]
+    drawn = plots.image_grid([images], titles=titles, size=size)
+    renderer = FigureCanvasAgg(drawn).get_renderer()
+    texts = [text for text in drawn.findobj(Text) if text.get_text() in titles[0]]
+    boxes = sorted((text.get_window_extent(renderer) for text in texts), key=lambda box: box.x0)
+    assert len(boxes) == columns and all(text.get_fontsize() > 5 for text in texts)
+    gaps = [after.x0 - before.x1 for before, after in zip(boxes, boxes[1:], strict=False)]
+    assert min(gaps) > 2
