@@ -205,9 +205,8 @@ def trivial_augment(images: Tensor, probability: float, generator: Generator) ->
 def augmix(images: Tensor, probability: float, generator: Generator) -> Tensor:
     """Mix each image with three chains of one to three operations on it; a new batch.
 
-    Hendrycks et al., AugMix (ICLR 2020), algorithm 1 at severity 3, without its loss over several
-    versions of an image; operations and magnitudes as torchvision.transforms.AugMix without
-    `all_ops`. Images and generator as for `trivial_augment`.
+    Hendrycks et al., AugMix (ICLR 2020), algorithm 1, severity 3, without its loss; operations and
+    magnitudes as torchvision.transforms.AugMix(all_ops=False). Arguments as of `trivial_augment`.
     """
     count = len(images)
     mixed = torch.rand(count, generator=generator) < probability

@@ -12,8 +12,7 @@ from lib.metrics import wilson
 from lib.settings import Train
 
 Metrics = dict[str, Any]
-# With them a training accuracy is of other images.
-MIXING = ("cutmix", "mixup", "trivial_augment", "augmix")
+MIXING = ("cutmix", "mixup", "trivial_augment", "augmix")  # change training images
 
 
 def learned(metrics: Metrics) -> str:

@@ -1,5 +1,7 @@
 """The curves: what stands in each panel, in which colour, and that a phone can show it."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,5 +134,5 @@ def test_titles_of_neighbours_leave_room_between_them(columns, size):
     texts = [text for text in drawn.findobj(Text) if text.get_text() in titles[0]]
     boxes = sorted((text.get_window_extent(renderer) for text in texts), key=lambda box: box.x0)
     assert len(boxes) == columns and all(text.get_fontsize() > 5 for text in texts)
-    gaps = [after.x0 - before.x1 for before, after in zip(boxes, boxes[1:], strict=False)]
+    gaps = [after.x0 - before.x1 for before, after in itertools.pairwise(boxes)]
     assert min(gaps) > 2
