@@ -12,7 +12,7 @@ from lib.metrics import wilson
 from lib.settings import Train
 
 Metrics = dict[str, Any]
-MIXING = ("cutmix", "mixup", "trivial_augment", "augmix")  # change training images
+MIXING = ("cutmix", "mixup", "trivial_augment", "augmix")  # training accuracy is of other images
 
 
 def learned(metrics: Metrics) -> str:
