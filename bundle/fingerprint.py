@@ -107,7 +107,8 @@ def reached(
     `follow` says whether a module's definitions count, `through` whether others lead to such;
     `read` returns the source of a dotted module, None where there is none.
     """
-    read, waiting, seen, digests = read or _read, list(start), set[Name](), dict[str, set[str]]()
+    read = functools.cache(read or _read)
+    waiting, seen, digests = list(start), set[Name](), dict[str, set[str]]()
     while waiting:
         module, name = waiting.pop()
         if (module, name) in seen or not (follow(module) or through(module)):
@@ -116,8 +117,7 @@ def reached(
         parsed = _parsed(read(module) or "")
         for node in parsed.definitions.get(name, ()):
             if follow(module):
-                digest = hashlib.sha256(repr(_plain(node)).encode()).hexdigest()
-                digests.setdefault(name, set()).add(digest)
+                digests.setdefault(name, set()).add(_digest(node))
             waiting += _used(node, module, parsed, read)
         if name not in parsed.definitions and name in parsed.imports:
             waiting.append(parsed.imports[name])
@@ -185,16 +185,36 @@ def _made_by(node: ast.stmt) -> set[str]:
 
 def _used(node: ast.AST, module: str, parsed: _Module, read: Read) -> Iterator[Name]:
     """Yield the definitions that a piece of a module's code names."""
+    for root, name in _named(node):
+        if name:
+            source, imported = parsed.imports.get(root, ("", ""))
+            if source and read(f"{source}.{imported}") is not None:
+                yield f"{source}.{imported}", name
+        elif root in parsed.definitions:
+            yield module, root
+        elif root in parsed.imports:
+            yield parsed.imports[root]
+
+
+@functools.lru_cache(8192)  # a notebook reaches most of what another one does
+def _named(node: ast.AST) -> tuple[tuple[str, str], ...]:
+    """Return (name, "") for each name in a piece of code, (name, attribute) for what is read of it.
+
+    In the order in which they are first met.
+    """
+    met = dict[tuple[str, str], None]()
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
-            source, name = parsed.imports.get(part.value.id, ("", ""))
-            if source and read(f"{source}.{name}") is not None:
-                yield f"{source}.{name}", part.attr
+            met[part.value.id, part.attr] = None
         if isinstance(part, ast.Name):
-            if part.id in parsed.definitions:
-                yield module, part.id
-            elif part.id in parsed.imports:
-                yield parsed.imports[part.id]
+            met[part.id, ""] = None
+    return tuple(met)
+
+
+@functools.lru_cache(8192)
+def _digest(node: ast.AST) -> str:
+    """Return the SHA-256 of a piece of code."""
+    return hashlib.sha256(repr(_plain(node)).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -96,6 +96,15 @@ def check_packages(name: str | None = None) -> None:
         raise UserError(_without_packages(absent))
 
 
+def without_grammar() -> None:
+    """Spare who imports nbformat two seconds, for a check that notebooks do not use.
+
+    jsonschema compiles a grammar of web addresses where this package is; it does without where its
+    import fails.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # makes it fail
+
+
 def cores() -> int:
     """Return the cores that this process may compute with: what ``threads: auto`` means.
 
@@ -116,9 +125,11 @@ def check_gpu(device: str) -> None:
 
     Otherwise PyTorch fails at the first kernel, and takes the CPU with no more than a warning.
     """
-    import torch  # late: it takes a second
+    if device == "cpu" or not _driver_is_here():
+        return
+    import torch  # late: it takes 3 s
 
-    if device == "cpu" or not torch.version.cuda:
+    if not torch.version.cuda:
         return
     build = f"PyTorch {torch.__version__} (CUDA {torch.version.cuda})"
     with warnings.catch_warnings():
@@ -133,6 +144,11 @@ def check_gpu(device: str) -> None:
         what = f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}): too old for"
         least = f"it needs {min(known) / 10:.1f}"
         raise UserError(f"{what} {build}, {least}; take another GPU, or write device: cpu")
+
+
+def _driver_is_here() -> bool:
+    """Whether an NVIDIA driver may be here: on Linux it shows itself (in WSL as dxg)."""
+    return sys.platform != "linux" or any(Path("/dev").glob("nvidia*")) or Path("/dev/dxg").exists()
 
 
 def _check_driver(build: str) -> None:

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from lib.data import Dataset
 
 NONE = MISSING = "–"
+MIXING = {  # parameters by which a training's images, or their labels, are not those of the test
+    "cutmix": "CutMix",
+    "mixup": "mixup",
+    "trivial_augment": "TrivialAugment",
+    "augmix": "AugMix",
+}
 SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 

@@ -14,7 +14,7 @@ from bundle.pages.index import BUNDLE, template
 from bundle.runs.results import DATASETS, averages_views, notice_of
 from bundle.study.compare import in_text
 from bundle.study.sentences import ONE_SEED, SIGNIFICANT
-from bundle.training.identity import with_defaults
+from bundle.training.alike import with_defaults
 from lib import metrics
 from lib.errors import UserError
 

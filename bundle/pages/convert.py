@@ -11,10 +11,10 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
-from bs4 import BeautifulSoup
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert import HTMLExporter
@@ -247,16 +247,41 @@ def _check_alt(cell: NotebookNode, where: str) -> None:
 
 def _check_offline(html: str, notebook: str) -> None:
     """Refuse whatever a browser would fetch on its own; a link that a reader may follow stays."""
-    for tag in BeautifulSoup(html, "html.parser").find_all(True):
-        names = ["src", "srcset", "poster", "data"]
-        names += [] if tag.name == "a" else ["href", "xlink:href"]
-        addresses = [str(tag[name]) for name in names if tag.get(name)]
-        fetched = [address for address in addresses if not address.startswith(("data:", "#"))]
-        style = tag.get_text() if tag.name == "style" else str(tag.get("style", ""))
-        fetched += re.findall(r"@import[^;]*|url\(\s*['\"]?(?!data:)[^)]*", style)
-        if fetched:
-            problem = f"<{tag.name}> asks for '{fetched[0][:80]}'"
-            raise UserError(f"{notebook}: {problem}; embed it or leave it out")
+    asked = _Asked()
+    asked.feed(html)
+    asked.close()
+    for tag, address in asked.fetched:
+        problem = f"<{tag}> asks for '{address[:80]}'"
+        raise UserError(f"{notebook}: {problem}; embed it or leave it out")
+
+
+class _Asked(HTMLParser):
+    """Reads a page and notes what a browser would fetch, as (element, address)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.element, self.fetched = "", list[tuple[str, str]]()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.element = tag
+        links = () if tag == "a" else ("href", "xlink:href")
+        for name, value in attrs:
+            if name == "style":
+                self._style(value or "")
+            elif name in ("src", "srcset", "poster", "data", *links):
+                here = not value or value.startswith(("data:", "#"))
+                self.fetched += [] if here else [(tag, str(value))]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.element = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.element == "style":
+            self._style(data)
+
+    def _style(self, text: str) -> None:
+        found = re.findall(r"@import[^;]*|url\(\s*['\"]?(?!data:)[^)]*", text)
+        self.fetched += ((self.element, address) for address in found)
 
 
 def _read(executed: Path) -> NotebookNode:

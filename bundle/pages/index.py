@@ -26,8 +26,6 @@ CLAIMS = "Fact check of the reference report"
 COMPARED = ("cifar10", "cifar10-subset")  # datasets whose accuracies stand beside the reference's
 STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between the ticks of an axis
 # What a recipe's line names where it is used, by parameter.
-MIXING = {"cutmix": "CutMix", "mixup": "mixup"}
-MIXING |= {"trivial_augment": "TrivialAugment", "augmix": "AugMix"}
 
 
 def template(
@@ -110,7 +108,7 @@ def in_short(metrics: dict[str, Any]) -> str:
         epochs = number(metrics, "train", "epochs")
         optimiser = {"sgd": "SGD", "muon": "Muon"}.get(str(settings.get("optimiser")), "")
         recipe = [optimiser, "" if epochs is None else words.count(int(epochs), "epoch")]
-        recipe += [name for key, name in MIXING.items() if settings.get(key)]
+        recipe += [name for key, name in words.MIXING.items() if settings.get(key)]
         parts.append(", ".join(filter(None, recipe)))
     return "; ".join(filter(None, parts))
 

@@ -13,7 +13,7 @@ from typing import Any
 from bundle import fingerprint, paths
 from bundle.dataset import cifar10
 from bundle.runs import params, results
-from bundle.training import code, identity, outcome, progress, session, store
+from bundle.training import alike, code, identity, outcome, progress, session, store
 from lib import compute, data
 from lib.errors import UserError
 
@@ -28,8 +28,8 @@ def recorded(parameters: params.RunParameters) -> dict[str, Any]:
     metrics = results.read_metrics(parameters.name)
     if "test" not in metrics or "train" not in metrics:
         raise UserError(f"{where}: no finished run there to verify; {again}")
-    wanted = identity.parameters_of(parameters.settings("03_train"))
-    there, wanted = map(identity.with_defaults, (metrics["settings"], wanted))
+    wanted = alike.parameters_of(parameters.settings("03_train"))
+    there, wanted = map(alike.with_defaults, (metrics["settings"], wanted))
     if differing := fingerprint.differences(there, wanted):
         names = ", ".join(differing[:4])
         raise UserError(f"{where}: made with other parameters ({names}); {again}")

@@ -12,7 +12,6 @@ from lib.metrics import wilson
 from lib.settings import Train
 
 Metrics = dict[str, Any]
-MIXING = ("cutmix", "mixup", "trivial_augment", "augmix")  # training accuracy is of other images
 
 
 def learned(metrics: Metrics) -> str:
@@ -25,7 +24,7 @@ def limit(metrics: Metrics) -> str:
     """Return what limits the accuracy: the fit or the step to new images; "" where not told."""
     settings, last = metrics["settings"], metrics["train"].get("last") or {}
     fitted, test = last.get("train_accuracy"), metrics["test"]["accuracy"]
-    if fitted is None or any(settings.get(key) for key in MIXING):
+    if fitted is None or any(settings.get(key) for key in words.MIXING):
         return ""
     limits = "The step to new images" if fitted - test > 1 - fitted else "The training itself"
     return (

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bundle.runs.results import reference
+from bundle.words import MIXING
 
 
 def curves() -> pd.DataFrame:
@@ -44,8 +45,7 @@ def is_its_recipe(settings: Mapping[str, Any]) -> bool:
     wanted |= {"optimiser": "sgd", "schedule": "step", "phase2_schedule": "cosine"}
     wanted |= {key: first[key] for key in ("epochs", "learning_rate", "milestones")}
     wanted |= {f"phase2_{key}": second[key] for key in ("epochs", "learning_rate")}
-    mixing = ("cutmix", "mixup", "trivial_augment", "augmix")
-    unused = (*mixing, "teacher", "ema", "sam", "label_smoothing")
+    unused = (*MIXING, "teacher", "ema", "sam", "label_smoothing")
     there = {key: _plain(settings.get(key)) for key in wanted}
     return there == wanted and not any(settings.get(key) for key in unused)
 

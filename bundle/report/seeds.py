@@ -5,7 +5,7 @@ from typing import Any
 
 from bundle import paths
 from bundle.runs.results import readable_metrics
-from bundle.training.identity import same_parameters
+from bundle.training.alike import same_parameters
 
 Metrics = dict[str, Any]
 

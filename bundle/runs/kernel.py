@@ -74,10 +74,8 @@ def _manager(folder: str, forked: dict[str, int] | None) -> dict:
 
 
 def prepare() -> None:
-    """Spare the import of Papermill a second, and its log a warning that means nothing here."""
-    # jsonschema compiles a grammar of web addresses at import where this is installed: a second for
-    # each notebook, for a check that notebooks do not use. It does without where the import fails.
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # makes the import fail
+    """Spare the import of Papermill seconds, and its log a warning that means nothing here."""
+    surroundings.without_grammar()
     # A parameters cell names what one plays with; any other parameter is as welcome.
     logging.getLogger("papermill").addFilter(lambda record: "Passed unknown" not in str(record.msg))
 

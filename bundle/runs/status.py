@@ -12,7 +12,7 @@ from bundle.files import Damaged, damaged, intact, read_json, remedy, seal, sums
 from bundle.fingerprint import differences, of_file
 from bundle.runs.graph import Node, nodes
 from bundle.runs.params import RunParameters, files_in
-from bundle.training import released
+from bundle.training import alike
 
 WHOLE = {"notebook": "the notebook", "packages": "requirements.txt", "data": "the data"}
 
@@ -47,7 +47,7 @@ def reasons(node: Node, parameters: RunParameters, folder: Path) -> list[str]:
     for name in changed_outputs(node.name, folder):
         phrases.append(f"{name} is gone (an earlier notebook ran again) or was changed")
     if "training/state.json" in node.writes:
-        phrases += released.newer(folder, parameters.settings(node.name))
+        phrases += alike.newer(folder, parameters.settings(node.name))
     return phrases
 
 

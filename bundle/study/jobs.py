@@ -19,7 +19,7 @@ from bundle.files import Damaged, intact, locked, read_json, read_sealed, seal, 
 from bundle.runs import params, results
 from bundle.runs.params import RunParameters
 from bundle.study.plan import Plan, find_job
-from bundle.training import identity, outcome, released, session
+from bundle.training import alike, outcome, released, session
 from bundle.training.identity import Training
 from bundle.training.progress import epoch_line
 from bundle.training.store import complete_folder, load_checkpoint, partial_folder
@@ -87,7 +87,7 @@ def is_done(folder: Path, settings: Train, judged_on: str, checksum: str = "") -
         bool(result)
         and result.get("judged_on", "test") == judged_on
         and checksum in ("", result["data_checksum"])
-        and identity.same_parameters(result["settings"], identity.parameters_of(settings))
+        and alike.same_parameters(result["settings"], alike.parameters_of(settings))
         and trained.get("weights_sha256", result["weights_sha256"]) == result["weights_sha256"]
     )
 
@@ -105,8 +105,8 @@ def outdated(folder: Path, settings: Train) -> str:
         return str(problem)
     if not result:
         return ""
-    both = (result["settings"], identity.parameters_of(settings))
-    changed = fingerprint.differences(*map(identity.with_defaults, both))
+    both = (result["settings"], alike.parameters_of(settings))
+    changed = fingerprint.differences(*map(alike.with_defaults, both))
     line = f"{paths.shown(folder)}: done with other parameters ({', '.join(changed[:4])})"
     return line if changed else ""
 
@@ -143,7 +143,7 @@ def under_way(parameters: RunParameters) -> list[dict[str, Any]]:
     if not saved:
         return []
     began = saved["identity"]
-    if not identity.same_parameters(began["parameters"], identity.parameters_of(settings)):
+    if not alike.same_parameters(began["parameters"], alike.parameters_of(settings)):
         return []
     said = {"run": parameters.name, "file": parameters.file, "seed": settings.seed}
     said |= {"epochs": saved["epoch"], "of": total_epochs(settings)}

@@ -1,10 +1,9 @@
 """What a training is a function of, and the finished training of a run."""
 
-import json
 import os
 import platform
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +13,7 @@ from bundle import files, fingerprint, paths, words
 from bundle.checks import build
 from bundle.dataset import cifar10
 from bundle.training import code, store
+from bundle.training.alike import parameters_of, same_parameters
 from lib import compute
 from lib.data import Dataset
 from lib.errors import UserError
@@ -30,8 +30,6 @@ def architecture(summary: dict[str, Any]) -> ResNet:
 
 # What state.json says of every finished training.
 SUMMARY = {"parameters", "data", "code", "compute", "epochs", "weights_sha256"}
-# Parameters of where the training computes; they stand in the identity under "compute".
-COMPUTE = ("device", "precision", "threads", "compile", "deterministic")
 ADDED = {"cpu_kernels", "begun_on"}  # keys of "compute" that older records do not have
 SWITCHES = (  # by which a user or a site has oneDNN or MKL take other kernels than the CPU's best
     "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
@@ -63,23 +61,6 @@ class Training:
     def stale(self) -> list[str]:
         """Return the definitions that changed since and may change the bits, [] where none did."""
         return code.changed(self.summary, self.verified)
-
-
-def parameters_of(settings: Train) -> dict[str, Any]:
-    """Return the parameters that decide what is trained, not where, as plain values."""
-    plain = json.loads(json.dumps(asdict(settings)))
-    return {key: plain[key] for key in plain if key not in ("run", "dataset", *COMPUTE)}
-
-
-def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a training's parameters with those added since, at defaults, which change nothing."""
-    defaults = {parameter.name: parameter.default for parameter in fields(Train)}
-    return json.loads(json.dumps(defaults)) | parameters
-
-
-def same_parameters(saved: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether two trainings have equal parameters."""
-    return with_defaults(saved) == with_defaults(wanted)
 
 
 def identity_of(

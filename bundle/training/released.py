@@ -16,7 +16,7 @@ from typing import Any
 
 from bundle import files, paths
 from bundle.files import exchange
-from bundle.training import code, identity, session, store, weights
+from bundle.training import alike, code, identity, session, store, weights
 from lib.data import Dataset
 from lib.errors import UserError
 from lib.settings import Train
@@ -34,7 +34,7 @@ def fits(summary: dict[str, Any], settings: Train, dataset: Dataset) -> bool:
     if not summary:
         return False
     data = (summary["data"]["name"], summary["data"]["checksum"])
-    return data == (dataset.name, dataset.checksum) and _same_parameters(summary, settings)
+    return data == (dataset.name, dataset.checksum) and alike.is_of(summary, settings)
 
 
 def load(run_folder: Path) -> identity.Training | None:
@@ -128,20 +128,3 @@ def place(source: Path, target: Path, saved: dict[str, Any] | None) -> None:
         files.write_atomically(fresh / store.WEIGHTS, store.saved(saved))
     files.seal(fresh, store.STATE, store.HISTORY, store.WEIGHTS, *kept)
     exchange(fresh, target)
-
-
-def newer(run_folder: Path, settings: Train) -> list[str]:
-    """Return why 03_train must run again: its training is of a release that was replaced since."""
-    path, here = folder(run_folder.name) / "training" / store.STATE, {}
-    state = store.complete_folder(run_folder) / store.STATE
-    if files.intact(state):  # else 03_train runs again anyway
-        here = files.read_json(state)
-    released = files.read_json(path) if here.get("released") else {}
-    if not released or here == released:
-        return []
-    same = here["data"] == released["data"] and _same_parameters(released, settings)
-    return [f"{paths.shown(path.parent)} was released anew"] if same else []
-
-
-def _same_parameters(summary: dict[str, Any], settings: Train) -> bool:
-    return identity.same_parameters(summary["parameters"], identity.parameters_of(settings))

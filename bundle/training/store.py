@@ -11,12 +11,13 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bundle import paths
 from bundle.files import Damaged, exchange, read_sealed, remedy, seal, write_atomically, write_json
+
+if TYPE_CHECKING:  # what holds or reads tensors loads PyTorch, 3 s, then: many commands only look
+    from torch import nn
 
 CHECKPOINT, PREVIOUS = "checkpoint.bin", "checkpoint.previous.bin"
 WEIGHTS, STATE, HISTORY, LOGITS = "weights.pt", "state.json", "history.jsonl", "logits.npz"
@@ -35,6 +36,8 @@ def partial_folder(run_folder: Path) -> Path:
 
 def saved(content: dict[str, Any]) -> bytes:
     """Return the file that `torch.save` makes of a content."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
@@ -65,6 +68,8 @@ def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[st
 
 def _state(data: bytes) -> dict[str, Any] | None:
     """Return the state in a checkpoint, None where it holds something else."""
+    import torch
+
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:  # what torch.load raises for bytes that are no such file is not told
@@ -73,8 +78,10 @@ def _state(data: bytes) -> dict[str, Any] | None:
     return state if isinstance(state, dict) and needed <= state.keys() else None
 
 
-def weights_digest(model: torch.nn.Module) -> str:
+def weights_digest(model: "nn.Module") -> str:
     """Return the SHA-256 over names, shapes and bytes of all parameters and buffers."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         tensor = tensor.detach().cpu().contiguous()
@@ -101,6 +108,8 @@ def finish(run_folder: Path, weights: dict[str, Any], summary: dict[str, Any]) -
 
 def load_weights(folder: Path) -> dict[str, Any]:
     """Return the content of a finished training's weights.pt, on the CPU; Damaged if it is not."""
+    import torch
+
     content = read_sealed(folder / WEIGHTS)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -90,6 +90,7 @@ def gpu(monkeypatch):
         def init():
             raise RuntimeError(error)
 
+        monkeypatch.setattr(surroundings, "_driver_is_here", lambda: True)
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
@@ -137,6 +138,13 @@ def test_a_run_looks_at_the_gpu_before_it_starts(gpu, monkeypatch, tmp_path):
         main(["run", "smoke"])
     ready.check(params.load("smoke", "device=cpu"))
     assert not list(tmp_path.iterdir())
+
+
+def test_commands_that_only_look_load_no_pytorch():
+    looked = "bundle.runs.execute, bundle.runs.terminal, bundle.pages.publish, bundle.pages.index"
+    loaded = f"import sys, {looked}; print({{'torch', 'pandas'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "set()\n", done.stderr
 
 
 # Packages and the system

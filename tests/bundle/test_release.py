@@ -19,7 +19,7 @@ from bundle.pages import publish
 from bundle.release import pages, release, render
 from bundle.report import seeds, sentences
 from bundle.runs.params import RunParameters
-from bundle.training import identity, logits, outcome, session, store, weights
+from bundle.training import alike, identity, logits, outcome, session, store, weights
 from bundle.training import released as training_released
 from lib import data, plots, predict
 from lib.errors import UserError
@@ -222,7 +222,7 @@ def test_retrain_trains_and_what_was_trained_here_stays(results, rounded, digits
         == files.read_json(rounded / "state.json")["released"]["weights_sha256"]
     )
     kept = training_released.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
-    assert "released" not in kept.summary and training_released.newer(results / "tiny", TINY) == []
+    assert "released" not in kept.summary and alike.newer(results / "tiny", TINY) == []
 
 
 def test_a_training_under_way_goes_on_beside_a_release(results, rounded, digits):
@@ -241,21 +241,19 @@ def test_a_training_under_way_goes_on_beside_a_release(results, rounded, digits)
 
 def test_a_new_release_is_taken(results, rounded, digits):
     training_released.train_or_take(TINY, digits, results / "tiny", refuse_to_train)
-    assert training_released.newer(results / "tiny", TINY) == []
+    assert alike.newer(results / "tiny", TINY) == []
     summary = files.read_json(rounded / "state.json")
     files.write_json(rounded / "state.json", {**summary, "seconds": 1234.5})
-    (reason,) = training_released.newer(results / "tiny", TINY)
+    (reason,) = alike.newer(results / "tiny", TINY)
     assert reason.endswith("released/tiny/training was released anew")
-    assert (
-        training_released.newer(results / "tiny", replace(TINY, epochs=9)) == []
-    )  # it would not be taken
+    assert alike.newer(results / "tiny", replace(TINY, epochs=9)) == []  # it would not be taken
     assert (
         training_released.train_or_take(TINY, digits, results / "tiny", refuse_to_train).summary[
             "seconds"
         ]
         == 1234.5
     )
-    assert training_released.newer(results / "tiny", TINY) == []
+    assert alike.newer(results / "tiny", TINY) == []
 
 
 def test_weights_of_another_release_are_refused(results, rounded, digits):
@@ -441,7 +439,7 @@ def seeded(folder, seed, accuracy, learning_rate=0.05, **more):
     made = {
         "seed": seed,
         "dataset": "digits",
-        "settings": {**identity.parameters_of(TINY), "seed": seed, "learning_rate": learning_rate},
+        "settings": {**alike.parameters_of(TINY), "seed": seed, "learning_rate": learning_rate},
         "test": {"accuracy": accuracy},
         **more,
     }

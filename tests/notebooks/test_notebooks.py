@@ -3,7 +3,6 @@
 import ast
 import importlib
 import re
-import sys
 import tokenize
 from dataclasses import fields
 from io import StringIO
@@ -17,7 +16,6 @@ from bundle import checks, fingerprint
 from bundle.notebook import Notebook
 from bundle.runs import graph
 from lib import settings
-from tests.test_house import USES_MORE
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -285,40 +283,6 @@ def test_imports_stand_in_one_cell(name):
     assert importing == [code_cells(name)[0]]
     tree = ast.parse(importing[0].source)
     assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body)
-
-
-THIRD_PARTY = {"numpy", "pandas", "torch", "scipy", "IPython"}
-
-
-def not_allowed(name, source):
-    """The imports of a notebook that are neither lib's, nor a library's, nor the facade."""
-    imports = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            imports |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imports |= {f"{node.module}.{alias.name}" for alias in node.names}
-    rooms = tuple(f"{room}." for room in USES_MORE.get(name, ()))
-    return {
-        whole
-        for whole in imports
-        if whole.split(".")[0] not in THIRD_PARTY | {"lib"} | sys.stdlib_module_names
-        and whole not in ("bundle.Notebook", "bundle.diagrams", "bundle.load_released")
-        and not whole.startswith((*rooms, "bundle.by_hand."))
-    }
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_imports_are_lib_libraries_and_the_facade(name):
-    assert not not_allowed(name, "\n".join(cell.source for cell in code_cells(name)))
-
-
-def test_the_search_for_imports_finds_them():
-    source = "from bundle import Notebook, diagrams, paths\nfrom bundle.report import recipe\n"
-    source += "import lib.data"
-    assert not_allowed("03_train", source) == {"bundle.paths", "bundle.report.recipe"}
-    assert not_allowed("06_report", source) == {"bundle.paths"}
-    assert not_allowed("03_train", "import bundle.words") == {"bundle.words"}
 
 
 @pytest.mark.parametrize("name", NAMES)
