@@ -21,6 +21,7 @@ from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
 
 if TYPE_CHECKING:
+    from bundle.runs.launch import Server
     from bundle.runs.params import RunParameters
 
 RUN = "name of a file in params/, without .yaml"
@@ -73,32 +74,35 @@ def run(args: Namespace) -> int:
     if args.until and args.until not in known:
         raise UserError(f"UNTIL={args.until}: no such notebook{nearest(args.until, known)}")
     parameters = _ready(_parameters(args))
-    from bundle.runs import execute  # late: it loads PyTorch, and a mistake is told before
+    from bundle.runs import execute, launch
 
     again = os.environ.get(execute.COMMAND_VARIABLE) or f"make run-all RUN={args.run}"
     try:
-        ran = execute.run_all(params.with_dataset(parameters), args.retrain, args.until)
-        return _show(parameters, "06_report" in ran)
+        with launch.Server() as server:
+            parameters = params.with_dataset(parameters)
+            ran = execute.run_all(parameters, args.retrain, args.until, server)
+            return _show(parameters, "06_report" in ran, server)
     except KeyboardInterrupt as stop:
         return command.stopped(stop, f"finished notebooks and epochs are kept; go on with: {again}")
     except OSError as error:
         return command.failed(error, again)
 
 
-def _show(parameters: "RunParameters", reported: bool) -> int:
+def _show(parameters: "RunParameters", reported: bool, server: "Server") -> int:
     """Render a run's pages and what compares it with others, and print its main figures."""
     from bundle.files import Damaged, is_sealed
     from bundle.pages import index, publish
     from bundle.runs import results, terminal
 
-    publish.render_run(parameters.name)
-    if reported or not is_sealed(paths.RESULTS / "claims.html"):
-        from bundle.claims import page  # late: where all is up to date none of it is needed
+    old = reported or not is_sealed(paths.RESULTS / "claims.html")
+    if old and server.command("claims") != 0:
+        from bundle.claims import page  # late: it loads PyTorch, which the server has
 
         try:
             page.write_page()
         except Damaged as problem:
             print(f"{problem}; the page of the claims stays as it was", file=sys.stderr)
+    publish.render_run(parameters.name)
     index.write_index()
     if "report" in results.read_metrics(parameters.name):
         print(terminal.summary(parameters))
@@ -110,7 +114,7 @@ def status(args: Namespace) -> int:
     from bundle.runs import params
 
     parameters = params.with_dataset(_parameters(args), network=False)
-    from bundle.runs import terminal  # late: it loads PyTorch, and a mistake is told before
+    from bundle.runs import terminal
 
     print(terminal.state(parameters))
     return 0

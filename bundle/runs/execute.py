@@ -28,30 +28,41 @@ COMMAND_VARIABLE = "BUNDLE_COMMAND"  # the call of make that tries this again, w
 GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
 
 
-def run_all(parameters: RunParameters, retrain: bool = False, until: str = "") -> list[str]:
+def run_all(
+    parameters: RunParameters, retrain: bool = False, until: str = "",
+    server: launch.Server | None = None,
+) -> list[str]:  # fmt: skip
     """Bring the notebooks of a run up to date, in order up to `until`; stop at the first failure.
 
-    Returns the notebooks that ran. Raises Failed, one line; earlier results are as they were.
+    Returns the notebooks that ran, forked from `server` or one of their own where that can be.
+    Raises Failed, one line; earlier results are as they were.
     """
+    own = contextlib.nullcontext(server) if server else launch.Server()
+    with locked(paths.results(parameters.name), parameters.name), own as started:
+        return _run_all(parameters, retrain, until, started.start)
+
+
+def _run_all(
+    parameters: RunParameters, retrain: bool, until: str, start: launch.Start
+) -> list[str]:
     folder, ran, all_nodes = paths.results(parameters.name), [], nodes()
     steps = terminal.Steps(node.name for node in all_nodes)
-    with locked(folder, parameters.name), launch.Server() as server:
-        results.mend(folder)
-        print(terminal.plan(parameters, retrain, until), flush=True)
-        for node in all_nodes:
-            again = retrain and node.name == TRAINS
-            if again or status.reasons(node, parameters, folder):
-                try:
-                    _run_node(node, parameters, folder, retrain, steps, server.start)
-                finally:
-                    steps.break_line()
-                ran.append(node.name)
-            else:
-                _forget_failed(node, folder)
-                steps.end(node.name, "up to date")
-            if node.name == until:
-                break
-        status.settle(folder)
+    results.mend(folder)
+    print(terminal.plan(parameters, retrain, until), flush=True)
+    for node in all_nodes:
+        again = retrain and node.name == TRAINS
+        if again or status.reasons(node, parameters, folder):
+            try:
+                _run_node(node, parameters, folder, retrain, steps, start)
+            finally:
+                steps.break_line()
+            ran.append(node.name)
+        else:
+            _forget_failed(node, folder)
+            steps.end(node.name, "up to date")
+        if node.name == until:
+            break
+    status.settle(folder)
     return ran
 
 

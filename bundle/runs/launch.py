@@ -115,6 +115,17 @@ class Server:
             return Process(pid := int(told), lambda timeout: self._ended(pid, timeout))
         return cold(job, log, more)
 
+    def command(self, *arguments: str) -> int:
+        """Run a command of the bundle in a process forked from the server, silent; return its code.
+
+        1 where there is no server, or where it is gone.
+        """
+        asked = {"command": arguments, "log": os.devnull, "more": {}}
+        told = self._ask(asked) if self.process else b""
+        if not told:
+            return 1
+        return Process(pid := int(told), lambda seconds: self._ended(pid, seconds)).wait()
+
     def _begin(self) -> None:
         environment = surroundings.child(PYTHONUNBUFFERED="1", MPLBACKEND=BACKEND)
         environment["MATPLOTLIBRC"] = surroundings.kernel("")["MATPLOTLIBRC"]

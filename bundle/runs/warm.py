@@ -54,7 +54,10 @@ def serve(runner: socket.socket) -> dict | None:
 
 
 def notebook(job: dict) -> int:
-    """Be the process of a notebook: a session, streams and modules of its own, a kernel waiting."""
+    """Be a notebook's process: a session, streams and modules of its own, a kernel waiting.
+
+    Or that of a command, which has no kernel.
+    """
     os.setsid()
     with Path(os.devnull).open("rb") as null, Path(job["log"]).open("wb") as log:
         for theirs, own in ((null, 0), (log, 1), (log, 2)):
@@ -62,6 +65,8 @@ def notebook(job: dict) -> int:
     os.environ.update(job["more"])
     for name in [name for name in sys.modules if name.partition(".")[0] in ("bundle", "lib")]:
         del sys.modules[name]
+    if "command" in job:
+        return command(job["command"])
     reader, writer = os.pipe()
     if not (pid := os.fork()):
         os.close(writer)
@@ -70,6 +75,16 @@ def notebook(job: dict) -> int:
     from bundle.runs.kernel import main
 
     return main(job["job"], job["server"], {"child": pid, "pipe": writer})
+
+
+def command(arguments: list[str]) -> int:
+    """Be a command of the bundle, as Python's own -m would be; return its exit status."""
+    sys.argv = ["bundle", *arguments]
+    try:
+        runpy.run_module("bundle", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
 
 
 def kernel(reader: int) -> int:

@@ -454,10 +454,10 @@ def test_text_in_printed_figures_is_legible(record):
             plots.image_grid([[image] * 10], titles=[["automobile"] * 10], size=0.8)
         ),
         "mistakes": smallest(
-            plots.image_grid([[image] * 6] * 3, titles=titles, size=8 / 6), height=84
+            plots.image_grid([[image] * 6] * 3, titles=titles, size=8 / 6), height=90
         ),
     }
-    assert "main .cell figure .photographs { max-height: 84mm; }" in STYLE
+    assert "main .cell figure .photographs { max-height: 90mm; }" in STYLE
     assert {name: size for name, size in sizes.items() if size < LEAST} == {}
 
 

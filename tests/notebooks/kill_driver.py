@@ -4,7 +4,7 @@ Used by tests/notebooks/test_kill.py. MODE random: N children in turn are killed
 random moments, another ends the training. MODE operation: for each n up to N a child kills itself
 before its n-th last operation on files, another ends that training; an older complete training of
 another seed lies there before. MODE move: as well, before each of the operations by which a
-notebook's files take the place of an earlier state's (N is not looked at). Prints JSON: how many
+notebook's files take the place of an earlier state's, or each N-th. Prints JSON: how many
 kills hit, and the SHA-256 of the weights, or of all files, in the end, one for each time (MODE
 operation and move: first of what nobody killed).
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from bundle import fingerprint
 from bundle.runs import execute, params, status
 from bundle.runs.graph import Node
 from bundle.training import session
@@ -53,6 +54,7 @@ STATES = (  # of its results: an earlier one, and the one that takes its place
 # Before anything is computed: a process that has begun threads must not fork.
 torch.set_num_threads(1)
 DIGITS = data.load("digits", None, SETTINGS.train_images)
+fingerprint.of_loop()  # the code is read once, not by each child
 session.HEARTBEAT_SECONDS = float("inf")  # else the number of operations would depend on the clock
 
 
@@ -170,7 +172,7 @@ def is_believed(folder: Path) -> bool:
     return not status.reasons(NODE, params.load("smoke"), folder)
 
 
-def kill_at_moves(folder: Path, _: int) -> tuple[int, list[str]]:
+def kill_at_moves(folder: Path, step: int) -> tuple[int, list[str]]:
     def move(place, state):
         assert not was_killed(in_child(move_in, place, state))
         return place
@@ -182,7 +184,7 @@ def kill_at_moves(folder: Path, _: int) -> tuple[int, list[str]]:
     wanted = [contents(folder / "whole")]
     assert is_believed(folder / "whole")
     hits = 0
-    for kill_at in range(1, int((folder / "count").read_text()) + 1):
+    for kill_at in range(1, int((folder / "count").read_text()) + 1, step):
         place = move(folder / str(kill_at), 0)
         hits += was_killed(in_child(move_in, place, 1, kill_at))
         if is_believed(place):  # then it is one whole state: nothing was moved yet, or all

@@ -192,6 +192,21 @@ def test_an_ended_notebook_takes_its_kernel_along(copy, tmp_path):
         other.wait()
 
 
+@linux
+@slow
+def test_a_command_runs_in_a_fork_of_the_server_or_not_at_all(bundle, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", bundle.folder)
+    monkeypatch.setattr(paths, "NOTEBOOKS", bundle.folder / "notebooks")
+    with launch.Server() as server:
+        assert server.command("pages") == 1 and server.process is None
+        server._begin()
+        assert server.command("pages") == 0 and (bundle.folder / "results/index.html").is_file()
+        assert server.command("pages", "no such run") == 2
+        assert server.command("pages") == 0
+        server.process.kill()
+        assert server.command("pages") != 0
+
+
 def test_where_nothing_can_fork_a_notebook_starts_cold(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "can_fork", lambda: False)
     with launch.Server() as server:
