@@ -80,9 +80,6 @@ def rounded(results, digits) -> Path:
     return stage
 
 
-LATER = ("07_robustness", "08_deploy")
-
-
 def refuse_to_train(row):
     pytest.fail("an epoch was trained")
 
@@ -604,13 +601,8 @@ def released(finished) -> Bundle:
 
 @pytest.fixture(scope="module")
 def clone(released, tmp_path_factory) -> Bundle:
-    """A repository with that release and without the run, in which the run was then executed.
-
-    It has the notebooks up to the report alone, as older clones do.
-    """
+    """A repository with that release and without the run, in which the run was then executed."""
     made = Bundle(tmp_path_factory.mktemp("clone") / "bundle")
-    for name in LATER:
-        (made.folder / "notebooks" / f"{name}.ipynb").unlink()
     shutil.copytree(released.results() / "../released", made.folder / "results" / "released")
     shutil.copy(paths.ROOT / ".gitignore", made.folder)
     git(made, "init", "--quiet")
@@ -758,7 +750,7 @@ def test_running_leaves_the_clone_clean(clone):
 def test_status_and_verify_of_a_released_run(clone):
     first, *lines = clone.run("bundle", "status", "smoke").stdout.splitlines()
     assert first.startswith("smoke: all up to date; ")
-    assert len(lines) == 6 and all(line.endswith(" up to date") for line in lines)
+    assert len(lines) == 8 and all(line.endswith(" up to date") for line in lines)
     verified = clone.run("bundle", "verify", "smoke")
     assert verified.returncode == 0 and "smoke: verified, bit for bit" in verified.stdout, (
         verified.stderr
