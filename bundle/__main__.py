@@ -80,7 +80,7 @@ def run(args: Namespace) -> int:
     try:
         with launch.Server() as server:
             parameters = params.with_dataset(parameters)
-            ran = execute.run_all(parameters, args.retrain, args.until, server)
+            ran = execute.run_all(parameters, server, args.retrain, args.until)
             return _show(parameters, "06_report" in ran, server)
     except KeyboardInterrupt as stop:
         return command.stopped(stop, f"finished notebooks and epochs are kept; go on with: {again}")

@@ -22,7 +22,7 @@ from bundle.dataset import cifar10
 from bundle.files import locked, write_atomically, write_json
 from bundle.pages import publish
 from bundle.release import card, pages
-from bundle.runs import execute, results, status
+from bundle.runs import execute, launch, results, status
 from bundle.runs.params import RunParameters
 from bundle.training import code, identity, logits, released, store, weights
 from bundle.training.store import complete_folder
@@ -116,7 +116,9 @@ def measure_again(parameters: RunParameters, rounded: Path) -> str:
         with locked(folder, name):
             released.place(rounded, complete_folder(folder), weights.unpack(rounded / weights.FILE))
     values = {notebook: {**given, "run": name} for notebook, given in parameters.values.items()}
-    execute.run_all(replace(parameters, name=name, values=values))
+    with launch.Server() as server:
+        again = replace(parameters, name=name, values=values)
+        execute.run_all(again, server, retrain=False, until="")
     publish.render_run(name)
     return name
 

@@ -17,6 +17,7 @@ from bundle.files import Failed, locked, seal, write_json
 from bundle.runs import adopt, graph, launch, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
+from bundle.runs.launch import Server
 from bundle.runs.params import RunParameters
 from bundle.training.progress import PROGRESS, Follower, Shares
 from bundle.words import duration
@@ -28,41 +29,30 @@ COMMAND_VARIABLE = "BUNDLE_COMMAND"  # the call of make that tries this again, w
 GRACE_SECONDS = 10.0  # between asking a notebook to stop and killing it
 
 
-def run_all(
-    parameters: RunParameters, retrain: bool = False, until: str = "",
-    server: launch.Server | None = None,
-) -> list[str]:  # fmt: skip
-    """Bring the notebooks of a run up to date, in order up to `until`; stop at the first failure.
+def run_all(parameters: RunParameters, server: Server, retrain: bool, until: str) -> list[str]:
+    """Bring the notebooks of a run up to date, in order up to `until` ("": all of them).
 
-    Returns the notebooks that ran, forked from `server` or one of their own where that can be.
-    Raises Failed, one line; earlier results are as they were.
+    Returns those that ran, forked from `server` where that can be. The first failure raises Failed,
+    one line; earlier results are as they were.
     """
-    own = contextlib.nullcontext(server) if server else launch.Server()
-    with locked(paths.results(parameters.name), parameters.name), own as started:
-        return _run_all(parameters, retrain, until, started.start)
-
-
-def _run_all(
-    parameters: RunParameters, retrain: bool, until: str, start: launch.Start
-) -> list[str]:
     folder, ran, all_nodes = paths.results(parameters.name), [], nodes()
     steps = terminal.Steps(node.name for node in all_nodes)
-    results.mend(folder)
-    print(terminal.plan(parameters, retrain, until), flush=True)
-    for node in all_nodes:
-        again = retrain and node.name == TRAINS
-        if again or status.reasons(node, parameters, folder):
-            try:
-                _run_node(node, parameters, folder, retrain, steps, start)
-            finally:
-                steps.break_line()
-            ran.append(node.name)
-        else:
-            _forget_failed(node, folder)
-            steps.end(node.name, "up to date")
-        if node.name == until:
-            break
-    status.settle(folder)
+    with locked(folder, parameters.name):
+        results.mend(folder)
+        print(terminal.plan(parameters, retrain, until), flush=True)
+        for node in all_nodes:
+            if (retrain and node.name == TRAINS) or status.reasons(node, parameters, folder):
+                try:
+                    _run_node(node, parameters, folder, retrain, steps, server.start)
+                finally:
+                    steps.break_line()
+                ran.append(node.name)
+            else:
+                _forget_failed(node, folder)
+                steps.end(node.name, "up to date")
+            if node.name == until:
+                break
+        status.settle(folder)
     return ran
 
 

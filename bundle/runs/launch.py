@@ -111,9 +111,8 @@ class Server:
             return cold(job, log, more)
         if not self.process:
             self._begin()
-        if told := self._ask({"job": str(job), "log": str(log), "more": more}):
-            return Process(pid := int(told), lambda timeout: self._ended(pid, timeout))
-        return cold(job, log, more)
+        forked = self._fork({"job": str(job), "log": str(log), "more": more})
+        return forked or cold(job, log, more)
 
     def command(self, *arguments: str) -> int:
         """Run a command of the bundle in a process forked from the server, silent; return its code.
@@ -121,10 +120,8 @@ class Server:
         1 where there is no server, or where it is gone.
         """
         asked = {"command": arguments, "log": os.devnull, "more": {}}
-        told = self._ask(asked) if self.process else b""
-        if not told:
-            return 1
-        return Process(pid := int(told), lambda seconds: self._ended(pid, seconds)).wait()
+        forked = self._fork(asked) if self.process else None
+        return forked.wait() if forked else 1
 
     def _begin(self) -> None:
         environment = surroundings.child(PYTHONUNBUFFERED="1", MPLBACKEND=BACKEND)
@@ -137,13 +134,15 @@ class Server:
         with theirs:
             self.process = subprocess.Popen(command, stdin=theirs.fileno(), **options)
 
-    def _ask(self, job: dict) -> bytes:
-        """Return the answer to a job, none where the server is gone or did not start."""
-        try:
+    def _fork(self, job: dict) -> Process | None:
+        """Return the server's child for a job, none where it is gone or did not start."""
+        told = b""
+        with contextlib.suppress(OSError):
             self.channel.send(json.dumps(job).encode())
-            return self.channel.recv(LONGEST)
-        except OSError:
-            return b""
+            told = self.channel.recv(LONGEST)
+        return (
+            Process(pid := int(told), lambda seconds: self._ended(pid, seconds)) if told else None
+        )
 
     def _ended(self, pid: int, timeout: float | None) -> int | None:
         """Return the exit status of the server's child; kill it where the server is gone."""

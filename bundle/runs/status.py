@@ -203,10 +203,9 @@ def waiting(parameters: RunParameters) -> list[tuple[Node, list[str]]]:
     return rows
 
 
-def report(parameters: RunParameters) -> str:
-    """Return one line a notebook, up to date or what changed, and one a damaged file."""
-    rows = [(node.name, "; ".join(phrases[:6])) for node, phrases in waiting(parameters)]
-    lines = [f"{name:16} {told or 'up to date'}" for name, told in rows]
+def report(parameters: RunParameters, rows: Iterable[tuple[Node, list[str]]]) -> str:
+    """Return one line a notebook (a row of `waiting`), and one a damaged file."""
+    lines = [f"{node.name:16} {'; '.join(why[:6]) or 'up to date'}" for node, why in rows]
     folder = paths.results(parameters.name)
     for path in (*damaged(folder), *damaged(folder / "training")):
         lines.append(f"{paths.shown(path)}: not as it was written; {remedy(path)}")

@@ -72,7 +72,8 @@ def _last_time(node: Node, folder: Path, retrain: bool) -> float | None:
 
 def state(parameters: RunParameters) -> str:
     """Return which run it is, what it reached and when, then a line a notebook."""
-    waiting = [bool(phrases) for _, phrases in status.waiting(parameters)]
+    rows = status.waiting(parameters)
+    waiting = [bool(phrases) for _, phrases in rows]
     todo = f"{sum(waiting)} of {len(waiting)} notebooks to run"
     parts = [f"{parameters.name}: {todo if any(waiting) else 'all up to date'}"]
     metrics = results.readable_metrics(parameters.name)
@@ -82,7 +83,7 @@ def state(parameters: RunParameters) -> str:
         parts.append(f"{_percent(metrics['test'])} on the test set{trained}")
     report = paths.results(parameters.name) / "report.html"
     parts += [paths.shown(report)] if report.is_file() else []
-    return "; ".join(parts) + f"\n{status.report(parameters)}"
+    return "; ".join(parts) + f"\n{status.report(parameters, rows)}"
 
 
 def _percent(test: dict[str, Any], key: str = "accuracy") -> str:
