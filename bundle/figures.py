@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from fontTools.subset import Options
 from matplotlib.figure import Figure
 
 from bundle import words
@@ -56,6 +57,8 @@ LOOK = (  # Matplotlib's own defaults, which it writes into a style sheet
     "max-width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt; "
     "fill: {}; background: var(--fig-ground, #fff)"
 )
+# Not into a PDF: the rules of other scripts, which fontTools takes long to cut down.
+Options._drop_tables_default = [*Options._drop_tables_default, "GDEF", "GPOS", "GSUB"]
 
 
 def alarm(figures: Iterable[Figure | None], notice: str) -> None:
@@ -77,10 +80,18 @@ def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = Tru
     if notice and not words.alarm(notice):
         mark = MARK if "training" in notice else notice.removeprefix("a subset of CIFAR-10: ")
         figure.suptitle(mark, fontsize=7, color=plots.GREY, x=0.995, ha="right")
-    with mpl.rc_context(plots.style()):
-        if pdf:
-            figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
+        if any(axis.get_subplotspec() for axis in figure.axes):
+            figure.set_layout_engine("constrained")  # again: it makes room for the mark
+    _draw(figure, path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
+    if pdf:
+        _draw(figure, path.with_suffix(".pdf"), metadata={"CreationDate": None})
+
+
+def _draw(figure: Figure, target: Any, look: Any = None, **options: Any) -> None:
+    """Draw a figure as a file; what is laid out once stays so, which spares half of a drawing."""
+    with mpl.rc_context(plots.style() | (look or {})):
+        figure.savefig(target, **options)
+        figure.set_layout_engine(None)
 
 
 def remove(path: Path) -> None:
@@ -139,9 +150,9 @@ def svg(figure: Figure, alt: str, name: str, shown: str = "") -> str:
 
 def _drawn(figure: Figure, prefix: str) -> tuple[str, str]:
     """Return view box and inside of what Matplotlib draws, with ids of its own and few digits."""
-    with mpl.rc_context({**plots.style(), "svg.fonttype": "path"}), io.StringIO() as buffer:
-        known: dict[str, Any] = {"metadata": {"Date": None}}
-        figure.savefig(buffer, dpi=PIXELS, format="svg", transparent=True, **known)
+    with io.StringIO() as buffer:
+        options: dict[str, Any] = {"format": "svg", "dpi": PIXELS, "metadata": {"Date": None}}
+        _draw(figure, buffer, {"svg.fonttype": "path"}, transparent=True, **options)
         drawn = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)
     assert drawn  # Matplotlib writes one svg element with a view box
     body = drawn[2].replace("base64,\n", "base64,")

@@ -6,6 +6,7 @@ import, and a build in which every page is up to date needs none of it.
 
 import ast
 import builtins
+import functools
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ from pathlib import Path
 import nbformat
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, TemplateExporter
+from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat import NotebookNode
 from traitlets.config import Config
@@ -115,6 +117,7 @@ class PageExporter(HTMLExporter):
         yield "tables", numbered
         yield "figure", figure
         yield "what", what
+        yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self)
 
 
 def what(source: str) -> str:
@@ -241,8 +244,7 @@ def _check_alt(cell: NotebookNode, where: str) -> None:
         mime = next((mime for mime in SHOWN_FIRST if mime in data), "")
         silent = mime in IMAGES and not output.metadata.get(mime, {}).get("alt", "").strip()
         if silent or (mime in ("text/html", "text/markdown") and SILENT_IMAGE.search(data[mime])):
-            remedy = "display it with metadata that has 'alt'"
-            raise UserError(f"{where}: an image without alt text; {remedy}")
+            raise UserError(f"{where}: an image without alt text; display it with metadata 'alt'")
 
 
 def _check_offline(html: str, notebook: str) -> None:
@@ -295,14 +297,11 @@ def _read(executed: Path) -> NotebookNode:
     return notebook
 
 
+@functools.cache
 def _exporter(code: bool) -> PageExporter:
-    exporter = PageExporter(
-        config=Config({"NbConvertBase": {"display_data_priority": SHOWN_FIRST}}),
-        extra_template_basedirs=[str(TEMPLATE.parent)],
-        template_name=TEMPLATE.name,
-    )
-    exporter.exclude_input = not code
-    return exporter
+    config = Config({"NbConvertBase": {"display_data_priority": SHOWN_FIRST}})
+    template = {"extra_template_basedirs": [str(TEMPLATE.parent)], "template_name": TEMPLATE.name}
+    return PageExporter(config=config, exclude_input=not code, **template)
 
 
 def convert_notebook(executed: Path, page: Page) -> str:
@@ -325,6 +324,7 @@ def convert_notebook(executed: Path, page: Page) -> str:
     for cell in notebook.cells:
         _check_alt(cell, where(cell))
     resources = {"page": page, "where": where, "folder": str(executed.parent)}
-    html, _ = _exporter(page.code).from_notebook_node(notebook, resources)
+    # Without HTMLExporter's second pass, half of the time: a tree of the page, for a few marks.
+    html, _ = TemplateExporter.from_notebook_node(_exporter(page.code), notebook, resources)
     _check_offline(html, shown(executed))
     return linked(html)

@@ -111,7 +111,7 @@ def judged(plan: Mapping[str, Any]) -> str:
 
 def label(run: str, base: str = "") -> str:
     """Return what a run changes in a few words: `params.change` up to its first pause."""
-    return re.split(r"[:;,]", params.change(run, base), maxsplit=1)[0].strip()
+    return re.split(r"[:;,](?!\d)", params.change(run, base), maxsplit=1)[0].strip()
 
 
 def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:

@@ -654,3 +654,8 @@ def test_curves_over_the_printed_ones_by_hand(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"study_epochs.svg", "study_epochs.pdf"}
     assert followed.shown([{**whole, "settings": {"epochs": 30}}], tmp_path) == {}
     assert not list(tmp_path.iterdir())  # the figure would speak of trainings that are no more
+
+
+def test_a_label_ends_at_a_pause_and_not_within_a_number(monkeypatch):
+    monkeypatch.setattr(sentences.params, "change", lambda *_: "batches of 1,000 at 0.5, as others")
+    assert sentences.label("any") == "batches of 1,000 at 0.5"
