@@ -16,6 +16,9 @@ from filelock import FileLock
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A copy of the bundle is compiled once, whatever the shell says, and its copies take that along.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # What other programs keep in a home is not found: a test has its own data, or none.
 os.environ |= {"KERAS_HOME": os.devnull, "HF_HOME": os.devnull}
 
@@ -23,6 +26,9 @@ from bundle import paths
 from bundle.__main__ import main
 from bundle.dataset import cifar10, places
 from bundle.paths import ROOT
+from tests import preloaded
+
+PRELOADED = preloaded.Preloaded()
 
 # Nor are copies beside this checkout, ../data say; the tests of places look there again.
 PLACES = places.known
@@ -42,8 +48,8 @@ PARTS = (
     "Makefile", "CITATION.cff", "Snakefile", "cluster", "requirements-cluster.txt",
 )
 # fmt: on
-# What Python, JupyterLab and systems leave in folders.
-LEFT = ("__pycache__", ".ipynb_checkpoints", ".virtual_documents", ".DS_Store")
+# What JupyterLab and systems leave in folders.
+LEFT = (".ipynb_checkpoints", ".virtual_documents", ".DS_Store")
 # A test that uses one of these fixtures runs commands or notebooks in processes of their own.
 SLOW = {"smoke", "bundle", "done", "cifar10_root"}
 # The files that take longest begin, so that the two processes end at about the same time.
@@ -103,7 +109,13 @@ class Bundle:
         )
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        """Run a module of lib to its end and return what it printed."""
+        """Run a module to its end and return what it printed, forked where that is the same."""
+        if preloaded.can_run(arguments, environment):
+            return PRELOADED.run(arguments, self.folder, {**self.environment, **environment})
+        return self.run_cold(*arguments, **environment)
+
+    def run_cold(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        """Run a module to its end in a Python of its own and return what it printed."""
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
@@ -135,7 +147,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with FileLock(shared / "smoke-run.lock"):
         if not (folder / "results" / "said.txt").is_file():
             shutil.rmtree(folder, ignore_errors=True)
-            done = Bundle(folder).run("bundle", "run", "smoke")
+            done = Bundle(folder).run_cold("bundle", "run", "smoke")
             assert done.returncode == 0, done.stdout + done.stderr
             (folder / "results" / "said.txt").write_text(done.stdout)
     return Bundle(folder, parts=())

@@ -15,6 +15,7 @@ import pytest
 
 from bundle import files, paths, surroundings
 from bundle.runs import launch
+from tests import preloaded
 
 PROBE = """
 import ctypes, json, os, sys
@@ -227,3 +228,15 @@ def test_what_decides_whether_notebooks_are_forked(monkeypatch):
     assert launch.can_fork()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not launch.can_fork()
+
+
+@linux
+@slow
+def test_a_command_that_tests_fork_is_as_one_of_its_own(bundle):
+    """What it prints and returns, with its environment; what is read early makes it cold."""
+    for arguments in (["status", "smoke"], ["run", "none"], ["--help"], ["data"]):
+        forked, cold = (run("bundle", *arguments) for run in (bundle.run, bundle.run_cold))
+        for part in ("returncode", "stdout", "stderr"):
+            assert getattr(forked, part) == getattr(cold, part), arguments
+    assert not preloaded.can_run(("bundle", "status"), {"PYTHONOPTIMIZE": "2"})
+    assert not preloaded.can_run(("bundle.runs.kernel",), {})
