@@ -110,8 +110,9 @@ class Bundle:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a module to its end and return what it printed, forked where that is the same."""
-        if preloaded.can_run(arguments, environment):
-            return PRELOADED.run(arguments, self.folder, {**self.environment, **environment})
+        whole = {**self.environment, **environment}
+        if preloaded.can_run(arguments, whole):
+            return PRELOADED.run(arguments, self.folder, whole)
         return self.run_cold(*arguments, **environment)
 
     def run_cold(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

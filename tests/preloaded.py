@@ -30,6 +30,7 @@ SERVER = [sys.executable, "-m", "bundle.runs.warm"]
 # What commands import beside what notebooks do.
 MORE = ("yaml", "filelock", "requests", "nbformat", "nbconvert", "rich.console")
 LONGEST = 600  # seconds of a command
+BEGUN = dict(os.environ)  # what the process that forks begins with
 
 
 class Preloaded(launch.Server):
@@ -54,7 +55,7 @@ class Preloaded(launch.Server):
         return subprocess.CompletedProcess(list(arguments), code, out, err)
 
     def _begin(self) -> None:
-        environment = os.environ | {"MPLBACKEND": launch.BACKEND, "MATPLOTLIBRC": os.devnull}
+        environment = BEGUN | {"MPLBACKEND": launch.BACKEND, "MATPLOTLIBRC": os.devnull}
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "tests.preloaded"]
         with theirs:
@@ -65,7 +66,8 @@ class Preloaded(launch.Server):
 
 def can_run(arguments: tuple[str, ...], environment: dict[str, str]) -> bool:
     """Whether a forked process runs the command as one of its own would."""
-    early = any(name.startswith(EARLY) for name in environment)
+    changed = {name for name, _ in BEGUN.items() ^ environment.items()} - {"PYTHONPATH"}
+    early = any(name.startswith(EARLY) for name in changed)
     return arguments[0] == "bundle" and not early and launch.can_fork()
 
 

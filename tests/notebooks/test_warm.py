@@ -238,5 +238,7 @@ def test_a_command_that_tests_fork_is_as_one_of_its_own(bundle):
         forked, cold = (run("bundle", *arguments) for run in (bundle.run, bundle.run_cold))
         for part in ("returncode", "stdout", "stderr"):
             assert getattr(forked, part) == getattr(cold, part), arguments
-    assert not preloaded.can_run(("bundle", "status"), {"PYTHONOPTIMIZE": "2"})
-    assert not preloaded.can_run(("bundle.runs.kernel",), {})
+    assert preloaded.can_run(("bundle", "status"), bundle.environment)
+    for changed in ({"PYTHONOPTIMIZE": "2"}, {"OMP_NUM_THREADS": "2"}):
+        assert not preloaded.can_run(("bundle", "status"), bundle.environment | changed)
+    assert not preloaded.can_run(("bundle.runs.kernel",), bundle.environment)
