@@ -73,7 +73,6 @@ def copy(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", folder)
         patch.setattr(paths, "NOTEBOOKS", folder / "notebooks")
-        patch.delenv("OMP_NUM_THREADS")  # so that OpenBLAS has threads, where there are cores
         yield folder
 
 
@@ -86,12 +85,14 @@ def server(copy):
 def execute(copy: Path, start: launch.Start, value: int) -> SimpleNamespace:
     """Execute the probe with `value` in a module of lib; return what it tells, and its picture."""
     (copy / "lib" / "probe.py").write_text(f"VALUE = {value}\n" + "#" * value)
-    process = start(copy / "probe.json", copy / "log.txt", {"STAGE": "/a stage"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS")  # so that OpenBLAS has threads, where there are cores
+        process = start(copy / "probe.json", copy / "log.txt", {"STAGE": "/a stage"})
     assert process.wait(120) == process.poll() == 0, (copy / "log.txt").read_text()
     outputs = nbformat.read(copy / "out.ipynb", as_version=4).cells[0].outputs
     (picture,) = [part.data["image/png"] for part in outputs if "data" in part]
     told = json.loads("".join(part.get("text", "") for part in outputs))
-    return SimpleNamespace(process=process, picture=picture, **{"told": told})
+    return SimpleNamespace(process=process, picture=picture, told=told)
 
 
 @linux
