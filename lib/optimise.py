@@ -11,11 +11,10 @@ from lib import compute
 from lib.settings import Train
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic, by Jordan for speed near zero
-NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Return U V^T approximately for each matrix U S V^T: singular values near 1 (0.7 to 1.2).
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Return U V^T approximately for each matrix U S V^T: singular values of 0.7 to 1.2 in 5 steps.
 
     Newton-Schulz iteration in bfloat16 (Jordan et al., Muon, 2024), or in float32 where the
     processor only emulates bfloat16, which takes many times as long; (..., rows, columns), same
@@ -26,7 +25,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     native = compute.bf16_is_native(matrices.device)
     x = (matrices if wide else matrices.mT).to(torch.bfloat16 if native else torch.float32)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(NEWTON_SCHULZ_STEPS):
+    for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x if wide else x.mT).to(matrices.dtype)
@@ -41,11 +40,14 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: weights of two and more dimensions.
         lr: length of a step by each singular direction; momentum: in [0, 1).
-        keep_norm: false leaves the norms alone.
+        keep_norm: false leaves the norms alone; steps: of the Newton-Schulz iteration.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float, keep_norm: bool = True):
+    def __init__(
+        self, params: Iterable, lr: float, momentum: float, keep_norm: bool = True, steps: int = 5
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "keep_norm": keep_norm})
+        self.steps = steps  # not of a group: checkpoints hold what groups have
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss: no closure
@@ -61,7 +63,7 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(weight)
         buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
         direction = gradient.add(buffer, alpha=group["momentum"])
-        update = orthogonal(direction.reshape(len(weight), -1)).view_as(weight)
+        update = orthogonal(direction.reshape(len(weight), -1), self.steps).view_as(weight)
         if group["keep_norm"]:
             weight.mul_(len(weight) ** 0.5 / weight.norm())
         weight.sub_(update * group["lr"])  # the rate may be a tensor under a compiled step
@@ -128,7 +130,7 @@ def make_optimiser(model: nn.Module, recipe: Train) -> Optimiser:
         return sgd
     muon_rate = recipe.muon_learning_rate
     groups = [{"params": filters, "factor": muon_rate / rate}]
-    return Together(sgd, Muon(groups, muon_rate, recipe.muon_momentum))
+    return Together(sgd, Muon(groups, muon_rate, recipe.muon_momentum, steps=recipe.muon_steps))
 
 
 def _merged(groups: list[dict]) -> list[dict]:

@@ -135,6 +135,8 @@ class Optimiser(Run, group="optimiser and schedule"):
         "sgd", "muon takes orthogonal steps for convolutions, SGD for the rest", choices=OPTIMISERS)
     muon_learning_rate: float = option(0.24, "peak learning rate of Muon", 1e-6, 10)
     muon_momentum: float = option(0.6, "of Muon", 0, 0.999)
+    muon_steps: int = option(5, "Newton-Schulz steps, by which Muon makes orthogonal", 1, 20)
+    stem_bias_epochs: int = option(0, "in which a whitening stem's bias learns; 0: all", 0, 5000)
     shift_rate: float = option(
         1.0, "factor on the learning rate of the biases of batch norm and stem", 0.01, 1000)
     weight_decay: float = option(5e-4, "L2 penalty", 0, 0.1)
@@ -281,8 +283,7 @@ class Deploy(Run):
     weight_bits: str = option(
         "auto", "auto is 8, or 7 on an x86 processor without VNNI, where sums of 8 may overflow",
         choices=("auto", "7", "8"))
-    reference_network: bool = option(
-        True, "size and speed of the reference's network too, untrained")
+    reference_network: bool = option(True, "the reference's network too: size, speed; untrained")
 # fmt: on
 
 

@@ -124,8 +124,15 @@ class Loop:
         started = time.perf_counter()
         statistics = self.dataset.normalisation(phase.recipe.normalisation)
         given = (self.images, phase, self.epoch, statistics, self.settings.seed, self.loss_of)
+        held = 0 < self.settings.stem_bias_epochs <= self.epoch
+        bias = self.model.conv.bias if held else None  # a learned stem has none
+        if bias is not None:
+            bias.requires_grad_(False)  # its gradient would be all that the stem's images are for
         row = train_epoch(self.model, self.optimiser, *given, self.average, watch.step)
-        row |= _named("holdout", evaluate(self.result, self.holdout, statistics, self.precision))
+        if bias is not None:
+            bias.requires_grad_(True)
+        seen = evaluate(self.result, self.holdout, statistics, self.precision)
+        row |= {f"holdout_{name}": value for name, value in seen.items()}
         if self.test:
             row["test_accuracy"] = self._audit(self.test)
         self.epoch += 1
@@ -179,7 +186,3 @@ def evaluate(
     labels = images.labels.to(logits.device)
     accuracy = (logits.argmax(1) == labels).float().mean().item()
     return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy}
-
-
-def _named(prefix: str, values: dict[str, float]) -> dict[str, float]:
-    return {f"{prefix}_{name}": value for name, value in values.items()}

@@ -61,7 +61,8 @@ def read(images: Paths) -> tuple[list[Picture], list[str]]:
     files = _each(lambda name: _files(_found(name)), named, problems)
     pictures = _each(lambda file: [picture(file)], files, problems)
     if not pictures:
-        first = problems[0] if problems else f"{_named(named)}: no file there; name another folder"
+        where = _shown(_found(named[0])) if named else "images"
+        first = problems[0] if problems else f"{where}: no file there; name another folder"
         raise UserError(f"{first}{f' (and {len(problems) - 1} more)' * (len(problems) > 1)}")
     return pictures, problems
 
@@ -75,10 +76,6 @@ def _each(work: Callable[[Any], list], items: Iterable, problems: list[str]) -> 
         except UserError as problem:
             problems.append(str(problem))
     return done
-
-
-def _named(names: list[str | os.PathLike]) -> str:
-    return _shown(_found(names[0])) if names else "images"
 
 
 def tell(problems: list[str]) -> None:

@@ -46,9 +46,6 @@ def is_its_recipe(settings: Mapping[str, Any]) -> bool:
     wanted |= {key: first[key] for key in ("epochs", "learning_rate", "milestones")}
     wanted |= {f"phase2_{key}": second[key] for key in ("epochs", "learning_rate")}
     unused = (*MIXING, "teacher", "ema", "sam", "label_smoothing")
-    there = {key: _plain(settings.get(key)) for key in wanted}
+    there = {key: settings.get(key) for key in wanted}
+    there = {key: list(one) if isinstance(one, tuple) else one for key, one in there.items()}
     return there == wanted and not any(settings.get(key) for key in unused)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

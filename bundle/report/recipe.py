@@ -105,11 +105,13 @@ def _mixed(share: float, alpha: float) -> str:
 
 
 def _optimiser(recipe: Train) -> str:
-    nesterov = "Nesterov " if recipe.nesterov else ""
-    sgd = f"stochastic gradient descent with {nesterov}momentum {recipe.momentum:g}"
+    sgd = "stochastic gradient descent with " + "Nesterov " * recipe.nesterov
+    bias = _if(recipe.stem_bias_epochs, " (the stem's bias for {} epochs alone)")
+    sgd += f"momentum {recipe.momentum:g}{bias}"
     if recipe.optimiser == "sgd":
         return sgd
-    muon = f"rate {recipe.muon_learning_rate:g}, momentum {recipe.muon_momentum:g}"
+    muon = f"rate {recipe.muon_learning_rate:g}, momentum {recipe.muon_momentum:g}, "
+    muon += f"{recipe.muon_steps} Newton-Schulz steps"
     return f"Muon (Jordan et al., 2024), {muon}, for the convolutions; {sgd} for all else"
 
 

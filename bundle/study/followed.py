@@ -31,7 +31,8 @@ def shown(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
     curves = {
         f"{job['run']}, seed {job['seed']}": job["audit"]["test_accuracy"]
         for job in jobs
-        if job.get("audit") and _epochs(job) == len(printed)
+        if job.get("audit")
+        and sum(job["settings"].get(key, 0) for key in ("epochs", "phase2_epochs")) == len(printed)
     }
     if not curves:
         figures.remove(folder / FIGURE)
@@ -42,10 +43,6 @@ def shown(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
     picture = figures.html(wide, alt, "followed", narrow)
     figures.save(wide, folder / FIGURE, alt, "")
     return {"picture": picture, "alt": alt, "said": said}
-
-
-def _epochs(job: Job) -> int:
-    return job["settings"].get("epochs", 0) + job["settings"].get("phase2_epochs", 0)
 
 
 def compared(curves: Mapping[str, Sequence[float]], phases: Sequence[Sequence[float]]) -> str:

@@ -10,7 +10,7 @@ from bundle.runs import params
 from lib.errors import UserError, nearest
 
 # Of 03_train, by a plan's `epochs`.
-SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs")
+SCALED = ("epochs", "phase2_epochs", "milestones", "warmup_epochs", "stem_bias_epochs")
 JUDGED_ON = {"test": "test", "holdout": "hold-out"}  # and in words
 PLANNED = ("train_images", "holdout", "seed")  # what a plan's other keys decide
 HOLDOUT = 5000  # images kept out of training by a study that is judged on them

@@ -78,8 +78,12 @@ def as_lines(table):
         ({}, "weight decay: 0.0005 on all parameters\n"),
         (
             {"optimiser": "muon"},
-            "Muon (Jordan et al., 2024), rate 0.24, momentum 0.6, for the convolutions; "
-            "stochastic gradient descent with momentum 0.9",
+            "Muon (Jordan et al., 2024), rate 0.24, momentum 0.6, 5 Newton-Schulz steps, for the "
+            "convolutions; stochastic gradient descent with momentum 0.9 for all else\n",
+        ),
+        (
+            {"stem_bias_epochs": 3, "nesterov": True},
+            "with Nesterov momentum 0.9 (the stem's bias for 3 epochs alone)\n",
         ),
         ({"warmup_epochs": 5.0}, "from 0.1 after 5 epochs of warm-up\n"),
         (

@@ -54,9 +54,11 @@ def test_recipes_use_every_ingredient():
         "comparison",
     }
     plain = {
-        # Newer than the versions whose bits are recorded; test_step and test_trivial hold them.
+        # Newer than the versions whose bits are recorded; tests/lib has a test of each.
         "half_resolution",
         "augmix",
+        "muon_steps",
+        "stem_bias_epochs",
         "gamma",
         "temperature",
         "erasing",

@@ -45,14 +45,20 @@ def test_orthogonal_brings_all_singular_values_near_one(shape, native, monkeypat
     )
 
 
-def test_where_bfloat16_is_only_emulated_orthogonal_computes_in_float32(monkeypatch):
+@pytest.mark.parametrize("steps", [3, 5])
+def test_where_bfloat16_is_only_emulated_orthogonal_computes_in_float32(steps, monkeypatch):
     monkeypatch.setattr(compute, "bf16_is_native", lambda device: False)
     matrix = weights(8, 72)
     exact = matrix.double() / matrix.double().norm()
-    for _ in range(5):  # the iteration as Jordan gives it, in float64
+    for _ in range(steps):  # the iteration as Jordan gives it, in float64
         gram = exact @ exact.T
         exact = 3.4445 * exact + (-4.7750 * gram + 2.0315 * gram @ gram) @ exact
-    torch.testing.assert_close(optimise.orthogonal(matrix), exact.float(), rtol=1e-4, atol=1e-5)
+    found = optimise.orthogonal(matrix, steps)
+    torch.testing.assert_close(found, exact.float(), rtol=1e-4, atol=1e-5)
+    convolution = nn.Parameter(torch.zeros(8, 72))
+    convolution.grad = matrix
+    optimise.Muon([convolution], 1.0, 0.0, keep_norm=False, steps=steps).step()
+    torch.testing.assert_close(convolution.detach(), -found)
 
 
 @pytest.mark.parametrize("shape", [(8, 24), (24, 8)])
@@ -93,6 +99,9 @@ def test_muon_takes_the_convolutions_and_sgd_the_rest():
     both = grouped(built, optimiser="muon", muon_learning_rate=0.2)
     sgd, muon = both.optimisers
     assert [parameter.dim() for parameter in muon.param_groups[0]["params"]] == [4] * 6
+    assert (
+        muon.steps == 5 and grouped(built, optimiser="muon", muon_steps=3).optimisers[1].steps == 3
+    )
     assert {parameter.dim() for group in sgd.param_groups for parameter in group["params"]} == {
         1,
         2,

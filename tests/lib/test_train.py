@@ -1,5 +1,6 @@
 """Training in memory, without a folder, a run or a notebook."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 from lib import data, train
 from lib.errors import UserError
+from lib.model import count_parameters
 from lib.settings import Train
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
@@ -80,6 +82,26 @@ def test_a_store_goes_on_to_the_same_bits_from_every_epoch(digits):
         assert all(map(torch.equal, weights(again), weights(whole)))
 
 
+@pytest.mark.parametrize("sam", [0.0, 0.1])
+def test_a_stem_s_bias_stays_as_it_is_after_its_epochs(digits, sam):
+    recipe = dataclasses.replace(TINY, stem="whitening", block="pooled", optimiser="muon", sam=sam)
+    kept, free = Kept(), Kept()
+    held = train.train(dataclasses.replace(recipe, stem_bias_epochs=2), digits, kept)
+    learned = train.train(recipe, digits, free)
+    once, two, three, last = (state["model"]["conv.bias"] for state in kept.states)
+    assert not torch.equal(once, two) and torch.equal(two, three) and torch.equal(two, last)
+    first, second, third, _ = (state["model"] for state in free.states)
+    assert torch.equal(second["conv.bias"], two) and not torch.equal(third["conv.bias"], two)
+    others = [name for name in first if name.endswith("weight") and name != "conv.weight"]
+    assert not any(
+        torch.equal(kept.states[1]["model"][n], kept.states[3]["model"][n]) for n in others
+    )
+    assert count_parameters(held.model) == count_parameters(learned.model)
+    for state in kept.states[:3]:  # before it is held, while it is, and in the second phase
+        again = train.train(dataclasses.replace(recipe, stem_bias_epochs=2), digits, Kept(state))
+        assert all(map(torch.equal, weights(again), weights(held)))
+
+
 def test_a_watch_hears_every_step_and_changes_no_bit(digits):
     noted = Noted()
     watched, alone = train.train(TINY, digits, watch=noted), train.train(TINY, digits)
@@ -91,8 +113,6 @@ def test_a_watch_hears_every_step_and_changes_no_bit(digits):
 
 def test_the_learning_rate_follows_the_schedule_within_an_epoch(digits):
     """A row's rate is that of its last step: two thirds through the epoch, of three steps."""
-    import dataclasses
-
     linear = dataclasses.replace(
         TINY, phase2_epochs=0, schedule="one_cycle", schedule_by="step", epochs=2
     )
