@@ -55,7 +55,9 @@ class Preloaded(launch.Server):
         return subprocess.CompletedProcess(list(arguments), code, out, err)
 
     def _begin(self) -> None:
-        environment = BEGUN | {"MPLBACKEND": launch.BACKEND, "MATPLOTLIBRC": os.devnull}
+        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # or the debugger of kernels would warn
+        environment = BEGUN | quiet
+        environment |= {"MPLBACKEND": launch.BACKEND, "MATPLOTLIBRC": os.devnull}
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "tests.preloaded"]
         with theirs:

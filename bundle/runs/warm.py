@@ -28,7 +28,8 @@ from bundle.runs.launch import LONGEST
 PRELOADED = (
     "torch", "torchvision.transforms.v2.functional", "pandas", "scipy.stats", "scipy.ndimage",
     "sklearn.datasets", "sklearn.metrics", "matplotlib.pyplot", "safetensors.torch",
-    "ipykernel.ipkernel", "ipykernel.kernelapp", "papermill",
+    "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.debugger", "papermill",
+    "fontTools.subset", "pandas.io.formats.style",
 )  # fmt: skip
 POLL_SECONDS = 0.1
 
