@@ -5,8 +5,8 @@ random moments, another ends the training. MODE operation: for each n up to N a 
 before its n-th last operation on files, another ends that training; an older complete training of
 another seed lies there before. MODE move: as well, before each of the operations by which a
 notebook's files take the place of an earlier state's, or each N-th. Prints JSON: how many
-kills hit, and the SHA-256 of the weights, or of all files, in the end, one for each time (MODE
-operation and move: first of what nobody killed).
+kills hit, and the SHA-256 of the weights, or of all files, in the end, first of what nobody killed,
+then one for each time.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ SETTINGS = Train(
     threads=1,
 )
 SHORT = dataclasses.replace(SETTINGS, epochs=2)
-LONGEST_SECONDS = 0.5
+EPOCHS = 10  # between two kills at random moments, at most
 OPERATIONS = ("replace", "rename", "unlink", "mkdir", "open")
 NODE = Node("04_predict_tta", writes=("predictions.npz",))
 STATES = (  # of its results: an earlier one, and the one that takes its place
@@ -109,13 +109,15 @@ def count_operations(kill_at: int | None) -> list[int]:
 
 
 def kill_randomly(folder: Path, count: int) -> tuple[int, list[str]]:
-    hits = 0
+    long, begun = dataclasses.replace(SETTINGS, epochs=count * EPOCHS), time.monotonic()
+    never_killed, hits = finish(folder / "whole", long), 0
+    longest = (time.monotonic() - begun) / count  # all together take less than the training
     for _ in range(count):
-        child = in_child(train_in, folder, SETTINGS)
-        time.sleep(random.uniform(0, LONGEST_SECONDS))
+        child = in_child(train_in, folder / "killed", long)
+        time.sleep(random.uniform(0, longest))
         os.kill(child, signal.SIGKILL)
         hits += was_killed(child)
-    return hits, [finish(folder, SETTINGS)]
+    return hits, [never_killed, finish(folder / "killed", long)]
 
 
 def kill_at_operations(folder: Path, count: int) -> tuple[int, list[str]]:
