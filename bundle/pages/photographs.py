@@ -28,7 +28,8 @@ def leave_out(cells: list[NotebookNode]) -> None:
 
 def _without(output: NotebookNode) -> tuple[list[NotebookNode], bool]:
     """Return what is left of an output, and whether something was taken out."""
-    if any(about.get("photographs") for about in _metadata(output)):
+    metadata = [one for one in output.get("metadata", {}).values() if isinstance(one, dict)]
+    if any(about.get("photographs") for about in metadata):
         return [], True
     html = output.get("data", {}).get("text/html", "")
     if MARK not in html:
@@ -38,7 +39,3 @@ def _without(output: NotebookNode) -> tuple[list[NotebookNode], bool]:
         element.decompose()
     output.data["text/html"] = str(soup)
     return ([output] if soup.get_text().strip() else []), True
-
-
-def _metadata(output: NotebookNode) -> list[dict]:
-    return [about for about in output.get("metadata", {}).values() if isinstance(about, dict)]

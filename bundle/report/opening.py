@@ -103,9 +103,7 @@ def scale(shown: list[tuple]) -> str:
 
 
 def _digits(kind: str, value: float) -> str:
-    return (
-        f"{value:.0%}" if kind == "chance" else f"{value:.2%}" if kind == "theirs" else rate(value)
-    )
+    return {"chance": f"{value:.0%}", "theirs": f"{value:.2%}"}.get(kind) or rate(value)
 
 
 def _side(value: float) -> str:

@@ -26,10 +26,9 @@ from bundle.runs.launch import LONGEST
 # What notebooks import and what executes them: the packages of others alone, and none that starts a
 # thread which must outlive a fork. Those of OpenBLAS end before one and begin again after it.
 PRELOADED = (
-    "torch", "torchvision.transforms.v2.functional", "pandas", "scipy.stats", "scipy.ndimage",
+    "torch", "torchvision.transforms.v2.functional", "pandas.io.formats.style", "scipy.ndimage",
     "sklearn.datasets", "sklearn.metrics", "matplotlib.pyplot", "safetensors.torch",
-    "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.debugger", "papermill",
-    "fontTools.subset", "pandas.io.formats.style",
+    "fontTools.subset", "ipykernel.kernelapp", "ipykernel.debugger", "papermill",
 )  # fmt: skip
 POLL_SECONDS = 0.1
 
