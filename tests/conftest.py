@@ -50,17 +50,19 @@ PARTS = (
 # fmt: on
 # What JupyterLab and systems leave in folders.
 LEFT = (".ipynb_checkpoints", ".virtual_documents", ".DS_Store")
-# A test that uses one of these fixtures runs commands or notebooks in processes of their own.
-SLOW = {"smoke", "bundle", "done", "cifar10_root"}
+# A test that uses one of these fixtures runs commands or notebooks in processes of their own; one
+# with these marks starts a browser or reads 60,000 images.
+SLOW, SLOW_MARKS = {"smoke", "bundle", "done", "cifar10_root"}, ("chromium", "cifar10")
 # The files that take longest begin, so that the two processes end at about the same time.
 LONGEST = ("test_run.py", "test_study.py", "test_release.py", "test_extend.py", "test_golden.py")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow by its fixtures, and put the longest files first."""
+    """Mark what is slow by its fixtures or marks, and put the longest files first."""
     for item in items:
-        if SLOW & set(getattr(item, "fixturenames", ())):
+        marked = any(item.get_closest_marker(name) for name in SLOW_MARKS)
+        if marked or SLOW & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
     names = [*LONGEST, ""]
     items.sort(key=lambda item: names.index(item.path.name if item.path.name in names else ""))

@@ -340,6 +340,7 @@ def test_a_slow_mirror_is_left_and_its_part_kept(here, serve):
     assert any(re.search(r": only \d+ kB/s$", line) for line in said)
 
 
+@pytest.mark.slow
 def test_all_slow_ends_with_the_fastest(here, serve):
     slower, faster = serve(pause=0.25), serve(pause=0.1)
     get(here, slower, dead_port(), faster)

@@ -74,6 +74,7 @@ def done(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_trainings_need_no_jupyter():
     """PyTorch alone suffices to study, predict and measure speed; `None` makes an import fail."""
     absent = (

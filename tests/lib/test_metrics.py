@@ -329,6 +329,7 @@ def test_a_probability_of_zero_has_a_finite_loss():
     assert math.isfinite(found["nll"]) and found["ece"] == 1.0 and found["brier"] == 2.0
 
 
+@pytest.mark.slow
 def test_temperature_is_that_of_the_least_loss():
     """Labels drawn from softmax(z / 2); then by a grid; z times 3 has three times as high a one."""
     rng = np.random.default_rng(7)

@@ -62,6 +62,7 @@ def weights(training) -> list[torch.Tensor]:
     return list(training.model.state_dict().values())
 
 
+@pytest.mark.slow
 def test_five_lines_in_the_docs_train_in_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = PAGE.read_text(encoding="utf-8")
