@@ -30,6 +30,7 @@ SPEEDS = {
     "cutmix": training.measure_cutmix,
     "profile": limits.measure_profile,
 }
+PARTS = ("training", *SPEEDS, "kept", "memory", "startup")
 
 
 def dataset_here() -> tuple[Dataset, Path]:
@@ -45,6 +46,8 @@ def measure(quick: bool, chosen: Collection[str] = ()) -> dict[str, Any]:
 
     The share of the bound is of training, profile and bound of the same call.
     """
+    if unknown := sorted({*chosen} - {*PARTS}):
+        raise UserError(f"no part {unknown[0]} of a benchmark; there are {', '.join(PARTS)}")
     began = time.perf_counter()
     dataset, root = dataset_here()
     told = machine.description()
@@ -56,8 +59,6 @@ def measure(quick: bool, chosen: Collection[str] = ()) -> dict[str, Any]:
         "recipe": asdict(settings()),
     }
     parts = _parts(plan, dataset, root, quick)
-    if unknown := sorted({*chosen} - {*parts}):
-        raise UserError(f"no part {unknown[0]} of a benchmark; there are {', '.join(parts)}")
     for name, part in parts.items():
         if not chosen or name in chosen:
             say(f"{name}, {time.perf_counter() - began:.0f} s after the start:")

@@ -79,6 +79,7 @@ def test_chosen_parts_are_measured_alone_and_told(copy, cifar10_root):
     written.unlink()
     refused = copy.run("benchmarks.run", "view", "--quick", **options)
     assert refused.returncode == 2 and "no part view of a benchmark" in refused.stderr
+    assert list(run._parts(plan.PLANS["quick"], None, None, True)) == list(run.PARTS)
 
 
 # The baseline
