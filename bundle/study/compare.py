@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bundle import effects
-from bundle.words import NONE
+from bundle import effects, words
+from bundle.training.alike import with_defaults
 from lib import metrics
 
 Job = Mapping[str, Any]
@@ -142,7 +142,7 @@ def _against(group: Sequence[Job], base: Sequence[Job], predictions_of: Callable
 
     Welch's test needs two seeds on both sides, McNemar's one in common.
     """
-    none = {"difference": math.nan, "test": NONE, **dict.fromkeys(UNTESTED, math.nan)}
+    none = {"difference": math.nan, "test": words.NONE, **dict.fromkeys(UNTESTED, math.nan)}
     if not base:
         return none
     if len({(job["dataset"], job["test"]["images"]) for job in [*group, *base]}) > 1:
@@ -250,8 +250,8 @@ def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
     groups, rows = by_run(jobs, order), []
     for name, (job, *_) in groups.items():
         if base := groups.get(job["base"]):
-            before, after = ({**each["settings"], "seed": 0} for each in (base[0], job))
-            keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+            before, after = (with_defaults(each["settings"]) for each in (base[0], job))
+            keys = [key for key in before if key != "seed" and before[key] != after[key]]
             texts = [(key, in_text(before, key), in_text(after, key)) for key in keys or [""]]
             rows += [(name, job["base"], *text) for text in texts]
     return pd.DataFrame(rows, columns=["run", "base", "setting", "before", "after"])
@@ -260,4 +260,4 @@ def changes(jobs: Iterable[Job], order: Sequence[str] = ()) -> pd.DataFrame:
 def in_text(settings: Mapping[str, Any], key: str) -> str:
     """Return a setting's value as text, an en dash where it is not known."""
     value = settings.get(key)
-    return NONE if value is None else value if isinstance(value, str) else json.dumps(value)
+    return words.NONE if value is None else value if isinstance(value, str) else json.dumps(value)

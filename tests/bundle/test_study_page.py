@@ -322,10 +322,15 @@ def test_changes_normalisation_and_audit():
     jobs = small()["jobs"]
     found = compare.changes(jobs)
     assert [tuple(row) for row in found.itertuples(index=False)] == [
-        ("no_cutmix", "as_run", "cutmix", "0.5", "0.0"),
         ("no_cutmix", "as_run", "milestones", "[]", "[3, 4]"),
+        ("no_cutmix", "as_run", "cutmix", "0.5", "0.0"),
         ("audit", "as_run", "audit", "false", "true"),
     ]
+    # A setting that was added later is at its default in what was trained before.
+    added = {**jobs[1]["settings"], "muon_steps": 5, "stem_bias_epochs": 2}
+    late = compare.changes([jobs[0], {**jobs[1], "settings": added}])
+    assert list(late["setting"]) == ["stem_bias_epochs", "milestones", "cutmix"]
+    assert list(late["before"]) == ["0", "[]", "0.5"]
     assert compare.beside(jobs).loc[0, "difference"] == pytest.approx(-1.25)
     assert list(compare.audits(jobs)["bias"]) == [pytest.approx(1), pytest.approx(0.04)]
 
