@@ -225,26 +225,28 @@ def test_a_job_that_is_done_is_not_to_do(monkeypatch):
 
 
 def test_bad_input_is_told_before_anything_is_installed(bundle):
-    """With make: exit code 2 and one line; no environment for the engine, nothing in results/."""
-    for words, said in (
-        (["PLAN=smal", "PROFILE=local"], "PLAN=smal: no file params/studies/smal.yaml"),
-        (["PLAN=small", "PROFILE=lokal"], "PROFILE=lokal: no file cluster/lokal/config.yaml"),
-        (["PLAN=broken", "PROFILE=local"], "RUN=as_writen: no file params/as_writen.yaml"),
-    ):
-        (bundle.folder / "params" / "studies" / "broken.yaml").write_text(
-            "runs: [as_writen]\nseeds: [1]\n"
-        )
-        ended = subprocess.run(
-            ["make", "study-cluster", *words, f"BIN={Path(sys.executable).parent}"],
-            cwd=bundle.folder,
-            env=bundle.environment,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        lines = [line for line in ended.stderr.splitlines() if not line.startswith("make")]
-        assert ended.returncode == 2 and len(lines) == 1 and said in lines[0], ended.stderr
+    """Exit code 2 and one line, by Make too, which then installs no engine; no results."""
+    (bundle.folder / "params" / "studies" / "broken.yaml").write_text(
+        "runs: [as_writen]\nseeds: [1]\n"
+    )
+    words = ["PLAN=broken", "PROFILE=local", f"BIN={Path(sys.executable).parent}"]
+    by_make = subprocess.run(
+        ["make", "study-cluster", *words], cwd=bundle.folder, env=bundle.environment, text=True,
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = {
+        "PLAN=smal: no file params/studies/smal.yaml": ["--profile=local", "--", "smal"],
+        "PROFILE=lokal: no file cluster/lokal/config.yaml": ["--profile=lokal", "--", "small"],
+    }
+    ended = {
+        "RUN=as_writen: no file params/as_writen.yaml": by_make,
+        **{
+            line: bundle.run("bundle", "cluster", "--check", *given) for line, given in said.items()
+        },
+    }
+    for line, one in ended.items():
+        lines = [each for each in one.stderr.splitlines() if not each.startswith("make")]
+        assert one.returncode == 2 and len(lines) == 1 and line in lines[0], one.stderr
     assert (
         not (bundle.folder / ".venv-cluster").exists() and not (bundle.folder / "results").exists()
     )
