@@ -87,7 +87,8 @@ def test_a_store_goes_on_to_the_same_bits_from_every_epoch(digits):
 def test_a_stem_s_bias_stays_as_it_is_after_its_epochs(digits, sam):
     recipe = dataclasses.replace(TINY, stem="whitening", block="pooled", optimiser="muon", sam=sam)
     kept, free = Kept(), Kept()
-    held = train.train(dataclasses.replace(recipe, stem_bias_epochs=2), digits, kept)
+    holding = dataclasses.replace(recipe, stem_bias_epochs=2)
+    held = train.train(holding, digits, kept)
     learned = train.train(recipe, digits, free)
     once, two, three, last = (state["model"]["conv.bias"] for state in kept.states)
     assert not torch.equal(once, two) and torch.equal(two, three) and torch.equal(two, last)
@@ -99,7 +100,7 @@ def test_a_stem_s_bias_stays_as_it_is_after_its_epochs(digits, sam):
     )
     assert count_parameters(held.model) == count_parameters(learned.model)
     for state in kept.states[:3]:  # before it is held, while it is, and in the second phase
-        again = train.train(dataclasses.replace(recipe, stem_bias_epochs=2), digits, Kept(state))
+        again = train.train(holding, digits, Kept(state))
         assert all(map(torch.equal, weights(again), weights(held)))
 
 

@@ -35,7 +35,7 @@ SETTINGS = Train(
     widths=(8, 16),
     strides=(1, 2),
     train_images=60,
-    epochs=60,
+    epochs=2,
     batch_size=20,
     erasing=0.5,
     holdout_images=20,
@@ -43,7 +43,6 @@ SETTINGS = Train(
     device="cpu",
     threads=1,
 )
-SHORT = dataclasses.replace(SETTINGS, epochs=2)
 EPOCHS = 10  # between two kills at random moments, at most
 OPERATIONS = ("replace", "rename", "unlink", "mkdir", "open")
 NODE = Node("04_predict_tta", writes=("predictions.npz",))
@@ -122,25 +121,25 @@ def kill_randomly(folder: Path, count: int) -> tuple[int, list[str]]:
 
 def kill_at_operations(folder: Path, count: int) -> tuple[int, list[str]]:
     def older_then(work, place):
-        finish(place, dataclasses.replace(SHORT, seed=1))
+        finish(place, dataclasses.replace(SETTINGS, seed=1))
         return was_killed(in_child(work, place))
 
     def counting(place):
         counter = count_operations(None)
-        train_in(place, SHORT)
+        train_in(place, SETTINGS)
         (place / "count").write_text(str(counter[0]))
 
     older_then(counting, folder / "counted")
     total, hits = int((folder / "counted" / "count").read_text()), 0
-    digests = [finish(folder / "counted", SHORT)]
+    digests = [finish(folder / "counted", SETTINGS)]
     for last in range(count):
 
         def killed(place, last=last):
             count_operations(total - last)
-            train_in(place, SHORT)
+            train_in(place, SETTINGS)
 
         hits += older_then(killed, folder / str(last))
-        digests.append(finish(folder / str(last), SHORT))
+        digests.append(finish(folder / str(last), SETTINGS))
     return hits, digests
 
 
