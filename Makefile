@@ -12,9 +12,10 @@ THREADS ?=
 # The head of the report.
 AUTHOR ?=
 COURSE ?=
-# A release: what it keeps beside the figures.
+# A release: what it keeps beside report and figures, or without them.
 WEIGHTS ?=
 LOGITS ?=
+RECORD ?=
 # Pictures of one's own: a folder or a picture, and whether maps of what decides are wanted.
 IMAGES ?=
 OCCLUSION ?=
@@ -39,14 +40,14 @@ JOBS ?=
 # a command: so every value is taken as it is written, and commands get it in the environment.
 $(if $(findstring :,$(CURDIR)),$(error $(CURDIR): Python cannot import from a folder with ':'; \
 	rename it))
-GIVEN := RUN SET SEED THREADS RETRAIN UNTIL WEIGHTS LOGITS PLAN TINY PROFILE WAIT RUNS LAB JOBS BIN
-GIVEN += PYTHON TORCH TORCH_INDEX AUTHOR COURSE IMAGES OCCLUSION A B
+GIVEN := RUN SET SEED THREADS RETRAIN UNTIL WEIGHTS LOGITS RECORD PLAN TINY PROFILE WAIT RUNS LAB JOBS
+GIVEN += BIN PYTHON TORCH TORCH_INDEX AUTHOR COURSE IMAGES OCCLUSION A B
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval \
 	override $(name) := $$(value $(name)))))
 export RUN SET SEED THREADS AUTHOR COURSE UNTIL PLAN PROFILE WAIT RUNS LAB IMAGES A B
 # Yes or no: 1 or nothing, or in words.
 NO := 0 no false
-$(foreach name,RETRAIN WEIGHTS LOGITS TINY OCCLUSION,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
+$(foreach name,RETRAIN WEIGHTS LOGITS RECORD TINY OCCLUSION,$(if $(filter-out $(NO) 1 yes true,$($(name))),$(error \
 	$(name) must be 1 or 0)))
 on = $(filter-out $(NO),$($1))
 # The names of jobs become targets, which have their own syntax.
@@ -159,8 +160,9 @@ compare: setup ## two finished runs side by side (A=cpu B=cpu-seed43)
 verify: setup ## train a finished run again; compare bit for bit
 	@$(BUNDLE) verify $(WHICH)
 
-release: setup ## keep a run in results/released/ ([WEIGHTS=1] [LOGITS=1])
-	@$(BUNDLE) release $(if $(call on,WEIGHTS),--weights) $(if $(call on,LOGITS),--logits) $(WHICH)
+release: setup ## keep a run in results/released/ ([WEIGHTS=1] [LOGITS=1] [RECORD=1])
+	@$(BUNDLE) release $(if $(call on,WEIGHTS),--weights) $(if $(call on,LOGITS),--logits) \
+		$(if $(call on,RECORD),--record) $(WHICH)
 
 release-render: setup ## render what is released anew, from its records
 	@$(BUNDLE) render

@@ -154,7 +154,7 @@ def release(args: Namespace) -> int:
     from bundle.release import release as releases
     from bundle.training import released
 
-    what = [name for name in ("weights", "logits") if getattr(args, name)]
+    what = [name for name in ("weights", "logits", "record") if getattr(args, name)]
     parameters = _parameters(args, resolved=True)
     try:
         with locked(paths.results(parameters.name), parameters.name):
@@ -298,6 +298,7 @@ def parser() -> argparse.ArgumentParser:
     added = of_run(release)
     added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
     added.add_argument("--logits", action="store_true", help="with the logits of every view")
+    added.add_argument("--record", action="store_true", help="without report and figures")
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
     added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")

@@ -25,6 +25,7 @@ from lib import plots
 
 COLOUR = re.compile(r"(?<=[ :])#[0-9a-f]{6}(?=[;\"])")
 DIGITS = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is finer than any screen
+MOVED = re.compile(r' transform="translate\((\S+) 0\)"/>')  # a letter within its line
 LINE = 13.7  # characters of a notice for an inch of a figure
 PIXELS = 160  # an inch, of images in an SVG
 MARK = "rehearsal: part of CIFAR-10"
@@ -163,7 +164,7 @@ def _drawn(figure: Figure, prefix: str) -> tuple[str, str]:
     assert drawn  # Matplotlib writes one svg element with a view box
     body = drawn[2].replace("base64,\n", "base64,")
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
-    body = _own_ids(body, prefix)
+    body = MOVED.sub(r' x="\1"/>', _own_ids(body, prefix))
     body = re.sub(r' (d|x|y)="[^"]*"', lambda match: DIGITS.sub(r"\1", match[0]), body)
     return drawn[1], re.sub(r"\s+", " ", body).replace("> <", "><")
 

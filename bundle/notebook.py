@@ -6,6 +6,7 @@ Heavy rooms are imported where a method needs them: ``from bundle import Noteboo
 import contextlib
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +138,7 @@ class Notebook:
             trained.append(row)
             show(row)
 
-        folder, retrain = paths.results(self.run), paths.retrain_asked()
+        folder, retrain = paths.results(self.run), bool(os.environ.get(paths.RETRAIN_VARIABLE))
         with self._at_work():
             training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
         return training, Markdown(sentences.which(training, len(trained)))

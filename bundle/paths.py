@@ -19,7 +19,7 @@ LOCK_FILE = ROOT / "requirements.txt"
 # Set by the headless runner: where a notebook's new files wait for success.
 STAGE_VARIABLE = "BUNDLE_STAGE"
 # Set by the headless runner: train again although a finished training is there.
-RETRAIN_VARIABLE = "BUNDLE_RETRAIN"
+RETRAIN_VARIABLE = "BUNDLE_RETRAIN"  # by which the runner asks a notebook to train again
 
 # Of a folder of results/, or of a released run there.
 RUN_NAME, LONGEST_NAME = r"(released/)?[A-Za-z0-9][A-Za-z0-9_.-]*", 200
@@ -58,11 +58,6 @@ def outputs(run: str) -> Path:
     folder = Path(stage) if stage else results(run)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def retrain_asked() -> bool:
-    """Whether the headless runner was asked to train again (make run-all RETRAIN=1)."""
-    return bool(os.environ.get(RETRAIN_VARIABLE))
 
 
 def shown(path: Path) -> str:

@@ -185,11 +185,9 @@ def training_curves(
 
 def _panels(narrow: bool) -> tuple[dict[str, Any], Figure]:
     """Return the empty panels loss, accuracy and rate, the last one a thin strip."""
-    wide: list[Any] = [["loss", "accuracy"], ["rate", "rate"]]
-    tall: list[Any] = [["loss"], ["accuracy"], ["rate"]]
+    at: Any = [["loss"], ["accuracy"], ["rate"]] if narrow else [["loss", "accuracy"], ["rate"] * 2]
     drawn = Figure(figsize=(3.8, 7.2) if narrow else (8, 4.6), layout="constrained")
-    ratios = (3, 3, 1.2) if narrow else (3.2, 1)
-    axes = drawn.subplot_mosaic(tall if narrow else wide, height_ratios=ratios)
+    axes = drawn.subplot_mosaic(at, height_ratios=(3, 3, 1.2) if narrow else (3.2, 1))
     axes["loss"].set(title="Loss (cross entropy, nats)", xlabel="epoch")
     axes["accuracy"].set(title="Accuracy (%)", xlabel="epoch", ylim=(0, 101))
     axes["rate"].set(title="Learning rate", xlabel="epoch")
@@ -200,18 +198,20 @@ def _panels(narrow: bool) -> tuple[dict[str, Any], Figure]:
 
 def _curves(axes: dict[str, Any], history: pd.DataFrame, whose: str = "", grey: str = "") -> None:
     """Draw a history into the panels loss, accuracy and rate; `grey` for all of its lines."""
-    few = len(history) <= MARKED
+    few, width = len(history) <= MARKED, 1 if grey else 1.5
     for part, (name, line, mark, colour) in PARTS.items():
         look = {"linestyle": line, "marker": mark if few else "", "markersize": 4}
-        look |= {"color": grey or colour, "linewidth": 1 if grey else 1.5}
+        look |= {"color": grey or colour, "linewidth": width, "label": whose + name}
         for key, scale in (("loss", 1), ("accuracy", 100)):
             if (column := f"{part}_{key}") in history:
-                values = history[column] * scale
-                axes[key].plot(history["epoch"], values, label=whose + name, **look)
-    look = {"color": grey or GREEN, "linewidth": 1 if grey else 1.5}
-    axes["rate"].plot(history["epoch"], history["learning_rate"], **look)
+                axes[key].plot(history["epoch"], history[column] * scale, **look)
+    axes["rate"].plot(history["epoch"], history["learning_rate"], color=grey or GREEN, lw=width)
     for name in ("loss", "rate"):
-        axes[name].set_ylim(bottom=0)
+        axes[name].autoscale(axis="y")
+        if axes[name].dataLim.y1 > 10 * np.log(CLASSES):  # far above chance, it would hide the rest
+            axes[name].set_yscale("log")
+        else:
+            axes[name].set_ylim(bottom=0)
 
 
 @styled

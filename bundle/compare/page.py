@@ -10,6 +10,7 @@ from bundle import effects, figures, paths, words
 from bundle.compare import figure
 from bundle.compare.runs import Finished, read
 from bundle.files import write_sealed
+from bundle.pages import shapes
 from bundle.pages.index import BUNDLE, template
 from bundle.runs.results import DATASETS, averages_views, notice_of
 from bundle.study.compare import in_text
@@ -42,7 +43,7 @@ def write(first: str, second: str) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     filters = {name: getattr(words, name) for name in FILTERS}
     html = template("compare_page.html.j2", filters).render(**shown(*runs))
-    write_sealed(page, html.encode())
+    write_sealed(page, shapes.share(html).encode())
     return page
 
 

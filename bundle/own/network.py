@@ -126,20 +126,22 @@ def load_released(run: str, needed: bool = True) -> Network | None:
 
     Args:
         run: its name; "released/RUN" takes the release whatever is here.
-        needed: False returns None where no weights are kept.
+        needed: False returns None where no weights are kept; True takes another seed's release.
 
     Raises:
         UserError: no such run, no weights, or files that are not as they were written.
     """
     paths.check_run_name("RUN", run)
     names = [run] if run.startswith(RELEASED) else [run, f"{RELEASED}{run}"]
-    for name in names:
+    seeds = sorted(paths.RESULTS.glob(f"{names[-1]}-seed*/training/{weights.FILE}"))
+    for name in [*names, *(f"{RELEASED}{path.parents[1].name}" for path in seeds if needed)]:
         if loaded := _weights(name):
             metrics = _record(name, loaded[0])
             return Network(name, *loaded, words.number(metrics, *TEMPERATURE), metrics)
     if not needed:
         return None
-    known = [path.parent.parent.name for path in paths.RESULTS.glob(f"*/training/{store.WEIGHTS}")]
+    kept = (f"*/training/{store.WEIGHTS}", f"{RELEASED}*/training/{weights.FILE}")
+    known = [path.parents[1].name for pattern in kept for path in paths.RESULTS.glob(pattern)]
     here = f"; runs with weights here: {', '.join(sorted(known))}" if known else ""
     remedy = f"make run-all RUN={run.removeprefix(RELEASED)} trains it{nearest(run, known)}{here}"
     where = " and ".join(paths.shown(paths.results(name)) for name in names)

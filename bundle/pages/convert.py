@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from bundle import words
-from bundle.pages import index, photographs
+from bundle.pages import index, photographs, shapes
 from bundle.pages.markdown import Outline, Renderer, cited, linked, tables
 from bundle.paths import shown
 from lib.errors import UserError
@@ -327,4 +327,4 @@ def convert_notebook(executed: Path, page: Page) -> str:
     # Without HTMLExporter's second pass, half of the time: a tree of the page, for a few marks.
     html, _ = TemplateExporter.from_notebook_node(_exporter(page.code), notebook, resources)
     _check_offline(html, shown(executed))
-    return linked(html)
+    return shapes.share(linked(html))

@@ -5,6 +5,7 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,11 +147,8 @@ def _runs() -> dict[str, dict[str, Any]]:
     here = [path.parent.name for path in paths.RESULTS.glob("*/metrics.json")]
     released = [path.parent.name for path in paths.RESULTS.glob(f"{RELEASED}*/metrics.json")]
     names = [*here, *(RELEASED + run for run in released if run not in here)]
-    return {run: readable_metrics(run, say=_left_out) for run in names}
-
-
-def _left_out(problem: str) -> None:
-    print(f"{problem} (left out of the index)", file=sys.stderr)
+    left_out = partial(print, "left out of the index:", file=sys.stderr)
+    return {run: readable_metrics(run, say=left_out) for run in names}
 
 
 def _axis(recipes: Sequence[dict[str, Any]], reported: float | None) -> dict[str, Any]:

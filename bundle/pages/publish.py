@@ -20,8 +20,7 @@ from bundle.runs.results import full_result, notice_of, readable_metrics
 from bundle.words import number
 from lib.errors import UserError
 
-HERE = Path(__file__).resolve().parent
-CODE = ("publish.py", "convert.py", "markdown.py", "index.py", "photographs.py", "../words.py")
+CODE = (*sorted(TEMPLATE.parent.glob("*.py")), TEMPLATE.parents[1] / "words.py")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PRINT_SECONDS = 120
@@ -48,15 +47,10 @@ def _beyond() -> list[tuple[str, str]]:
     return [("All runs", "../index.html")] + [("Fact check", "../claims.html")] * claims
 
 
-def _demo(page: Path) -> str:
-    """Return the link of a page to the network that classifies one's own pictures, "" without."""
-    return DEMO if (page.parent / DEMO).is_file() else ""
-
-
 def _fingerprint(executed: Path, page: dict[str, Any]) -> str:
     """Return the digest of all that makes a page: notebook, template, this code, its inputs."""
     digest = hashlib.sha256(json.dumps(page, sort_keys=True).encode())
-    for source in [executed, *(HERE / name for name in CODE), *sorted(TEMPLATE.iterdir())]:
+    for source in [executed, *CODE, *sorted(TEMPLATE.iterdir())]:
         digest.update(hashlib.sha256(source.read_bytes()).digest())
     return digest.hexdigest()[:32]
 
@@ -76,10 +70,10 @@ def render(
     without it the page leads nowhere. `code` shows input, `photographs` images of the dataset.
     UserError: an image without alt text, unknown LaTeX, anything another host is asked for.
     """
-    executed, page = Path(executed), Path(page)
     if not executed.is_file():
         raise UserError(f"{shown(executed)}: there is no such notebook; execute it first")
-    about = dict[str, Any](bundle=BUNDLE, name=page.name, notebook=executed.name, demo=_demo(page))
+    about = dict[str, Any](bundle=BUNDLE, name=page.name, notebook=executed.name)
+    about["demo"] = DEMO if (page.parent / DEMO).is_file() else ""
     about |= {"code": code, "photographs": photographs, "notice": notice, "navigation": navigation}
     about |= _of_run(executed.resolve().parent.name) | {"beyond": _beyond() if navigation else ()}
     fingerprint = _fingerprint(executed, about)

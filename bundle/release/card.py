@@ -160,7 +160,9 @@ def figures(folder: Path) -> str:
 
 
 def report(folder: Path) -> str:
-    """Return the sentence that leads to the report, as PDF where it was printed."""
+    """Return the sentence that leads to the report, as PDF where it was printed, or its lack."""
+    if not (folder / pages.PAGE).is_file():
+        return "A record: the report is that of another seed, or of a run that takes this release."
     printed = "[PDF](report.pdf), " if (folder / "report.pdf").is_file() else ""
     return f"The report of this run: {printed}[HTML](report.html) (download it to read it)."
 

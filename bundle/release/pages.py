@@ -12,17 +12,18 @@ from bundle.runs import graph, results
 from lib import plots
 from lib.errors import UserError
 
-REPORT = "06_report"
+REPORT, PAGE = "06_report", "report.html"
 DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}")
 
 
 def figures(source: Path, target: Path) -> None:
-    """Copy the figures of a run's report, SVG and PDF, but not those with images of the dataset.
+    """Make `target` the figures of a run's report, but for those with images of the dataset.
 
     It may be used, but is not ours to give away. Those of the other notebooks would make a release
     half as large again; the notebooks draw them from a run that took the release.
     """
-    target.mkdir(exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
     for figure in sorted(source.glob("report_*.svg")):
         if f'id="{plots.PHOTOGRAPHS}"' not in figure.read_text(encoding="utf-8"):
             for file in (figure, figure.with_suffix(".pdf")):
@@ -34,7 +35,7 @@ def report(source: Path, stage: Path) -> None:
 
     Its head names the code and the documents that its words come from (`rendered_by`).
     """
-    page, notice = stage / "report.html", results.notice_of(results.read_metrics(source.name))
+    page, notice = stage / PAGE, results.notice_of(results.read_metrics(source.name))
     page.unlink(missing_ok=True)
     executed = source / f"{REPORT}.ipynb"
     publish.render(executed, page, code=False, photographs=False, notice=notice)
@@ -58,22 +59,20 @@ def rendered_by() -> str:
     return fingerprint.of_value([node.cells, node.code(), digests])[:16]
 
 
-def pdf(stage: Path) -> str:
-    """Print `stage`'s report to report.pdf; return why not, "" where it is there.
+def pdf(stage: Path) -> None:
+    """Print `stage`'s report to report.pdf, or say why not.
 
     Its dates are that of the training's end, so that the same report gives the same bytes.
     """
     printed = stage / "report.pdf"
     printed.unlink(missing_ok=True)
-    if publish.find_chromium() is None:
-        return "no Chromium or Chrome was found; set CHROMIUM to one"
     try:
         publish.print_pdf(stage.name)
-    except UserError as error:
-        return str(error)
+    except UserError as problem:
+        print(f"left out: {problem}", flush=True)
+        return
     finished = read_json(stage / "metrics.json")["train"]["finished"]
     write_atomically(printed, dated(printed.read_bytes(), finished))
-    return ""
 
 
 def dated(content: bytes, moment: str) -> bytes:

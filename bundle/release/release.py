@@ -1,4 +1,4 @@
-"""Release a finished run: ``python -m bundle release RUN [--weights] [--logits]``.
+"""Release a finished run: ``python -m bundle release RUN [--weights] [--logits] [--record]``.
 
 It writes results/released/RUN. That folder is committed; what runs leave elsewhere is not, so
 running never makes a clone dirty.
@@ -6,8 +6,8 @@ running never makes a clone dirty.
 With --weights they are rounded to float16, and everything that is released is measured again with
 the rounded ones: a run of its own, results/RUN-released, executes the notebooks on them. With
 --logits a run whose weights are not kept can still be predicted from and judged; beside the weights
-they spare a slow machine the prediction. With neither the release is a record: report, metrics,
-figures, history.
+they spare a slow machine the prediction. --record leaves out report and figures: one seed of a
+recipe is enough to read, and the numbers of all stand in its report.
 """
 
 from collections.abc import Collection
@@ -72,8 +72,7 @@ def round_weights(
     write_atomically(stage / weights.FILE, packed)
     network, _statistics, _classes = weights.read_network(stage / weights.FILE)
     change = _change(parameters, training, dataset, network)
-    _write_state(stage, training, store.weights_digest(network.cpu()), rounding=change)
-    _copy_history(source, stage)
+    _keep(source, stage, training, store.weights_digest(network.cpu()), rounding=change)
 
 
 def _change(
@@ -93,15 +92,14 @@ def _change(
     return {**made, **rounding(before, after, test.labels)}
 
 
-def _write_state(stage: Path, training: identity.Training, digest: str, **change: Any) -> None:
-    """Write the state of released weights; "released" holds what they were made of."""
+def _keep(
+    source: Path, stage: Path, training: identity.Training, digest: str, **change: Any
+) -> None:
+    """Write history and state of released weights; "released" holds what they were made of."""
+    write_atomically(stage / store.HISTORY, files.read_sealed(source / store.HISTORY))
     origin = {"weights_sha256": training.summary["weights_sha256"], **change}
     summary = {**training.summary, "weights_sha256": digest, "released": origin}
     write_json(stage / "state.json", summary)
-
-
-def _copy_history(source: Path, stage: Path) -> None:
-    write_atomically(stage / store.HISTORY, files.read_sealed(source / store.HISTORY))
 
 
 def measure_again(parameters: RunParameters, rounded: Path) -> str:
@@ -135,10 +133,10 @@ def keep_logits(
 
 
 def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
-    """Write results/released/RUN whole, or leave it as it was; `what`: "weights", "logits".
+    """Write results/released/RUN whole, or leave it as it was.
 
-    Raises UserError for a run that cannot be released so, Failed where a notebook fails on the
-    rounded weights.
+    `what`: "weights", "logits", "record" (neither report nor figures). Raises UserError for a run
+    that cannot be released so, Failed where a notebook fails on the rounded weights.
     """
     stage = paths.RESULTS / f".releasing-{parameters.name}"
     target = released.folder(parameters.name)
@@ -164,22 +162,22 @@ def fill(
         measured = measure_again(parameters, stage / "training")
         training = released.load(paths.results(measured)) or training
     else:
-        _write_state(stage / "training", training, training.summary["weights_sha256"])
-        _copy_history(complete_folder(paths.results(run)), stage / "training")
+        source, digest = complete_folder(paths.results(run)), training.summary["weights_sha256"]
+        _keep(source, stage / "training", training, digest)
     verified = complete_folder(paths.results(measured)) / code.VERIFIED
     if files.intact(verified) and verified.is_file():
         write_atomically(stage / "training" / code.VERIFIED, verified.read_bytes())
     if "logits" in what:
         settings = replace(parameters.settings("04_predict_tta"), run=measured)
         keep_logits(settings, training, dataset, stage / "training")
-    show(paths.results(measured), stage)
+    show(paths.results(measured), stage, record="record" in what)
     write_atomically(stage / "model_card.md", card.write(parameters, stage).encode())
 
 
-def show(source: Path, stage: Path) -> None:
-    """Put a run's metrics, figures and report, as page and as PDF, into `stage`."""
+def show(source: Path, stage: Path, record: bool) -> None:
+    """Put a run's metrics into `stage` and, but for a record, its figures and its report."""
     write_atomically(stage / "metrics.json", files.read_sealed(source / "metrics.json"))
-    pages.figures(source / "figures", stage / "figures")
-    pages.report(source, stage)
-    if problem := pages.pdf(stage):
-        print(f"report.pdf: left out, {problem}", flush=True)
+    if not record:
+        pages.figures(source / "figures", stage / "figures")
+        pages.report(source, stage)
+        pages.pdf(stage)

@@ -7,7 +7,6 @@ nor predictions. What an older record does not hold, the report leaves out.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def released_runs() -> list[str]:
     return sorted(path.parent.name for path in found)
 
 
-def render(run: str, say: Callable[[str], None] = print) -> Path:
+def render(run: str) -> Path:
     """Render results/released/RUN anew, whole, or leave it as it was; return its folder.
 
     Raises UserError where there is no such release, Failed where the report's notebook fails.
@@ -40,13 +39,14 @@ def render(run: str, say: Callable[[str], None] = print) -> Path:
     shutil.rmtree(root, ignore_errors=True)  # where the last try failed
     with files.staged(stage, target):
         shutil.copytree(target, stage)
-        made_run(target, run, metrics, root)
-        with paths.results_in(root):
-            execute.run_one(pages.REPORT, parameters(run, metrics))
-            show(root / run, stage)
-        shutil.rmtree(root)  # a notebook that failed stays to be looked at
-        if problem := pages.pdf(stage):
-            say(f"{paths.shown(target)}/report.pdf: left out, {problem}")
+        if (target / pages.PAGE).is_file():  # not where a record alone is released
+            made_run(target, run, metrics, root)
+            with paths.results_in(root):
+                execute.run_one(pages.REPORT, parameters(run, metrics))
+                pages.figures(root / run / "figures", stage / "figures")
+                pages.report(root / run, stage)
+            shutil.rmtree(root)  # a notebook that failed stays to be looked at
+            pages.pdf(stage)
         told = card.write(RunParameters(file_of(run), run), stage)
         files.write_atomically(stage / "model_card.md", told.encode())
     return target
@@ -81,14 +81,3 @@ def file_of(run: str) -> str:
     """Return the parameter file of a run's folder: "cpu" for "cpu-seed43"."""
     stems = [name for name in runs() if run == name or run.startswith(f"{name}-")]
     return max(stems, key=len, default=run)
-
-
-def show(source: Path, stage: Path) -> None:
-    """Put the report of the run in `source` and its figures into `stage`, a copy of the release.
-
-    Figures that it no longer draws go, and with them what older releases had of other notebooks.
-    """
-    for old in (stage / "figures").iterdir():
-        old.unlink()
-    pages.figures(source / "figures", stage / "figures")
-    pages.report(source, stage)

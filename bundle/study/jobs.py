@@ -41,8 +41,7 @@ def do_job(
     """Train, or go on, predict and record; what is there, of these parameters, is not redone.
 
     A job that was done elsewhere needs its study.json alone, neither its weights nor its training.
-    Where another process is at it, Busy is raised after `wait_s` seconds: a node that was given
-    up may still be writing.
+    Raises Busy where another process, such as a node given up, is at it after `wait_s` seconds.
     """
     folder, settings = paths.results(parameters.name), parameters.settings("03_train")
     dataset = cifar10.load(settings.dataset, settings.train_images, settings.holdout)
@@ -55,17 +54,12 @@ def do_job(
             return log("done already")
         if changed := outdated(folder, settings):
             say(f"{changed}; it is trained again, and stays until that is done", flush=True)
-        _check_weights(parameters.name)
+        if not released.sound(folder)[1]:  # a damaged training is trained again
+            released.with_network(parameters.name, "make study")
         training = session.train(settings, dataset, folder, lambda row: log(epoch_line(row)))
         result, arrays = of_study(training, dataset, parameters, judged_on)
         _keep(folder, result, arrays)
     log(f"{judged_on} accuracy {result['test']['accuracy']:.2%}")
-
-
-def _check_weights(run: str) -> None:
-    """Raise UserError where a finished training has only logits; a damaged one is trained again."""
-    if not released.sound(paths.results(run))[1]:
-        released.with_network(run, "make study")
 
 
 def _keep(folder: Path, result: dict[str, Any], arrays: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bundle import figures, files, fingerprint, paths, words
+from bundle.pages import shapes
 from bundle.pages.index import BUNDLE, TEMPLATE, template
 from bundle.runs import params, results
 from bundle.study import compare, figure, followed, sentences
@@ -74,7 +75,7 @@ def show(
     filters = {name: getattr(words, name) for name in FILTERS} | {"so_far": sentences.so_far}
     shown["followed"] = followed.shown([*jobs, *collected.get("unfinished", ())], folder)
     html = template("study_page.html.j2", filters).render(**shown, **_sections(plan, jobs, table))
-    files.write_atomically(folder / "study.html", html.encode())
+    files.write_atomically(folder / "study.html", shapes.share(html).encode())
     return folder / "study.html"
 
 

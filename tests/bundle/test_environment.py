@@ -673,7 +673,7 @@ ATTACKS = ("$(shell touch x)", "$$(touch x)", "`touch x`", "; touch x", '"; touc
 TARGETS = {
     "RUN": "run-all status html pdf verify release", "SET": "run-all", "SEED": "status",
     "UNTIL": "run-all", "RETRAIN": "run-all", "THREADS": "run-all", "TORCH": "status",
-    "WEIGHTS": "release", "LOGITS": "release",
+    "WEIGHTS": "release", "LOGITS": "release", "RECORD": "release",
     "PLAN": "study-jobs study release-study study-cluster", "TINY": "study-jobs",
     "WAIT": "study-jobs", "PROFILE": "study-cluster", "RUNS": "readme",
     "JOBS": "study-jobs", "LAB": "lab", "A": "compare", "B": "compare",

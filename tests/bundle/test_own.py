@@ -424,6 +424,15 @@ def test_a_release_alone_gives_its_network(results, rounded, digits):  # noqa: F
     assert torch.equal(network.probabilities(images), wanted)
 
 
+def test_another_seed_is_taken_where_the_network_is_needed(results, rounded):  # noqa: F811
+    release = results / "released"
+    (release / "tiny").rename(release / "tiny-seed43")
+    assert load_released("tiny", needed=False) is None
+    assert load_released("tiny").run == load_released("released/tiny").run == "released/tiny-seed43"
+    with pytest.raises(UserError, match="RUN=tin: no weights"):
+        load_released("tin")
+
+
 def test_the_temperature_is_of_these_weights(results):  # noqa: F811
     digest = files.read_json(results / "tiny/training/state.json")["weights_sha256"]
     record = {"train": {"weights_sha256": digest}, "temperature": {"value": 1.5}}
@@ -436,6 +445,8 @@ def test_the_temperature_is_of_these_weights(results):  # noqa: F811
 
 def test_without_weights_it_is_one_line(results, rounded):  # noqa: F811
     assert load_released("none", needed=False) is None
+    with pytest.raises(UserError, match=r"RUN=none: .*; runs with weights here: tiny$"):
+        load_released("none")
     with pytest.raises(UserError, match=r"RUN=none: no weights in .*; make run-all RUN=none"):
         load_released("none")
     (rounded / weights.FILE).unlink()

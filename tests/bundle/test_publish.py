@@ -318,14 +318,22 @@ def test_charts_are_inline_and_one_variant_is_shown(results):
     for svg in (wide, narrow, only):
         assert svg["role"] == "img" and svg["aria-label"] == "Loss falls to 4"
         assert not svg.get("width") and "max-width: 100%" in svg["style"] and svg["viewbox"]
-        ids = [element["id"] for element in svg.find_all(id=True)]
-        assert ids and len(ids) == len(set(ids))
-        used = re.findall(r'(?:href="#|url\(#)([^")]+)', str(svg))
-        assert used and set(used) <= set(ids)
-        (itself,) = set(ids) - set(used)  # an id that nothing refers to costs bytes
-        assert itself.endswith("figure_1")
-    every = [element["id"] for svg in (wide, narrow, only) for element in svg.find_all(id=True)]
+    charts = "".join(map(str, (wide, narrow, only)))
+    every = re.findall(r' id="([^"]+)"', charts)
     assert len(every) == len(set(every))
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', charts))
+    assert used <= set(every)
+    themselves = set(every) - used  # an id that nothing refers to costs bytes
+    assert len(themselves) == 3 and all(name.endswith("figure_1") for name in themselves)
+
+
+def test_a_shape_that_several_charts_draw_is_written_once(results):
+    pages = {n: rendered(results, [code(n, chart(False)) for n in "abc"[:n]]) for n in (1, 3)}
+    shapes = {n: [path["d"] for path in page.select("path[id][d]")] for n, page in pages.items()}
+    assert shapes[1] and sorted(shapes[1]) == sorted(shapes[3])  # equal charts, equal letters
+    drawn = [[page.find(id=use["href"][1:]).get("d") for use in svg.find_all("use")]
+             for page in pages.values() for svg in page.find_all("svg")]  # fmt: skip
+    assert len(drawn) == 4 and drawn[0] and all(each == drawn[0] for each in drawn)
 
 
 def test_colours_of_a_chart_are_variables_with_a_value_for_the_dark_mode(results):

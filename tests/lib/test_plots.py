@@ -59,6 +59,15 @@ def test_training_curves_show_the_history(narrow):
     assert all(axis.get_legend() is None for axis in drawn.axes)  # none lies over the lines
 
 
+@pytest.mark.parametrize("scale, axis", [(1, "linear"), (10, "linear"), (1000, "log")])
+def test_a_loss_far_above_chance_hides_none_of_the_others(scale, axis):
+    history = HISTORY.assign(holdout_loss=[1.75 * scale, 1.5, 1.0])
+    loss, _accuracy, rate = plots.training_curves(history, REFERENCE).axes
+    assert loss.get_yscale() == axis and rate.get_yscale() == "linear"
+    bottom, top = loss.get_ylim()
+    assert (0 < bottom < 0.2 if axis == "log" else bottom == 0) and top > 1.75 * scale
+
+
 def test_the_reference_is_drawn_in_grey_behind():
     drawn = plots.training_curves(HISTORY, REFERENCE)
     for title, lines in panels(drawn).items():
