@@ -54,7 +54,7 @@ def measure(plan: Plan, root: str, quick: bool) -> dict[str, dict[str, Any]]:
             way: lambda way=way, settings=settings: _in_a_process(root, plan.steps, way, settings)
             for way in WAYS
         }
-        rounds = interleaved(measures, plan.rounds)
+        rounds = interleaved(measures, 1 if quick else plan.rounds)  # each loads PyTorch
         found[run] = {"rounds": rounds, "gain": spread(ratios(rounds["kept"], rounds["returned"]))}
     return found
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RUN = "name of a file in params/, without .yaml"
 RETRAIN = "train again although a finished training is there"
+RELEASES = {"weights": "rounded to float16", "logits": "of every view", "record": "without report"}
 ELSEWHERE = "go on although another machine began: the record names both, nobody gets the bits"
 # What any command about a run takes.
 TEXTS = {
@@ -154,7 +155,7 @@ def release(args: Namespace) -> int:
     from bundle.release import release as releases
     from bundle.training import released
 
-    what = [name for name in ("weights", "logits", "record") if getattr(args, name)]
+    what = [name for name in RELEASES if getattr(args, name)]
     parameters = _parameters(args, resolved=True)
     try:
         with locked(paths.results(parameters.name), parameters.name):
@@ -296,9 +297,8 @@ def parser() -> argparse.ArgumentParser:
     for function in (status, verify, logits):
         of_run(function)
     added = of_run(release)
-    added.add_argument("--weights", action="store_true", help="with weights, rounded to float16")
-    added.add_argument("--logits", action="store_true", help="with the logits of every view")
-    added.add_argument("--record", action="store_true", help="without report and figures")
+    for name, told in RELEASES.items():
+        added.add_argument(f"--{name}", action="store_true", help=told)
     added = of_plan(study)
     added.add_argument("job", nargs="?", default="", help="RUN@SEED")
     added.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another process")

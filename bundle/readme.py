@@ -10,12 +10,17 @@ from html import escape
 from pathlib import Path
 
 from bundle import paths, words
+from bundle.checks import Parameter, described
+from bundle.claims import judge
+from bundle.claims import page as claims
 from bundle.files import read_json, write_atomically
+from bundle.pages.parameters import shown
 from bundle.report import anchors, anchors_plot
 from bundle.runs import params, results
 from bundle.study import compare
 from bundle.study.sentences import notice_of, so_far
 from lib.errors import UserError
+from lib.settings import SECTIONS as SETTINGS
 
 # Each generated section: the page it stands in, and the command that writes it (named in its mark).
 SECTIONS = {
@@ -26,6 +31,8 @@ SECTIONS = {
     "reproduction": ("docs/study.md", "make readme"),
     "ingredients": ("docs/study.md", "make readme"),
     "anchors": ("docs/comparison.md", "make readme"),
+    "claims": ("docs/claims.md", "make readme"),
+    "parameters": ("docs/parameters.md", "make readme"),
     "cluster": ("docs/cluster.md", "python -m benchmarks.cluster"),
     "benchmarks": ("docs/speed.md", "make bench-readme"),
 }
@@ -254,6 +261,33 @@ def _named(result: anchors.Result) -> str:
     return f"[{name}]({result.url})" if result.url else name
 
 
+def fact_check() -> str:
+    """Return each claim of the reference's report with what was found, by verdict, as Markdown."""
+    judged = judge.judge_all(judge.read_study())
+    parts = [f"Of {len(judged)} claims: {claims.counts(judged)}."]
+    for verdict, (_name, heading, meaning) in claims.SECTIONS.items():
+        table = claims.glance(
+            [each for each in claims.by_weight(judged) if each.verdict == verdict]
+        )
+        rows = table[["claim", "reported", "found"]].map(claims.typeset)
+        body = words.markdown([list(rows), *rows.values.tolist()])
+        parts.append(f"## {heading} ({len(rows)})\n\n{meaning}\n\n{body}")
+    return "\n\n".join(parts)
+
+
+def parameters() -> str:
+    """Return each parameter of the notebooks, where the first of them takes it, as Markdown."""
+    parts, seen = [], set[Parameter]()
+    for notebook, section in SETTINGS.items():
+        rows = [row for row in described(section) if row not in seen]
+        seen |= {*rows}
+        body = [[f"`{row.name}`", row.group, f"`{shown(row.default)}`", row.meaning, row.values]
+                for row in rows]  # fmt: skip
+        heading = ["name", "group", "default", "meaning", "values"]
+        parts.append(f"## {notebook}\n\n{words.markdown([heading, *body])}")
+    return "\n\n".join(parts)
+
+
 def write(runs: list[str]) -> None:
     """Write the sections that ``make readme`` writes, with these runs in the table of results.
 
@@ -269,4 +303,6 @@ def write(runs: list[str]) -> None:
     put(reproduction(), "reproduction")
     put(ingredients(), "ingredients")
     put(compared(), "anchors")
+    put(fact_check(), "claims")
+    put(parameters(), "parameters")
     put(picture("comparison"), "comparison")

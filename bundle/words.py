@@ -108,7 +108,10 @@ def count(number: int, noun: str) -> str:
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """Return rows of cells as a Markdown table, the first its heading."""
     heading, *body = lines
-    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, ["---"] * len(heading), *body))
+    rows = (heading, ["---"] * len(heading), *body)
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows
+    )
 
 
 def machine(environment: Mapping[str, Any]) -> str:

@@ -131,7 +131,8 @@ def selection_bias(jobs: Jobs, reference: Reference, tolerance: float) -> Findin
     """By how much the best epoch on the test set exceeds the last one."""
     bias = {n: 100 * np.subtract(_phase(jobs, n, "best"), _phase(jobs, n, "last")) for n in (1, 2)}
     phases = [
-        f"{gaps.mean():.2f} points in phase {n} ({gaps.min():.2f} to {gaps.max():.2f})"
+        f"{gaps.mean():.2f} points in phase {n}"
+        + f" ({gaps.min():.2f} to {gaps.max():.2f})" * (gaps.size > 1)
         for n, gaps in bias.items()
     ]
     return Finding(

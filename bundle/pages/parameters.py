@@ -1,5 +1,6 @@
 """A notebook's parameters as a table of HTML: value, default, meaning."""
 
+import json
 from html import escape
 from typing import Any
 
@@ -25,12 +26,18 @@ def html(settings: Any) -> str:
     )
 
 
+def shown(value: Any) -> str:
+    """Return a parameter's value as a file of parameters has it, "none" for an empty text."""
+    return escape((value or "none") if isinstance(value, str) else json.dumps(value))
+
+
 def _row(row: Parameter, value: Any) -> str:
     """Return a parameter as a row of a table, marked where it is not at its default."""
-    shown, default = (
-        escape(str(list(given) if isinstance(given, tuple) else "none" if given == "" else given))
-        for given in (value, row.default)
+    marked = shown(value) if value == row.default else f"<b>{shown(value)}&nbsp;*</b>"
+    cells = (
+        row.name,
+        marked,
+        shown(row.default),
+        f"{escape(row.meaning)} <i>({escape(row.values)})</i>",
     )
-    marked = f"<b>{shown}&nbsp;*</b>" if value != row.default else shown
-    cells = (row.name, marked, default, f"{escape(row.meaning)} <i>({escape(row.values)})</i>")
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

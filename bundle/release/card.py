@@ -45,12 +45,12 @@ def write(parameters: RunParameters, folder: Path) -> str:
     told = {title: text for title, text in sections.items() if text}
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in told.items())
     return (
-        f"---\n{front_matter(name, metrics)}---\n\n"
+        f"---\n{front_matter(name, metrics, folder)}---\n\n"
         f"# {name}: {BUNDLE}\n\n{summary(metrics)}\n\n{report(folder)}\n\n{body}\n"
     )
 
 
-def front_matter(name: str, metrics: Metrics) -> str:
+def front_matter(name: str, metrics: Metrics, folder: Path) -> str:
     """Return the YAML that model hubs read: licence, task, dataset, accuracy."""
     dataset, views = metrics["dataset"], {"Test accuracy, single view": "accuracy"}
     if averages_views(metrics):
@@ -63,11 +63,12 @@ def front_matter(name: str, metrics: Metrics) -> str:
             for view, key in views.items()
         ],
     }
+    kept = ["safetensors"] * (folder / "training" / weights.FILE).is_file()
     header = {
         "license": "mit",
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
-        "tags": ["resnet", "safetensors", "image-classification"],
+        "tags": ["resnet", *kept, "image-classification"],
         "datasets": [dataset],
         "metrics": ["accuracy"],
         "model-index": [{"name": name, "results": [result]}],
@@ -162,7 +163,7 @@ def figures(folder: Path) -> str:
 def report(folder: Path) -> str:
     """Return the sentence that leads to the report, as PDF where it was printed, or its lack."""
     if not (folder / pages.PAGE).is_file():
-        return "A record: the report is that of another seed, or of a run that takes this release."
+        return "Released as a record: the numbers, without a report and its figures."
     printed = "[PDF](report.pdf), " if (folder / "report.pdf").is_file() else ""
     return f"The report of this run: {printed}[HTML](report.html) (download it to read it)."
 

@@ -31,13 +31,16 @@ from lib.errors import UserError
 from lib.settings import PredictTta
 
 
-def finished(parameters: RunParameters) -> tuple[identity.Training, data.Dataset]:
-    """Return a finished run's training and data; UserError if it cannot be released."""
+def finished(
+    parameters: RunParameters, record: bool = False
+) -> tuple[identity.Training, data.Dataset]:
+    """Return a finished run's training and data; UserError if it cannot be released so."""
     run, again = parameters.name, f"make run-all RUN={parameters.file} first"
     if changed := status.changed(paths.results(run)):
         raise UserError(f"{paths.shown(changed[0])}: not as it was written; {again}")
     metrics, training = results.read_metrics(run), released.load(paths.results(run))
-    if training is None or not {"train", "test", "report"} <= metrics.keys():
+    needed = {"train", "test", "confusion" if record else "report"}
+    if training is None or not needed <= metrics.keys():
         raise UserError(f"results/{run}: no finished run there to release; {again}")
     if metrics["train"]["weights_sha256"] != training.summary["weights_sha256"]:
         raise UserError(f"results/{run}: its metrics are not those of its training; {again}")
@@ -140,7 +143,7 @@ def release(parameters: RunParameters, what: Collection[str] = ()) -> Path:
     """
     stage = paths.RESULTS / f".releasing-{parameters.name}"
     target = released.folder(parameters.name)
-    training, dataset = finished(parameters)
+    training, dataset = finished(parameters, "record" in what)
     with files.staged(stage, target):
         (stage / "training").mkdir(parents=True)
         fill(stage, parameters, training, dataset, what)

@@ -81,8 +81,10 @@ def eight_bits(deployed: dict[str, Any]) -> str:
     effect = loss(deployed)
     low, change, high = (words.points(100 * end) for end in (effect.low, effect.size, effect.high))
     p, faster = words.p_is(effect.p), fp32["median_s"] / int8["median_s"]
+    bits = deployed.get("weight_bits", 8)
+    narrow = "" if bits == 8 else f" (weights of {bits} bits, as this processor multiplies them)"
     return (
-        f"In eight bits the network's file has {size(int8['bytes'] / KB)} instead of "
+        f"In eight bits{narrow} the network's file has {size(int8['bytes'] / KB)} instead of "
         f"{size(fp32['bytes'] / KB)}, and its accuracy changes by {change} points (95% "
         f"interval {low} to {high}, {p}). An image takes {1e3 * int8['median_s']:.1f} ms instead "
         f"of {1e3 * fp32['median_s']:.1f} on one thread of this machine's processor "

@@ -120,8 +120,10 @@ def describe(phase: Phase) -> dict[str, str]:
     recipe = phase.recipe
     decay = "all parameters" if recipe.decay_all else "weights only"
     decay += ", convolutions excepted" if recipe.optimiser == "muon" else ""
+    straight = recipe.schedule == "one_cycle" and not recipe.warmup_epochs
     rate = f"{recipe.learning_rate:g}, {recipe.schedule} by {recipe.schedule_by}"
-    biases = f"; biases of batch norm {recipe.shift_rate:g} times that"
+    rate += ": falling in a straight line" * straight
+    biases = f"; biases of batch norm and stem {recipe.shift_rate:g} times that"
     done = {name: words or "none" for name, words in ingredients(recipe).items()}
     return {
         "epochs": str(recipe.epochs),

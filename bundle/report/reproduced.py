@@ -50,20 +50,28 @@ def _results(metrics: Metrics, reference: dict[str, Any]) -> list[tuple]:
     """Return the rows of what a run of the reference's network measured itself."""
     test, reported = metrics.get("beside") or metrics["test"], reference["test_accuracy"]
     inside = test["low"] <= reported <= test["high"]
-    rows = [("test accuracy, single view", f"{reported:.2%}", words.accuracy(test), inside)]
+    rows = [
+        ("test accuracy of this run, single view", f"{reported:.2%}", words.accuracy(test), inside)
+    ]
     if averages_views(metrics):
         scores, paired = metrics["test"], metrics["tta"]["mcnemar"]
         gain = scores["tta_accuracy"] - scores["accuracy"]
         found = f"{words.points(100 * gain)} points, {words.p_is(paired['p'])}"
         shown = gain > 0 if paired["p"] < 0.05 else None
-        rows.append(("averaging views", "said to help", found, shown))
+        rows.append(("averaging views, in this run", "said to help", found, shown))
     return rows
 
 
 def note(metrics: Metrics, reference: dict[str, Any]) -> str:
     """Return, as Markdown, what of the report this run can be compared with."""
     if reproduces(metrics):
-        return compared(metrics, reference)
+        other = (
+            ""
+            if metrics["settings"].get("phase2_epochs")
+            else " That figure is of the recipe "
+            "which the published notebook executed, not of this one: the fact check compares those."
+        )
+        return compared(metrics, reference) + other
     if metrics["notice"]:
         return (
             f"This run covers {metrics['notice']}: its accuracy cannot be compared with the one "

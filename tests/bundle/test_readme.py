@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bundle import readme
+from bundle.claims import judge
 from bundle.paths import ROOT
+from lib import settings
 from lib.errors import UserError
 
 LIMIT = 8192  # bytes of README: what one reads on the first visit
@@ -100,7 +103,29 @@ def test_marks_stand_once_in_their_page_alone(section):
     for page in PAGES:
         text, here = page.read_text(encoding="utf-8"), page == ROOT / readme.SECTIONS[section][0]
         assert text.count(begin) == text.count(end) == here
-    assert readme.read(section).startswith(("| ", "**", "|  |", "<picture>", "["))
+    begins = ("| ", "**", "|  |", "<picture>", "[", "Of ", "## ")
+    assert readme.read(section).startswith(begins)
+
+
+def test_every_parameter_stands_once_with_its_default():
+    page = readme.read("parameters")
+    assert page == readme.parameters()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    names = [(row[0], row[1], row[2], row[3]) for row in rows]
+    assert len(names) == len(set(names))
+    every = {field.name for section in settings.SECTIONS.values() for field in fields(section)}
+    assert {row[0].strip("|` ") for row in rows} == every
+    assert "| `muon_steps` | optimiser and schedule | `5` |" in page
+    assert "`True`" not in page and "`False`" not in page  # as a file of parameters has it
+
+
+def test_every_claim_stands_in_the_fact_check():
+    claims = judge.read_claims()
+    page = readme.read("claims")
+    rows = [line for line in page.splitlines() if re.match(r"\| (?!claim|---)", line)]
+    assert len(rows) == len(claims) and page.startswith(f"Of {len(claims)} claims: ")
+    counts = [int(count) for count in re.findall(r"^## \w+ \((\d+)\)$", page, re.MULTILINE)]
+    assert sum(counts) == len(claims)
 
 
 def test_the_badge_opens_the_notebook_where_the_code_is_published(tmp_path, monkeypatch):

@@ -577,7 +577,7 @@ def test_a_release_is_rendered_anew_from_its_record_alone(tmp_path):
     (target / "figures" / "drawn_by_another.svg").write_text("<svg></svg>")
     done = other.run("bundle", "render", "cpu", "cpu-seed44")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "A record:" in (record / "model_card.md").read_text()
+    assert "Released as a record:" in (record / "model_card.md").read_text()
     assert not (record / "report.html").exists() and not (record / "figures").exists()
     assert {path: path.read_bytes() for path in kept} == before
     page = (target / "report.html").read_text()
@@ -794,7 +794,7 @@ def test_released_logits_give_the_same_predictions(released, tmp_path):
         released.results() / "metrics.json"
     ).read_bytes()
     card = (folder / "model_card.md").read_text()
-    assert "weights are not part of this release" in card and "\nA record: the report is" in card
+    assert "weights are not part of this release" in card and "\nReleased as a record: " in card
     assert "## Figures" not in card and not re.search(r"\]\((?!https?:|#)", card)
     other = released.copy(tmp_path / "bundle")  # only what follows from the training is made anew
     shutil.rmtree(other.results() / "training")
