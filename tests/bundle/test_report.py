@@ -278,12 +278,16 @@ def test_only_what_compares_is_set_beside_the_report(record):
     assert "no reproduction" in reproduced.note(record, REFERENCE)
     same = record | {"parameters": 4754218, "test": record["test"] | {"low": 0.94, "high": 0.95}}
     rows = reproduced.table(same, REFERENCE).set_index("quantity")
-    assert rows.loc["test accuracy, single view", "agrees?"] == "yes"
-    assert rows.loc["averaging views", ["here", "agrees?"]].tolist() == [
+    assert rows.loc["test accuracy of this run, single view", "agrees?"] == "yes"
+    assert rows.loc["averaging views, in this run", ["here", "agrees?"]].tolist() == [
         "+0.75 points, p < 0.001",
         "yes",
     ]
+    other = "That figure is of the recipe which the published notebook executed, not of this one"
     assert "no reproduction" not in reproduced.note(same, REFERENCE)
+    assert other in reproduced.note(same, REFERENCE)
+    executed = same | {"settings": same["settings"] | {"phase2_epochs": 100}}
+    assert other not in reproduced.note(executed, REFERENCE)
     missed = same | {"test": same["test"] | {"low": 0.9466}}
     assert reproduced.table(missed, REFERENCE)["agrees?"].tolist()[4] == "no"
     digits = same | {"notice": "handwritten digits, not CIFAR-10", "dataset": "digits"}
