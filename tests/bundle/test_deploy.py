@@ -184,7 +184,9 @@ def test_what_eight_bits_change_is_said_in_two_sentences():
     said = device.eight_bits(record())
     assert "2.5 MB instead of 8 MB" in said and "−0.20 points" in said
     assert "4.0 ms instead of 10.0" in said and "2.5 times as fast" in said
-    assert len(re.findall(r"\.(?= |$)", said)) == 2
+    assert len(re.findall(r"\.(?= |$)", said)) == 2 and "(weights of" not in said
+    assert "In eight bits (weights of 7 bits, as" in device.eight_bits(record(weight_bits=7))
+    assert "(weights of" not in device.eight_bits(record(weight_bits=8))
 
 
 def test_mlperf_tinys_network_has_the_arithmetic_that_its_authors_state():

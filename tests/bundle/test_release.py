@@ -416,6 +416,21 @@ def test_an_unfinished_run_is_one_line(results, capsys):
         release.finished(PARAMETERS)
 
 
+def test_a_record_needs_no_report(results):
+    digest = files.read_json(results / "tiny/training/state.json")["weights_sha256"]
+    metrics = {"train": {"weights_sha256": digest}, "test": {}, "confusion": {}}
+    files.write_json(results / "tiny/metrics.json", metrics)
+    with pytest.raises(UserError, match="no finished run there"):
+        release.finished(PARAMETERS)
+    assert release.finished(PARAMETERS, record=True)[0].summary["weights_sha256"] == digest
+    files.write_json(results / "tiny/metrics.json", {**metrics, "report": {}})
+    assert release.finished(PARAMETERS)
+    del metrics["confusion"]
+    files.write_json(results / "tiny/metrics.json", metrics)
+    with pytest.raises(UserError, match="no finished run there"):
+        release.finished(PARAMETERS, record=True)
+
+
 def test_metrics_of_another_training_are_refused(results):
     metrics = {"train": {"weights_sha256": "0" * 64}, "test": {}, "report": {}}
     files.write_json(results / "tiny/metrics.json", metrics)
@@ -685,6 +700,7 @@ def test_the_card_says_what_metrics_say(released):
     test = metrics["test"]
     _, front, body = text.split("---\n", 2)
     found = yaml.safe_load(front)
+    assert "safetensors" in found["tags"]
     assert found["license"] == "mit" and found["model-index"][0]["name"] == "smoke"
     assert found["model-index"][0]["results"][0]["metrics"][0]["value"] == test["accuracy"]
     interval = f"{test['accuracy']:.2%} ({test['low']:.2%} to {test['high']:.2%})"
@@ -794,6 +810,7 @@ def test_released_logits_give_the_same_predictions(released, tmp_path):
         released.results() / "metrics.json"
     ).read_bytes()
     card = (folder / "model_card.md").read_text()
+    assert "- safetensors" not in card
     assert "weights are not part of this release" in card and "\nReleased as a record: " in card
     assert "## Figures" not in card and not re.search(r"\]\((?!https?:|#)", card)
     other = released.copy(tmp_path / "bundle")  # only what follows from the training is made anew
