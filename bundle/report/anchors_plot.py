@@ -176,11 +176,11 @@ def alt(results: Sequence[Result]) -> str:
     """Return the figure's alternative text, which says whose numbers are whose, and of what."""
     ours = [result for result in results if not result.source]
     mine = [
-        f"{result.name} {score.accuracy:.2%} ({score.views})"
+        f"{result.name} "
+        + ", ".join(f"{score.accuracy:.2%} ({score.views})" for score in result.scores)
         for result in ours
-        for score in result.scores
     ]
-    here = f"Measured here, with the views of a test image: {', '.join(mine)}. " if mine else ""
+    here = f"Measured here, with the views of a test image: {'; '.join(mine)}. " if mine else ""
     return (
         "Test accuracy, trainable parameters, with the limit of five million as a dashed line, and "
         "arithmetic of training, a row a network, the most accurate first, those over the limit "

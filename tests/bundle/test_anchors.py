@@ -386,7 +386,7 @@ def test_saved_figures_hold_every_name_and_say_whose_they_are(shown, tmp_path):
 
 def test_alternative_text_says_whose_numbers_are_whose_and_of_which_views(shown):
     text = anchors_plot.alt(shown)
-    assert "best 96.84% (single), best 97.54% (averaged), as_written 95.32% (single)" in text
+    assert "best 96.84% (single), 97.54% (averaged); as_written 95.32% (single)" in text
     assert f"{len(shown) - 4} results as reported by their authors, not measured here" in text
     assert "Measured here" not in anchors_plot.alt(anchors.others())
 
