@@ -45,6 +45,7 @@ class UnderShift(shift.Shift):
         mean, gain, clean = self.mean(), self.gain(), self.clean_score
         rates = self.hits.mean(2)
         views = {"combination": self.combination, "severity": shift.AVERAGED_AT}
+        views["images"] = self.averaged.shape[1]
         by_type = self.averaging().to_dict("index")
         return {
             "images": len(self.labels),
@@ -169,7 +170,7 @@ def views(record: Record) -> str:
     return (
         f"Averaged views ({told['combination'].replace('_', ' ')}) **{helps}** at severity "
         f"{told['severity']}: {words.points(100 * gain['size'], 1)} points on average (95% "
-        f"interval {ends})."
+        f"interval {ends}; {told.get('images', record['images']):,} images of each)."
     )
 
 

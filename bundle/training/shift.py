@@ -23,7 +23,8 @@ from lib.settings import Robustness
 Views = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]  # (pixels, views) -> view -> logits
 Show = Callable[[int, int, str], None]
 SINGLE = ("original",)
-AVERAGED_AT = 3  # the severity at which averaged views stand beside the single one
+# The severity at which averaged views stand beside the single one, and on how many images at most.
+AVERAGED_AT, AVERAGED = 3, 1000
 NOISE_IMAGES = 500  # enough: the shares below are means over all of their pixels
 
 
@@ -32,9 +33,9 @@ class Shift:
     """Logits of the same images, clean and corrupted.
 
     names: K corruptions. given: those of them from files. labels, index int (N,). clean (N, C) and
-    logits (K, 5, N, C), of the single view. averaged: the classes, (K, N), by the mean over the
-    views of `combination`, at severity AVERAGED_AT. newer: version of CIFAR-10.1 and score. noise:
-    as from `noise_shares`.
+    logits (K, 5, N, C), of the single view. averaged: the classes of the first images, (K, M), by
+    the mean over the views of `combination`, at severity AVERAGED_AT. newer: version of CIFAR-10.1
+    and score. noise: as from `noise_shares`.
     """
 
     names: tuple[str, ...]
@@ -77,21 +78,22 @@ class Shift:
     def averaging(self) -> pd.DataFrame:
         """Return a row a corruption: single, averaged (fractions), gained, lost (images), p.
 
-        At severity AVERAGED_AT; p is McNemar's.
+        At severity AVERAGED_AT, on the same images; p is McNemar's.
         """
-        rows = {}
+        rows, labels = {}, self.labels[: self.averaged.shape[1]]
         for name, logits, mean in zip(self.names, self.logits, self.averaged, strict=True):
-            single = logits[AVERAGED_AT - 1].argmax(1)
-            test = metrics.mcnemar(single, mean, self.labels)
-            scores = (float((each == self.labels).mean()) for each in (single, mean))
+            single = logits[AVERAGED_AT - 1, : len(labels)].argmax(1)
+            test = metrics.mcnemar(single, mean, labels)
+            scores = (float((each == labels).mean()) for each in (single, mean))
             rows[name] = (*scores, test.only_second, test.only_first, test.p)
         columns = ["single", "averaged", "gained", "lost", "p"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
     def gain(self) -> Effect:
         """Return averaged minus single view, mean over the corruptions, interval over images."""
-        single = self.hits[:, AVERAGED_AT - 1].astype(float)
-        return mean_effect(((self.averaged == self.labels) - single).mean(0))
+        count = self.averaged.shape[1]
+        single = self.hits[:, AVERAGED_AT - 1, :count].astype(float)
+        return mean_effect(((self.averaged == self.labels[:count]) - single).mean(0))
 
     def trust(self, temperatures: NDArray) -> pd.DataFrame:
         """Return a row a severity, 0 the clean images: ece, nll, brier as of metrics.calibration.
@@ -170,11 +172,14 @@ def _reader(training: Training, dataset: Dataset, settings: Robustness) -> Views
 def _corruption(
     views: Views, versions: Iterable[Tensor], combination: str
 ) -> tuple[Tensor, Tensor]:
-    """Return a corruption's logits (5, N, C) and the averaged views' classes (N,)."""
-    chosen = {AVERAGED_AT: predict.COMBINATIONS[combination]}
-    found = [views(pixels, chosen.get(at, SINGLE)) for at, pixels in enumerate(versions, 1)]
-    averaged = predict.combine(found[AVERAGED_AT - 1], combination).argmax(1)
-    return torch.stack([logits["original"] for logits in found]), averaged
+    """Return a corruption's logits (5, N, C), and the averaged views' classes (up to AVERAGED,)."""
+    found, by_view = list[Tensor](), dict[str, Tensor]()
+    for severity, pixels in enumerate(versions, 1):
+        found.append(views(pixels, SINGLE)["original"])
+        if severity == AVERAGED_AT:
+            others = [view for view in predict.COMBINATIONS[combination] if view not in SINGLE]
+            by_view = views(pixels[:AVERAGED], others) | {"original": found[-1][:AVERAGED]}
+    return torch.stack(found), predict.combine(by_view, combination).argmax(1)
 
 
 def version(

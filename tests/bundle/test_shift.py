@@ -190,6 +190,24 @@ def test_averaged_views_are_compared_on_the_same_images(dataset):
     assert measured(dataset, "original").combination == "flip"
 
 
+def test_views_are_averaged_of_the_first_images_alone(dataset, monkeypatch):
+    every = measured(dataset)
+    monkeypatch.setattr(shift, "AVERAGED", 12)
+    found = measured(dataset)
+    assert np.array_equal(found.logits, every.logits)
+    assert np.array_equal(found.averaged, every.averaged[:, :12])
+    single = every.logits[:, 2, :12].argmax(-1)
+    for name, alone, mean in zip(found.names, single, found.averaged, strict=True):
+        labels, row = found.labels[:12], found.averaging().loc[name]
+        right = [(alone == labels), (mean == labels)]
+        assert [row["single"], row["averaged"]] == [pytest.approx(one.mean()) for one in right]
+        assert row["gained"] == (right[1] & ~right[0]).sum()
+    gains = ((found.averaged == labels) * 1.0 - (single == labels)).mean(0)
+    assert found.gain().size == pytest.approx(gains.mean())
+    told = found.record(np.ones(30))
+    assert told["averaged"]["images"] == 12 and told["images"] == 30
+
+
 def test_noise_is_weighed_in_the_pixels_and_behind_the_first_convolution(dataset):
     smooth = torch.nn.functional.interpolate(torch.rand(40, 3, 4, 4), 32, mode="bilinear")
     images = data.Images((180 * smooth + 30).byte(), *[torch.arange(40)] * 2)
