@@ -223,7 +223,7 @@ check: lint ## lint, house rule and fast tests (2 to 4 minutes)
 test: setup ## run all tests but the hostile (12 to 20 minutes on two cores)
 	@$(PYTEST) -m "not hostile"
 
-test-hostile: setup ## all damaged files, malformed inputs and kills (about an hour)
+test-hostile: setup ## all damaged files, malformed inputs and kills (about half an hour)
 	@$(PYTEST) -m hostile
 
 test-cluster: setup setup-cluster ## a study on a real Slurm (Debian, as root)
