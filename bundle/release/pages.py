@@ -31,10 +31,12 @@ def figures(source: Path, target: Path) -> None:
 
 
 def report(source: Path, stage: Path) -> None:
-    """Render the report of results/RUN, `source`, into `stage`, without links to pages not there.
+    """Put the report of results/RUN, `source`, into `stage`: its figures, and its page.
 
+    The page has no links to pages that are not there.
     Its head names the code and the documents that its words come from (`rendered_by`).
     """
+    figures(source / "figures", stage / "figures")
     page, notice = stage / PAGE, results.notice_of(results.read_metrics(source.name))
     page.unlink(missing_ok=True)
     executed = source / f"{REPORT}.ipynb"

@@ -181,6 +181,5 @@ def show(source: Path, stage: Path, record: bool) -> None:
     """Put a run's metrics into `stage` and, but for a record, its figures and its report."""
     write_atomically(stage / "metrics.json", files.read_sealed(source / "metrics.json"))
     if not record:
-        pages.figures(source / "figures", stage / "figures")
         pages.report(source, stage)
         pages.pdf(stage)

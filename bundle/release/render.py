@@ -43,7 +43,6 @@ def render(run: str) -> Path:
             made_run(target, run, metrics, root)
             with paths.results_in(root):
                 execute.run_one(pages.REPORT, parameters(run, metrics))
-                pages.figures(root / run / "figures", stage / "figures")
                 pages.report(root / run, stage)
             shutil.rmtree(root)  # a notebook that failed stays to be looked at
             pages.pdf(stage)
