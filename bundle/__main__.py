@@ -182,15 +182,15 @@ def logits(args: Namespace) -> int:
 
 def study(args: Namespace) -> int:
     """List the jobs of a plan, do one of them, or collect them on the study's page."""
-    from bundle.study import jobs
-    from bundle.study.plan import find_job, read_plan
+    from bundle.study.plan import checked, find_job, read_plan
 
     plan = read_plan(args.plan, args.tiny)
     if args.action == "jobs":
-        for job in plan.jobs():
-            find_job(plan, job)  # every parameter is checked before anything starts
-        print(" ".join(plan.jobs()))
-    elif args.action == "job":
+        print(" ".join(checked(plan)))
+        return 0
+    from bundle.study import jobs  # late: it loads PyTorch
+
+    if args.action == "job":
         jobs.do_job(_ready(find_job(plan, args.job)), plan.judged_on, wait_s=args.wait)
     else:
         from bundle.study.page import write_page

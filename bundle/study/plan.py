@@ -157,3 +157,8 @@ def find_job(plan: Plan, job: str) -> params.RunParameters:
         raise UserError(f"{job}: not in params/studies/{plan.name}.yaml{nearest(job, plan.jobs())}")
     run, _, seed = job.rpartition("@")
     return parameters_of(plan, run, int(seed))
+
+
+def checked(plan: Plan) -> list[str]:
+    """Return a plan's jobs, every parameter of each checked before anything starts; UserError."""
+    return [job for job in plan.jobs() if find_job(plan, job)]

@@ -184,8 +184,6 @@ def dataset_of(summary: dict[str, Any]) -> Dataset:
 
 def machine_of(device: torch.device, precision: str, settings: Train) -> dict[str, Any]:
     """Return what, beside code, values and data, decides the bits (of Train settings)."""
-    import torchvision
-
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "device": device.type,
@@ -196,7 +194,6 @@ def machine_of(device: torch.device, precision: str, settings: Train) -> dict[st
         "compiled": compute.compiles(settings, device),
         "deterministic": settings.deterministic or device.type == "cpu",
         "torch": str(torch.__version__),  # a class of its own, which a checkpoint could not hold
-        "torchvision": str(torchvision.__version__),
         "cuda": torch.version.cuda if device.type == "cuda" else "",
         "cpu_kernels": cpu_kernels() if device.type == "cpu" else "",
         "begun_on": "",  # the machine of its first epochs, where it was another: see gone_on

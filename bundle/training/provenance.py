@@ -8,12 +8,8 @@ from typing import Any
 
 from bundle import paths, surroundings
 
-# fmt: off
-PACKAGES = (
-    "torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib", "papermill",
-    "nbconvert",
-)
-# fmt: on
+PACKAGES = ["torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib"]
+PACKAGES += ["papermill", "nbconvert"]
 
 
 def provenance() -> dict[str, Any]:
