@@ -12,11 +12,17 @@ from lib.errors import UserError, nearest
 
 MOST_VALUES = 10_000  # of one YAML file, what its anchors repeat counted each time
 MOST_BYTES = 2**24  # of a file that people write: a notebook with its pictures has less
+MOST_NESTED = 100  # lists and maps in brackets, of a YAML file
 MOST_DIGITS = 1000  # of a whole number: more could not be shown
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses keys given twice (YAML keeps the last) and numbers that mislead."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level > MOST_NESTED:  # the time to read them grows with their square
+            raise ValueError("nested too deeply")
+        super().fetch_flow_collection_start(token)
 
     def get_single_node(self) -> yaml.Node | None:
         """Return the document, refused where its anchors make it large or endless."""
@@ -43,9 +49,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     keys = [key.value for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} is given twice", node.start_mark
-            )
+            what = f"key {key!r} is given twice"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
@@ -101,9 +106,8 @@ def read_file(path: Path, where: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(
-            f"{where}:{line} not valid YAML ({problem(error)}); mend that line"
-        ) from error
+        what = f"{line} not valid YAML ({problem(error)})"
+        raise UserError(f"{where}:{what}; mend that line") from error
 
 
 def problem(error: Exception) -> str:

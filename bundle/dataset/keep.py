@@ -85,10 +85,8 @@ def writing(target: Path, end: float, say: Say, remedy: str) -> Iterator[None]:
         with held(lock, left_s, Unavailable(busy), lambda: say(wait)):
             yield
     except OSError as error:
-        why = error.strerror or error
-        raise UserError(
-            f"{shown}: {why}; it must be writable, with 400 MB free; {remedy}"
-        ) from error
+        why = f"{error.strerror or error}; it must be writable, with 400 MB free; {remedy}"
+        raise UserError(f"{shown}: {why}") from error
 
 
 def unpack(packed: Path, target: Path, archive: Archive) -> None:
