@@ -150,7 +150,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with FileLock(shared / "smoke-run.lock"):
         if not (folder / "results" / "said.txt").is_file():
             shutil.rmtree(folder, ignore_errors=True)
-            done = Bundle(folder).run_cold("bundle", "run", "smoke")
+            done = Bundle(folder).run("bundle", "run", "smoke")
             assert done.returncode == 0, done.stdout + done.stderr
             (folder / "results" / "said.txt").write_text(done.stdout)
     return Bundle(folder, parts=())

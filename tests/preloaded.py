@@ -30,6 +30,7 @@ SERVER = [sys.executable, "-m", "bundle.runs.warm"]
 # What commands import beside what notebooks do.
 MORE = ("yaml", "filelock", "requests", "nbformat", "nbconvert", "rich.console")
 LONGEST = 600  # seconds of a command
+FORKED = ("bundle", "benchmarks.run")  # modules that this can run
 BEGUN = dict(os.environ)  # what the process that forks begins with
 
 
@@ -70,7 +71,7 @@ def can_run(arguments: tuple[str, ...], environment: dict[str, str]) -> bool:
     """Whether a forked process runs the command as one of its own would."""
     changed = {name for name, _ in BEGUN.items() ^ environment.items()} - {"PYTHONPATH"}
     early = any(name.startswith(EARLY) for name in changed)
-    return arguments[0] == "bundle" and not early and launch.can_fork()
+    return arguments[0] in FORKED and not early and launch.can_fork()
 
 
 class _Popen(subprocess.Popen):

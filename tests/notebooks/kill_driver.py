@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first step of an optimiser loads it, else in each child
 
 from bundle import fingerprint
 from bundle.runs import execute, params, status

@@ -221,7 +221,7 @@ def test_full_disk_is_one_line(finished, original):
 
 def test_interrupted_training_goes_on(own):
     """By Ctrl-C, then by what a cluster sends, then to its end."""
-    epochs, done = 30, 0
+    epochs, done = 18, 0
     edit(own.folder / "params/smoke.yaml", "epochs: 2", f"epochs: {epochs}")
     complete = (own.results() / "training/state.json").read_bytes()
     history = own.results() / "training.partial/history.jsonl"
