@@ -1,13 +1,9 @@
-"""The report: what it says of recipes and results, its citations, the page of a record alone."""
+"""The report: what it says of recipes and results, and its citations."""
 
 import dataclasses
 import json
 import re
-import shutil
-import subprocess
-import tempfile
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +13,6 @@ from matplotlib.text import Text
 
 from bundle import diagrams, figures, paths
 from bundle.by_hand import count_by_hand
-from bundle.pages import publish
 from bundle.pages.index import TEMPLATE
 from bundle.report import (
     anchors,
@@ -467,70 +462,3 @@ def test_text_in_printed_figures_is_legible(record):
     }
     assert "main .cell figure .photographs { max-height: 90mm; }" in STYLE
     assert {name: size for name, size in sizes.items() if size < LEAST} == {}
-
-
-# The page of a record alone
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The released run cpu's report, made of metrics and history alone, without its code."""
-    from tests.conftest import Bundle
-
-    made = Bundle(tmp_path_factory.mktemp("record") / "bundle")
-    source, folder = paths.RESULTS / "released", made.folder / "results"
-    for run in ("cpu", "cpu-seed43", "cpu-seed44"):
-        (folder / "released" / run).mkdir(parents=True)
-        shutil.copy(source / run / "metrics.json", folder / "released" / run)
-    run = folder / "cpu"
-    (run / "training").mkdir(parents=True)
-    (run / "metrics").mkdir()
-    shutil.copy(source / "cpu" / "training" / "history.jsonl", run / "training")
-    for name in ("metrics.json", "metrics/00_record.json"):
-        shutil.copy(source / "cpu" / "metrics.json", run / name)
-    job = {"notebook": str(made.folder / "notebooks" / "06_report.ipynb")}
-    job |= {"output": str(run / "06_report.ipynb"), "parameters": {"run": "cpu"}}
-    (made.folder / "job.json").write_text(json.dumps(job))
-    done = made.run("bundle.runs.kernel", "job.json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    publish.render(run / "06_report.ipynb", run / "report.html", code=False)
-    return run / "report.html"
-
-
-@pytest.mark.slow
-def test_a_record_alone_gives_a_report_without_photographs(page):
-    html = page.read_text(encoding="utf-8")
-    text = BeautifulSoup(html, "html.parser").get_text(" ", strip=True)
-    assert "Traceback" not in text and "image/png" not in html and "left out" not in text
-    notebook = nbformat.read(page.with_name("06_report.ipynb"), as_version=4)
-    kinds = [output["output_type"] for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert "error" not in kinds
-    headings = [each.get_text() for each in BeautifulSoup(html, "html.parser").find_all("h2")]
-    wanted = {"Abstract", "The network", "Method", "Training", "Result", "What was learned"}
-    wanted |= {"Compared with other work", "Limitations", "Provenance", "References"}
-    assert wanted <= {*headings}
-    assert "93.57%" in text and "4,754,218" in text and "expected calibration" not in text
-    drawn = {path.stem for path in (page.parent / "figures").glob("*.svg")}
-    assert drawn == {"report_network", "report_curves", "report_confusion", "report_anchors"}
-
-
-@pytest.mark.slow
-def test_every_number_in_brackets_leads_to_a_reference(page):
-    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    listed = soup.find(id="references").find_next("ol").find_all("li")
-    cited = {int(number) for number in re.findall(r"\[(\d+)\]", soup.find("main").get_text())}
-    assert cited == set(range(1, len(listed) + 1)) and len(listed) >= 6
-
-
-@pytest.mark.slow
-@pytest.mark.chromium
-def test_the_report_of_a_full_run_prints_to_four_pages(page):
-    if (browser := publish.find_chromium()) is None:
-        pytest.skip("no Chromium")
-    pdf = page.with_name("printed.pdf")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = (f"--print-to-pdf={pdf}", "--no-pdf-header-footer", page.as_uri())
-        command = publish.chromium_command(browser, profile, *options)
-        subprocess.run(command, capture_output=True, timeout=120, check=True)
-    pages = re.findall(rb"/Type\s*/Page\b(?!s)", pdf.read_bytes())
-    assert 2 <= len(pages) <= 4
