@@ -30,7 +30,7 @@ SERVER = [sys.executable, "-m", "bundle.runs.warm"]
 # What commands import beside what notebooks do.
 MORE = ("yaml", "filelock", "requests", "nbformat", "nbconvert", "rich.console")
 LONGEST = 600  # seconds of a command
-FORKED = ("bundle", "benchmarks.run")  # modules that this can run
+FORKED = ("bundle", "benchmarks.run", "try_the_card")  # modules that this can run
 BEGUN = dict(os.environ)  # what the process that forks begins with
 
 

@@ -146,6 +146,8 @@ def test_other_endings(here, monkeypatch):
     lines = summary(here, monkeypatch, notice="", test=whole, tta={"combination": "original"})
     assert lines[0] == "result   93.57% of 10,000 test images right (95%: 93.07% to 94.03%)"
     assert "make pdf RUN=quick" in lines[-1]
+    taken = summary(here, monkeypatch, train={**METRICS["train"], "released": {"before": 0.9}})[1]
+    assert taken.endswith("3 epochs in 3 min, released: trained elsewhere"), taken
     stale = summary(here, monkeypatch, notice="", train={**METRICS["train"], "stale": ["step"]})[-1]
     assert "stale" in stale and "not a result to cite" in stale
 

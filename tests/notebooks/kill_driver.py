@@ -1,12 +1,12 @@
-"""Train a tiny network in children that are killed: ``python kill_driver.py FOLDER MODE N``.
+"""Train a tiny network in children that are killed: ``python kill_driver.py FOLDER MODE=N ...``.
 
 Used by tests/notebooks/test_kill.py. MODE random: N children in turn are killed (SIGKILL) at
 random moments, another ends the training. MODE operation: for each n up to N a child kills itself
 before its n-th last operation on files, another ends that training; an older complete training of
 another seed lies there before. MODE move: as well, before each of the operations by which a
-notebook's files take the place of an earlier state's, or each N-th. Prints JSON: how many
-kills hit, and the SHA-256 of the weights, or of all files, in the end, first of what nobody killed,
-then one for each time.
+notebook's files take the place of an earlier state's, or each N-th. Prints JSON, for each mode: how
+many kills hit, and the SHA-256 of the weights, or of all files, in the end, first of what nobody
+killed, then one for each time.
 """
 
 import dataclasses
@@ -200,6 +200,9 @@ def kill_at_moves(folder: Path, step: int) -> tuple[int, list[str]]:
 MODES = {"random": kill_randomly, "operation": kill_at_operations, "move": kill_at_moves}
 
 if __name__ == "__main__":
-    place, mode, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    place.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(MODES[mode](place, number)))
+    found = {}
+    for mode, number in (argument.split("=") for argument in sys.argv[2:]):
+        place = Path(sys.argv[1]) / mode
+        place.mkdir(parents=True, exist_ok=True)
+        found[mode] = MODES[mode](place, int(number))
+    print(json.dumps(found))

@@ -12,15 +12,16 @@ import pytest
 
 from bundle.paths import ROOT
 
-SAMPLE = partial(pytest.param, marks=pytest.mark.slow)
+SAMPLE = {"random": 4, "operation": 8, "move": 5}  # one process makes them all
 WHOLE = partial(pytest.param, marks=pytest.mark.hostile)
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
 
-def drive(folder: Path, mode: str, number: int) -> tuple[int, list[str]]:
-    """Return how many kills hit, and the hashes of the weights in the end."""
+def drive(folder: Path, numbers: dict[str, int]) -> dict[str, tuple[int, list[str]]]:
+    """Return for each mode how many kills hit, and the hashes in the end."""
+    modes = [f"{mode}={number}" for mode, number in numbers.items()]
     done = subprocess.run(
-        [sys.executable, DRIVER, folder, mode, str(number)],
+        [sys.executable, DRIVER, folder, *modes],
         cwd=ROOT,
         text=True,
         capture_output=True,
@@ -31,21 +32,43 @@ def drive(folder: Path, mode: str, number: int) -> tuple[int, list[str]]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("times", [SAMPLE(4), WHOLE(60)])
-def test_killed_at_random_moments(tmp_path, times):
-    hits, (never_killed, digest) = drive(tmp_path, "random", times)
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    return drive(tmp_path_factory.mktemp("killed"), SAMPLE)
+
+
+@pytest.fixture
+def killed(request, tmp_path):
+    """How often the kills of a mode were asked for, hits and hashes: of the sample, or of all."""
+    mode, number = request.param
+    if number == SAMPLE[mode]:
+        return number, *request.getfixturevalue("sample")[mode]
+    return number, *drive(tmp_path, {mode: number})[mode]
+
+
+def kills(mode: str, whole: int):
+    """Give a test the kills of a mode: the sample's, and by command all."""
+    few = pytest.param((mode, SAMPLE[mode]), marks=pytest.mark.slow, id=f"{SAMPLE[mode]}")
+    return pytest.mark.parametrize(
+        "killed", [few, WHOLE((mode, whole), id=f"{whole}")], indirect=True
+    )
+
+
+@kills("random", 60)
+def test_killed_at_random_moments(killed):
+    times, hits, (never_killed, digest) = killed
     assert hits == times and digest == never_killed
 
 
-@pytest.mark.parametrize("times", [SAMPLE(8), WHOLE(50)])
-def test_killed_before_each_of_the_last_operations_on_files(tmp_path, times):
+@kills("operation", 50)
+def test_killed_before_each_of_the_last_operations_on_files(killed):
     """They write the last two checkpoints and turn the unfinished state into the complete one."""
-    hits, (never_killed, *digests) = drive(tmp_path, "operation", times)
+    times, hits, (never_killed, *digests) = killed
     assert hits == times and len(digests) == times and set(digests) == {never_killed}
 
 
-@pytest.mark.parametrize("step", [SAMPLE(5), WHOLE(1)])
-def test_killed_before_each_operation_that_moves_a_notebook_s_files_into_place(tmp_path, step):
+@kills("move", 1)
+def test_killed_before_each_operation_that_moves_a_notebook_s_files_into_place(killed):
     """Before every fifth one, or, by command, before each."""
-    hits, (never_killed, *left) = drive(tmp_path, "move", step)
+    step, hits, (never_killed, *left) = killed
     assert hits == len(left) >= 90 / step and set(left) == {never_killed}

@@ -168,7 +168,7 @@ def test_a_killed_runner_leaves_nothing_behind(copy, tmp_path):
 
 @linux
 @slow
-def test_an_ended_notebook_takes_its_kernel_along(copy, tmp_path):
+def test_an_ended_notebook_takes_its_kernel_along(copy, server, tmp_path):
     """It is asked to end; then the server is killed, and later notebooks start without it."""
 
     def begun(name: str) -> tuple[launch.Started, dict]:
@@ -176,22 +176,21 @@ def test_an_ended_notebook_takes_its_kernel_along(copy, tmp_path):
         process = server.start(copy / "sleeper.json", tmp_path / "log.txt", {"STAGE": told})
         return process, sleeping(copy, Path(told))
 
-    with launch.Server() as server:
-        process, state = begun("first")
-        assert process.poll() is None
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.01)
-        process.terminate()
-        assert process.wait(20) != 0 and not Path(state["folder"]).exists()
-        assert until(lambda: gone(*state["pids"]))
-        process, state = begun("second")
-        server.process.kill()
-        assert process.wait(20) == -signal.SIGKILL
-        assert until(lambda: gone(*state["pids"]))
-        other = server.start(copy / "sleeper.json", tmp_path / "log.txt", {})
-        assert isinstance(other, subprocess.Popen)
-        other.kill()
-        other.wait()
+    process, state = begun("first")
+    assert process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.01)
+    process.terminate()
+    assert process.wait(20) != 0 and not Path(state["folder"]).exists()
+    assert until(lambda: gone(*state["pids"]))
+    process, state = begun("second")
+    server.process.kill()
+    assert process.wait(20) == -signal.SIGKILL
+    assert until(lambda: gone(*state["pids"]))
+    other = server.start(copy / "sleeper.json", tmp_path / "log.txt", {})
+    assert isinstance(other, subprocess.Popen)
+    other.kill()
+    other.wait()
 
 
 @linux
