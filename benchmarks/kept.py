@@ -21,14 +21,11 @@ WAYS = ("kept", "returned")
 
 
 def rate(root: str, steps: int, way: str, chosen: dict[str, Any]) -> float:
-    """Return images/s of a training in this process, warm; `chosen` are fields of Train.
-
-    root: of CIFAR-10; "" takes the digits.
-    """
+    """Return images/s of a training in this process, warm; `chosen` are fields of Train."""
     if way == "kept":
         import bundle  # noqa: F401  for what its import sets
     settings = Train(**{name: _frozen(value) for name, value in chosen.items()})
-    dataset = data.load("cifar10" if root else "digits", root or None, holdout=0)
+    dataset = data.load("cifar10", root, holdout=0)
     ours = Ours(dataset, settings, max(steps, 2 * settings.batch_size // BATCH))
     return ours.rate(ours.epoch)
 
@@ -52,11 +49,9 @@ def measure(plan: Plan, root: str, quick: bool) -> dict[str, dict[str, Any]]:
     for run in RUNS[:1] if quick else RUNS:
         settings = params.load(run).settings("03_train")
         if quick:
-            settings, root = replace(settings, blocks=(1,), widths=(8,), strides=(2,)), ""
+            settings = replace(settings, blocks=(1,), widths=(8,), strides=(2,))
         measures = {
-            way: lambda way=way, root=root, settings=settings: _in_a_process(
-                root, plan.steps, way, settings
-            )
+            way: lambda way=way, settings=settings: _in_a_process(root, plan.steps, way, settings)
             for way in WAYS
         }
         rounds = interleaved(measures, 1 if quick else plan.rounds)  # each loads PyTorch
