@@ -217,10 +217,10 @@ bench: setup ## measure speed and memory (10 to 30 minutes)
 
 ##@ Maintenance: check before a commit
 
-check: lint ## lint, house rule and fast tests (2 to 4 minutes)
+check: lint ## lint, house rule and fast tests (2 minutes)
 	@$(PYTEST) -m "not slow and not hostile"
 
-test: setup ## run all tests but the hostile (12 to 20 minutes on two cores)
+test: setup ## run all tests but the hostile (10 to 15 minutes on two cores)
 	@$(PYTEST) -m "not hostile"
 
 test-hostile: setup ## all damaged files, malformed inputs and kills (about half an hour)

@@ -183,6 +183,7 @@ def train(digits, folder: Path, **changes):
 # Trainings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_damaged_training_is_named_and_trained_again_to_the_same_bits(here, digits, name, damage):
@@ -302,6 +303,7 @@ RUN_FILES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_a_damaged_file_of_a_run_is_named_wherever_it_is_read(here, name, damage):
@@ -316,6 +318,7 @@ def test_a_damaged_file_of_a_run_is_named_wherever_it_is_read(here, name, damage
         release.finished(parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_metrics_are_shown_nowhere_and_merged_again(here, damage, capsys):
     path = here / "tiny/metrics.json"
@@ -376,6 +379,7 @@ def test_a_damaged_part_is_not_merged(here):
 # Studies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [jobs.RESULT, jobs.ARRAYS])
 def test_a_damaged_job_is_done_again(here, name, damage):
@@ -389,6 +393,7 @@ def test_a_damaged_job_is_done_again(here, name, damage):
     assert jobs.is_done(folder, settings, "test") and files.intact(folder / jobs.ARRAYS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_study_is_neither_judged_nor_listed_nor_released(here, damage):
     study = here / "studies"
@@ -428,6 +433,7 @@ RELEASED = ("training/state.json", "training/history.jsonl", f"training/{weights
 RELEASED += ("training/logits.npz",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_damaged_release_is_not_taken(here, release_of, digits, name, damage):
@@ -438,6 +444,7 @@ def test_a_damaged_release_is_not_taken(here, release_of, digits, name, damage):
     assert not (here / "tiny/training").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["metrics.json", "report.html"])
 def test_damaged_figures_of_a_release_are_not_shown(here, release_of, name, damage, capsys):

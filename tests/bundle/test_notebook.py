@@ -234,6 +234,7 @@ def test_how_a_training_came_about(monkeypatch, trained, words):
     assert words in which(Training(None, [{}] * 3, summary), trained)
 
 
+@pytest.mark.slow
 def test_a_parameter_that_the_cell_does_not_name_is_injected_without_a_warning(tmp_path):
     cells = [
         nbformat.v4.new_code_cell("run = 'quick'", metadata={"tags": ["parameters"]}),

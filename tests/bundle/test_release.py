@@ -309,6 +309,7 @@ def test_saved_logits_are_those_of_the_network(results, without_weights, digits,
     assert saved.beside(some, "") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ask", "said"),
     [

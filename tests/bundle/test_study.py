@@ -367,6 +367,7 @@ def test_choices_keep_the_holdout_out_of_training():
     assert not plan.full and params.load("cpu").settings("03_train").holdout == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["full", "best", "screen_networks", "screen_best", "screen_mark", "screen_cpu", "screen_small"],

@@ -493,6 +493,7 @@ def test_a_drawn_interval_lies_where_its_numbers_are():
     assert study_page._drawn({**row, "holm": 0.01}, -5.0, 10.0)["kind"] == "helps"
 
 
+@pytest.mark.slow
 def test_a_page_is_written_again_from_its_record(results):
     """Without predictions the tests are those recorded; study.json keeps its bytes."""
     collected = small()
@@ -605,6 +606,7 @@ def test_a_forest_has_a_row_for_every_difference_in_order(narrow):
     assert drawn.get_size_inches()[0] == (3.8 if narrow else 8)
 
 
+@pytest.mark.slow
 def test_a_released_study_is_rendered_whole_or_stays(results, monkeypatch):
     study_page.write_page({"plan": plan("ab"), "jobs": [job("a")], "missing": ["b@42"]})
     (results / "released").mkdir()

@@ -83,6 +83,7 @@ def test_a_store_goes_on_to_the_same_bits_from_every_epoch(digits):
         assert all(map(torch.equal, weights(again), weights(whole)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sam", [0.0, 0.1])
 def test_a_stem_s_bias_stays_as_it_is_after_its_epochs(digits, sam):
     recipe = dataclasses.replace(TINY, stem="whitening", block="pooled", optimiser="muon", sam=sam)

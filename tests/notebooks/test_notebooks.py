@@ -409,6 +409,7 @@ def after_edit(monkeypatch, nodes, module, old, new):
     return {name: node.code() for name, node in nodes.items()}
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_data_sets_rooms_marks_no_notebook(monkeypatch, nodes, code):
     for path in sorted((ROOT / "bundle" / "dataset").glob("[a-z]*.py")):
         source, module = path.read_text(encoding="utf-8"), f"bundle.dataset.{path.stem}"
