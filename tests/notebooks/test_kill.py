@@ -12,7 +12,7 @@ import pytest
 
 from bundle.paths import ROOT
 
-SAMPLE = {"random": 4, "operation": 8, "move": 5}  # one process makes them all
+SAMPLE = {"random": 3, "operation": 6, "move": 6}  # one process makes them all
 WHOLE = partial(pytest.param, marks=pytest.mark.hostile)
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
@@ -69,6 +69,6 @@ def test_killed_before_each_of_the_last_operations_on_files(killed):
 
 @kills("move", 1)
 def test_killed_before_each_operation_that_moves_a_notebook_s_files_into_place(killed):
-    """Before every fifth one, or, by command, before each."""
+    """Before every sixth one, or, by command, before each."""
     step, hits, (never_killed, *left) = killed
     assert hits == len(left) >= 90 / step and set(left) == {never_killed}
