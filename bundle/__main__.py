@@ -182,11 +182,11 @@ def logits(args: Namespace) -> int:
 
 def study(args: Namespace) -> int:
     """List the jobs of a plan, do one of them, or collect them on the study's page."""
-    from bundle.study.plan import checked, find_job, read_plan
+    from bundle.study.plan import every_job, find_job, read_plan
 
     plan = read_plan(args.plan, args.tiny)
     if args.action == "jobs":
-        print(" ".join(checked(plan)))
+        print(" ".join(every_job(plan)))
         return 0
     from bundle.study import jobs  # late: it loads PyTorch
 

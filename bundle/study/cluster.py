@@ -20,7 +20,7 @@ from bundle.dataset.download import Say
 from bundle.files import Failed, locked
 from bundle.inputs import check_keys, check_name, read_file
 from bundle.study import jobs as study_jobs
-from bundle.study.plan import Plan, find_job
+from bundle.study.plan import Plan, every_job, find_job
 from lib.errors import UserError, nearest
 
 PROFILES = paths.ROOT / "cluster"
@@ -93,10 +93,9 @@ def check_engine(executor: str, profile: str) -> None:
 
 def to_do(plan: Plan) -> list[str]:
     """Return the plan's jobs that are not done yet, every job's parameters checked."""
-    found = [(job, find_job(plan, job)) for job in plan.jobs()]
     return [
         job
-        for job, one in found
+        for job, one in every_job(plan).items()
         if not study_jobs.is_done(paths.results(one.name), one.settings("03_train"), plan.judged_on)
     ]
 

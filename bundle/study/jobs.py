@@ -18,7 +18,7 @@ from bundle.dataset import cifar10
 from bundle.files import Damaged, intact, locked, read_json, read_sealed, seal, write_json
 from bundle.runs import params, results
 from bundle.runs.params import RunParameters
-from bundle.study.plan import Plan, find_job
+from bundle.study.plan import Plan, every_job
 from bundle.training import alike, outcome, released, session
 from bundle.training.identity import Training
 from bundle.training.progress import epoch_line
@@ -111,8 +111,7 @@ def collect(plan: Plan) -> dict[str, Any]:
     What is known of trainings under way that follow the test accuracy stands under "unfinished".
     """
     done, missing, unfinished = [], [], []
-    for job in plan.jobs():
-        parameters = find_job(plan, job)
+    for job, parameters in every_job(plan).items():
         folder, settings = paths.results(parameters.name), parameters.settings("03_train")
         if is_done(folder, settings, plan.judged_on):
             marked = results.marked(read_json(folder / RESULT), folder)

@@ -159,6 +159,6 @@ def find_job(plan: Plan, job: str) -> params.RunParameters:
     return parameters_of(plan, run, int(seed))
 
 
-def checked(plan: Plan) -> list[str]:
-    """Return a plan's jobs, every parameter of each checked before anything starts; UserError."""
-    return [job for job in plan.jobs() if find_job(plan, job)]
+def every_job(plan: Plan) -> dict[str, params.RunParameters]:
+    """Return each RUN@SEED of a plan with its parameters, all checked; UserError."""
+    return {job: find_job(plan, job) for job in plan.jobs()}

@@ -250,10 +250,12 @@ def test_interrupted_training_goes_on(own):
 
 def test_second_run_at_the_same_time_is_refused(own):
     """And what a cluster sends ends the first as Ctrl-C would."""
+    complete = (own.results() / "training/state.json").read_bytes()
     process = own.start("bundle", "run", "smoke", "--retrain")
     wait_until(lambda: (own.results() / ".stage/03_train/job.json").exists())
     second = own.run("bundle", "run", "smoke")
     stopped(process, signal.SIGTERM)
+    assert (own.results() / "training/state.json").read_bytes() == complete
     assert second.returncode == 2 and len(second.stderr.strip().splitlines()) == 1
     assert "another command is working on results/smoke" in second.stderr
 
