@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundle import command, house, paths, surroundings
+from bundle import command, files, house, paths, surroundings
 from bundle.demo import command as demo
 from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
@@ -71,13 +71,12 @@ def run(args: Namespace) -> int:
     surroundings.check_packages()
     from bundle.runs import params
 
-    known = params.notebooks()
-    if args.until and args.until not in known:
+    if args.until and args.until not in (known := params.notebooks()):
         raise UserError(f"UNTIL={args.until}: no such notebook{nearest(args.until, known)}")
     parameters = _ready(_parameters(args))
     from bundle.runs import execute, launch
 
-    again = os.environ.get(execute.COMMAND_VARIABLE) or f"make run-all RUN={args.run}"
+    again = os.environ.get(execute.COMMAND_VARIABLE) or files.run_again(parameters.name)
     try:
         with launch.Server() as server:
             parameters = params.with_dataset(parameters)

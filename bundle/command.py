@@ -33,8 +33,7 @@ def first_line(text: str | None) -> str:
 def stopped(stop: KeyboardInterrupt, kept: str) -> int:
     """Say what an interruption left, and return its exit code: 130 or 143."""
     number = stop.args[0] if stop.args else signal.SIGINT
-    line = f"interrupted ({signal.Signals(number).name}): {kept}"
-    print(one_line(line), file=sys.stderr)
+    print(one_line(f"interrupted ({signal.Signals(number).name}): {kept}"), file=sys.stderr)
     return 128 + number
 
 

@@ -213,10 +213,15 @@ def remedy(path: Path) -> str:
         return f"make study PLAN={rest[0].removesuffix('-tiny')}{tiny} writes it again"
     if rest and rest[-1].startswith("study."):
         return "make study does this job again"
-    run, _, seed = top.partition("-seed")
-    if (paths.PARAMS / f"{run}.yaml").is_file() and re.fullmatch(r"\d*", seed):
-        return f"make run-all RUN={run}{f' SEED={seed}' if seed else ''} mends it"
-    return "make run-all, with the RUN and SET of this run, mends it"
+    return f"{run_again(top)} mends it"
+
+
+def run_again(name: str) -> str:
+    """Return the call that goes on with the run of a folder below results/."""
+    run, _, seed = name.partition("-seed")
+    if any(paths.PARAMS.rglob(f"{run}.yaml")) and re.fullmatch(r"\d*", seed):
+        return f"make run-all RUN={run}{f' SEED={seed}' if seed else ''}"
+    return "make run-all with the RUN and SET of this run"
 
 
 class Failed(Exception):
@@ -254,8 +259,7 @@ def clear(folder: Path, kept: Collection[str]) -> None:
         for lock in (lock for path in inside if path.is_dir() for lock in path.rglob(".lock")):
             locks.enter_context(locked(lock.parent, lock.parent.relative_to(folder).as_posix()))
         for path in inside:
-            is_folder = path.is_dir() and not path.is_symlink()
-            shutil.rmtree(path) if is_folder else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             print(f"removed {paths.shown(path)}")
 
 

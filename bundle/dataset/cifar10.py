@@ -256,6 +256,5 @@ def on_node(folder: Path, archive: Archive = CIFAR10) -> Path | None:
         try:
             verified_members(root / archive.folder, archive, "")
         except UserError:
-            mend = f"mend {paths.shown(source)}, which it was copied from"
-            install(root, archive, copy, mend)
+            install(root, archive, copy, f"mend {paths.shown(source)}, which it was copied from")
     return root

@@ -35,7 +35,7 @@ def finished(
     parameters: RunParameters, record: bool = False
 ) -> tuple[identity.Training, data.Dataset]:
     """Return a finished run's training and data; UserError if it cannot be released so."""
-    run, again = parameters.name, f"make run-all RUN={parameters.file} first"
+    run, again = parameters.name, f"{files.run_again(parameters.name)} first"
     if changed := status.changed(paths.results(run)):
         raise UserError(f"{paths.shown(changed[0])}: not as it was written; {again}")
     metrics, training = results.read_metrics(run), released.load(paths.results(run))

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from bundle import fingerprint, paths
+from bundle import files, fingerprint, paths
 from bundle.dataset import cifar10
 from bundle.runs import params, results
 from bundle.training import alike, code, identity, outcome, progress, session, store
@@ -24,7 +24,7 @@ STANDARD_ERRORS = 3
 def recorded(parameters: params.RunParameters) -> dict[str, Any]:
     """Return the metrics of a finished run; UserError if unfinished or of other parameters."""
     where = f"results/{parameters.name}/metrics.json"
-    again = f"make run-all RUN={parameters.file} first"
+    again = f"{files.run_again(parameters.name)} first"
     metrics = results.read_metrics(parameters.name)
     if "test" not in metrics or "train" not in metrics:
         raise UserError(f"{where}: no finished run there to verify; {again}")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from bundle import paths
-from bundle.files import Failed, locked, seal, write_json
+from bundle.files import Failed, locked, run_again, seal, write_json
 from bundle.runs import adopt, graph, launch, results, status, terminal
 from bundle.runs.failure import explain
 from bundle.runs.graph import Node, nodes
@@ -84,7 +84,7 @@ def _run_node(
         code = _execute(node, stage, parameters, retrain, start)
     if problem := status.unfinished(output, code) or _missing(node, stage, folder):
         _keep_failed(node, stage, folder)
-        command = os.environ.get(COMMAND_VARIABLE) or f"make run-all RUN={parameters.file}"
+        command = os.environ.get(COMMAND_VARIABLE) or run_again(parameters.name)
         raise Failed(explain(node.name, output, problem, folder, command))
     seconds = time.monotonic() - started
     _move_into_place(node, stage, folder, before, seconds)

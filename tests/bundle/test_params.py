@@ -9,6 +9,7 @@ import pytest
 
 from bundle import checks
 from bundle.__main__ import main
+from bundle.files import run_again
 from bundle.runs import params
 from lib import settings
 from lib.errors import UserError, exit_on_user_error
@@ -684,3 +685,15 @@ def test_the_command_says_one_line_and_touches_nothing(
     assert_all_in(parts, lines[0])
     assert tree_of(earlier / "results") == before and len(before) == 2
     assert [path.name for path in (earlier / "results").iterdir()] == ["bad"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "call"),
+    [
+        (("cpu", "", 43), "make run-all RUN=cpu SEED=43"),
+        (("cpu_augmix", "", None), "make run-all RUN=cpu_augmix"),
+        (("cpu", "03_train.epochs=2", 43), "make run-all with the RUN and SET of this run"),
+    ],
+)
+def test_the_call_that_goes_on_with_a_run_names_its_seed(asked, call):
+    assert run_again(params.load(*asked).name) == call
