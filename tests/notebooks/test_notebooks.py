@@ -451,3 +451,21 @@ def test_what_is_imported_exists(name):
                 for alias in node.names:
                     if not hasattr(module, alias.name):
                         importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_imported_module_is_asked_for_is_there(name):
+    """A name that a module lost would only fail in the runs whose parameters lead to it."""
+    nodes = [node for _, tree in parsed(name) for node in ast.walk(tree)]
+    modules = {
+        alias.asname or alias.name: importlib.import_module(f"lib.{alias.name}")
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module == "lib"
+        for alias in node.names
+    }
+    asked = [
+        (node.value.id, node.attr)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    assert [at for at in asked if at[0] in modules and not hasattr(modules[at[0]], at[1])] == []

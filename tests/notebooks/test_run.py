@@ -290,7 +290,7 @@ def test_set_and_seed_go_to_a_directory_of_their_own_and_a_shifted_set_is_predic
         pickle.dumps({b"data": rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8), b"ids": ids})
     )
     before = (finished.results() / "metrics.json").read_bytes()
-    changes = f"03_train.epochs=1 04_predict_tta.shifted_set={given}"
+    changes = f"03_train.epochs=1 04_predict_tta.shifted_set={given} 04_predict_tta.beside=image"
     done = finished.run(
         "bundle", "run", "smoke", "--set", changes, "--seed", "3", "--until", "04_predict_tta"
     )
@@ -301,6 +301,8 @@ def test_set_and_seed_go_to_a_directory_of_their_own_and_a_shifted_set_is_predic
         metrics["seed"] == 3 and metrics["train"]["epochs"] == 1 and metrics["run"] == folder.name
     )
     assert (finished.results() / "metrics.json").read_bytes() == before
+    other = f"standard deviations instead, {metrics['beside']['accuracy']:.2%}"
+    assert other in (folder / "04_predict_tta.ipynb").read_text()
     lines = (folder / "submission.csv").read_text().splitlines()
     assert (
         lines[0] == "ID,Labels" and [int(line.split(",")[0]) for line in lines[1:]] == ids.tolist()
