@@ -283,8 +283,7 @@ def _shortcut(axis: Axes, fork: float, sum_at: float, network: Any, narrow: bool
 
 def _box(axis: Axes, corner: tuple[float, float], size: tuple[float, float], colour: str) -> None:
     look: dict[str, Any] = {"fc": colour, "ec": GREY, "linewidth": 0.8, "zorder": 2}
-    style = "round,pad=0,rounding_size=0.05"
-    axis.add_patch(FancyBboxPatch(corner, *size, boxstyle=style, **look))
+    axis.add_patch(FancyBboxPatch(corner, *size, "round,pad=0,rounding_size=0.05", **look))
 
 
 def _arrow(

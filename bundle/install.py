@@ -139,8 +139,7 @@ def install(python: Path, torch: str) -> None:
     hashed = "--hash=" in CPU_LOCK.read_text(encoding="utf-8")
     if not hashed:
         print(f"{CPU_LOCK} holds no hashes: PyTorch comes as {index[1]} gives it, unchecked")
-    options = [*index, "--no-deps", *["--require-hashes"] * hashed]
-    pip(python, "install", *options, "-r", CPU_LOCK)
+    pip(python, "install", *index, "--no-deps", *["--require-hashes"] * hashed, "-r", CPU_LOCK)
 
 
 def announce(venv: Path, torch: str) -> None:

@@ -81,8 +81,7 @@ class Notebook:
         """Return, for display, the source of functions or classes of lib."""
         from IPython.display import Markdown
 
-        code = "\n\n".join(map(inspect.getsource, definitions))
-        return Markdown(f"```python\n{code}```")
+        return Markdown("```python\n" + "\n\n".join(map(inspect.getsource, definitions)) + "```")
 
     def needed(self, file: str) -> Path:
         """Return the path of an earlier notebook's file; UserError names the notebook if none."""
@@ -238,8 +237,7 @@ class Notebook:
         """
         from bundle.report import printed
 
-        comparable = settings is None or printed.is_its_recipe(settings)
-        return printed.curves() if comparable else None
+        return printed.curves() if settings is None or printed.is_its_recipe(settings) else None
 
     # What it leaves
 

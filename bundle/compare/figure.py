@@ -23,8 +23,7 @@ def curves(
         names: of the runs.
         narrow: for the width of a phone, the panels one above the other.
     """
-    shape = (3.8, 5.6, 2, 1) if narrow else (8, 3.6, 1, 2)
-    drawn, (loss, accuracy) = figure(*shape)
+    drawn, (loss, accuracy) = figure(*((3.8, 5.6, 2, 1) if narrow else (8, 3.6, 1, 2)))
     for history, name, look in zip(histories, names, LOOKS, strict=True):
         for part, told, width, alpha in PARTS:
             _line(loss, history, f"{part}_loss", 1, look, width, alpha, f"{name}, {told}")

@@ -98,8 +98,7 @@ def _copies(folder: Path, names: set[str], archive: Archive) -> list[Copy]:
 
 def _has_classes(folder: Path) -> bool:
     """Whether a folder has one of frogs in PNG files, or PNG files with classes in their names."""
-    frogs = folder.glob("*_frog.png")
-    return any((folder / "frog").glob("*.png")) or next(frogs, None) is not None
+    return any((folder / "frog").glob("*.png")) or any(folder.glob("*_frog.png"))
 
 
 def _packed(inside: list[os.DirEntry], archive: Archive) -> list[Copy]:

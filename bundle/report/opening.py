@@ -112,7 +112,7 @@ def _side(value: float) -> str:
 
 
 def abstract(metrics: Metrics, reference: dict[str, Any], ours: Sequence[Result] = ()) -> str:
-    """Return what was asked, done and found, in five sentences with their numbers, as Markdown.
+    """Return what was asked, done and found, in sentences with their numbers, as Markdown.
 
     With its seeds among `ours` (anchors.ours) the accuracy stands beside their mean.
     """
@@ -159,6 +159,9 @@ def reached(metrics: Metrics, seeds: str = "") -> str:
     return f"{said} (95% interval {span}{seeds}){averaged}."
 
 
+AS_THERE = "Normalised as in the reference's notebook, the test images give {:.2%}. "
+
+
 def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
     """Return a sentence on this run's accuracy and the reference's, as far as they compare."""
     reported, test = reference["test_accuracy"], metrics["test"]
@@ -167,21 +170,22 @@ def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
             f"The reference report gives {reported:.2%} on all of CIFAR-10; this run covers "
             f"{metrics['notice']}, and the two cannot be compared."
         )
-    ours = statistics.wilson(round(test["accuracy"] * test["images"]), test["images"])
-    total = reference["test_images"]
+    scored, total = metrics.get("beside") or test, reference["test_images"]
+    ours = statistics.wilson(round(scored["accuracy"] * test["images"]), test["images"])
+    as_there = "" if scored is test else AS_THERE.format(scored["accuracy"])
     gap = effects.difference(ours, statistics.wilson(round(reported * total), total))
     side = "above" if gap.size > 0 else "below"
     low, high = sorted(abs(100 * end) for end in (gap.low, gap.high))
     if gap.low * gap.high <= 0:
         return (
-            f"The reference report gives {reported:.2%}: the difference of "
+            f"{as_there}The reference report gives {reported:.2%}: the difference of "
             f"{words.points(100 * gap.size)} points is within chance (95% interval "
             f"{words.points(100 * gap.low)} to {words.points(100 * gap.high)})."
         )
     return (
-        f"In a single view that is {abs(100 * gap.size):.2f} points {side} the {reported:.2%} of "
-        f"the reference report (95% interval {low:.2f} to {high:.2f}; its predictions are not "
-        "public, so the two cannot be paired)."
+        f"{as_there}In a single view that is {abs(100 * gap.size):.2f} points {side} the "
+        f"{reported:.2%} of the reference report (95% interval {low:.2f} to {high:.2f}; its "
+        "predictions are not public, so the two cannot be paired)."
     )
 
 

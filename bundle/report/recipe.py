@@ -12,8 +12,6 @@ NORMALISATIONS = {
     "pixel": "the standard deviation of all pixels",
     "image": "the mean of the images' own standard deviations",
 }
-
-
 STEMS = {
     "convolution": "a 3×3 convolution",
     "whitening": "a fixed 2×2 convolution that whitens patches",
@@ -160,6 +158,7 @@ def in_rows(settings: Train) -> dict[str, str]:
         "learning rate": _under(recipe) + _if(ramp, " after {:g} epochs of warm-up"),
         "weight decay": _if(recipe.weight_decay, f"{{:g}} on {decay}"),
         "images": ", ".join(_images(recipe, done)),
+        "input divided by": _divided([first, *later]),
         "mixing": ", ".join(mixed),
         "loss": "cross entropy"
         + _if(" and ".join(done[key] for key in EXTRAS if done[key]), ", {}"),
@@ -183,6 +182,12 @@ def _images(recipe: Train, done: dict[str, str]) -> list[str]:
     parts = [crop, done["mirroring"], *(done[name] for name in RARER)]
     parts.append(_if(done["half resolution"], "at half resolution in {}"))
     return [part for part in parts if part]
+
+
+def _divided(stages: Sequence[Phase]) -> str:
+    """Return what divides the images, phase by phase; "" where it is that of all pixels alone."""
+    names = [stage.recipe.normalisation for stage in stages]
+    return "; in phase 2 ".join(NORMALISATIONS[name] for name in names) if "image" in names else ""
 
 
 def _more(recipe: Train) -> str:

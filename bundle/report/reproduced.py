@@ -11,6 +11,9 @@ from bundle.runs.results import averages_views
 
 Metrics = dict[str, Any]
 YES, NO, NOT_SHOWN = "yes", "no", "not shown"
+OTHER = (
+    "That figure is of the recipe that its notebook executed: the fact check compares those two."
+)
 
 
 def reproduces(metrics: Metrics) -> bool:
@@ -65,13 +68,8 @@ def _results(metrics: Metrics, reference: dict[str, Any]) -> list[tuple]:
 def note(metrics: Metrics, reference: dict[str, Any]) -> str:
     """Return, as Markdown, what of the report this run can be compared with."""
     if reproduces(metrics):
-        other = (
-            ""
-            if metrics["settings"].get("phase2_epochs")
-            else " That figure is of the recipe "
-            "which the published notebook executed, not of this one: the fact check compares those."
-        )
-        return compared(metrics, reference) + other
+        executed = metrics["settings"].get("phase2_epochs")
+        return compared(metrics, reference) + ("" if executed else f" {OTHER}")
     if metrics["notice"]:
         return (
             f"This run covers {metrics['notice']}: its accuracy cannot be compared with the one "
