@@ -18,8 +18,7 @@ def count_by_hand(network: Network, classes: int = 10) -> pd.DataFrame:
     rows = [("stem", *_stem_by_hand(network, before, norm))]
     stages = zip(network.blocks, network.widths, network.strides, strict=True)
     for number, (count, width, stride) in enumerate(stages, 1):
-        changes = stride != 1 or before != width
-        parts = [_block_by_hand(network.block, before, width, changes, norm)]
+        parts = [_block_by_hand(network.block, before, width, stride != 1 or before != width, norm)]
         if count > 1:
             formula, amount = _block_by_hand(network.block, width, width, False, norm)
             parts.append((f"{count - 1}·({formula})", (count - 1) * amount))

@@ -129,7 +129,8 @@ def results(metrics: Metrics) -> str:
     if averages_views(metrics):
         rows[f"averaged over {recipe.views(views['views'])}"] = words.accuracy(test, "tta_")
     if aside := metrics.get("beside"):
-        rows[f"single view, normalised by '{aside['normalisation']}'"] = words.accuracy(aside)
+        divisor = recipe.NORMALISATIONS[aside["normalisation"]]
+        rows[f"single view, input divided by {divisor}"] = words.accuracy(aside)
     known = seeds.seeds_of(metrics)
     for seed, other in known.items():
         if seed != metrics["seed"]:
