@@ -266,10 +266,9 @@ def fact_check() -> str:
     judged = judge.judge_all(judge.read_study())
     parts = [f"Of {len(judged)} claims: {claims.counts(judged)}."]
     for verdict, (_name, heading, meaning) in claims.SECTIONS.items():
-        table = claims.glance(
-            [each for each in claims.by_weight(judged) if each.verdict == verdict]
-        )
-        rows = table[["claim", "reported", "found"]].map(claims.typeset)
+        if not (alike := [each for each in claims.by_weight(judged) if each.verdict == verdict]):
+            continue
+        rows = claims.glance(alike)[["claim", "reported", "found"]].map(claims.typeset)
         body = words.markdown([list(rows), *rows.values.tolist()])
         parts.append(f"## {heading} ({len(rows)})\n\n{meaning}\n\n{body}")
     return "\n\n".join(parts)
