@@ -409,7 +409,9 @@ def test_an_interrupted_release_leaves_the_old_one(tmp_path, monkeypatch):
     ]
 
 
-def test_an_unfinished_run_is_one_line(results, capsys):
+def test_an_unfinished_run_is_one_line(results, monkeypatch):
+    (results / "tiny.yaml").touch()
+    monkeypatch.setattr(paths, "PARAMS", results)
     with pytest.raises(
         UserError,
         match=r"results/tiny: no finished run there to release; make run-all RUN=tiny first",
