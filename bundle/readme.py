@@ -164,7 +164,7 @@ def _choice(page: Path, study: dict) -> str:
     )
     images = "hold-out" if plan.get("judged_on") == "holdout" else "test"
     heading = ["change", f"{images} accuracy (95% interval)", "points (95% interval, p by Holm)"]
-    body = [[_change(row), words.accuracy(row), _against(row)] for row in rows]
+    body = [[_change(row), words.accuracy(row), _against(row, rows[0]["run"])] for row in rows]
     told = f"[page]({address})" + f"; {notice}" * bool(notice)
     return f"**{plan['title']}** ({told})\n\n" + words.markdown([heading, *body])
 
@@ -186,13 +186,14 @@ def _change(row: dict) -> str:
     return f"`{row['run']}`: {params.change(row['run'], row['base'])}"
 
 
-def _against(row: dict) -> str:
-    """Return the difference to the base with what is known of its interval and p."""
+def _against(row: dict, main: str) -> str:
+    """Return the difference to the base, named where it is not `main`, its interval and p."""
     if row["difference"] is None:
         return ""
     ends = [row[key] for key in ("least", "most") if row.get(key) is not None]
     known = [" to ".join(map(words.points, ends))] if ends else []  # older pages have none
     known += [] if row["holm"] is None else [words.p_is(row["holm"])]
+    known += [f"against `{row['base']}`"] if row["base"] != main else []
     return words.points(row["difference"]) + (f" ({', '.join(known)})" if known else "")
 
 

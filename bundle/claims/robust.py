@@ -42,8 +42,8 @@ def robustness(reference: Reference, runs: Runs) -> Finding:
     return Finding(
         decided(fall + half < theirs, fall - half > theirs),
         f"Over {len(CORRUPTIONS)} corruptions the accuracy falls by {100 * fall:.1f} points, from "
-        f"{record['clean']['accuracy']:.1%} to {mean:.1%}. A network of standard training falls by "
-        f"{100 * theirs:.1f} points.",
+        f"{record['clean']['accuracy']:.1%} to {mean:.1%}; that of a network of standard training "
+        f"falls by {100 * theirs:.1f} points.",
         rule,
     )
 
@@ -83,7 +83,7 @@ def tta_robust(reference: Reference, runs: Runs) -> Finding:
     low, high = (points(100 * gain[end], 1) for end in ("low", "high"))
     return Finding(
         decided(gain["low"] > 0, gain["high"] < 0),
-        f"Averaging views changes the accuracy under corruption by {points(100 * gain['size'], 1)} "
+        f"At severity 3 averaging views changes the accuracy by {points(100 * gain['size'], 1)} "
         f"points on average (95% interval {low} to {high}).",
         rule,
     )

@@ -187,9 +187,9 @@ def matrix_cells(jobs: Jobs, reference: Reference) -> Finding:
     some = "; ".join(cells[:4]) + ("; and others" if len(cells) > 4 else "")
     return Finding(
         agreed(not rows and not cells),
-        f"{len(rows)} of {len(classes)} rows differ{f' ({listed(rows)})' if rows else ''}, and "
-        f"{len(cells)} of {theirs.size} cells{f' ({some})' if cells else ''}. On the diagonal "
-        f"{np.trace(theirs):,} there, {np.trace(ours):,.0f} here.",
+        f"Beyond chance {len(rows)} of {len(by_row)} rows differ{f' ({listed(rows)})' * bool(rows)}"
+        f", and {len(cells)} of {theirs.size} cells{f' ({some})' if cells else ''}. On the "
+        f"diagonal {np.trace(theirs):,} there, {np.trace(ours):,.0f} here.",
     )
 
 

@@ -153,7 +153,8 @@ def in_rows(settings: Train) -> dict[str, str]:
     decay = "all parameters" if recipe.decay_all else "weights alone"
     decay += " but the convolutions" * (recipe.optimiser == "muon")
     rows = {
-        "length": f"{count(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
+        "length": f"{'phase 1: ' * bool(later)}{count(recipe.epochs, 'epoch')}, batches of "
+        f"{recipe.batch_size}",
         "optimiser": _optimiser(recipe),
         "learning rate": _under(recipe) + _if(ramp, " after {:g} epochs of warm-up"),
         "weight decay": _if(recipe.weight_decay, f"{{:g}} on {decay}"),

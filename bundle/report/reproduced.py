@@ -53,9 +53,9 @@ def _results(metrics: Metrics, reference: dict[str, Any]) -> list[tuple]:
     """Return the rows of what a run of the reference's network measured itself."""
     test, reported = metrics.get("beside") or metrics["test"], reference["test_accuracy"]
     inside = test["low"] <= reported <= test["high"]
-    rows = [
-        ("test accuracy of this run, single view", f"{reported:.2%}", words.accuracy(test), inside)
-    ]
+    label = "test accuracy of this run, single view"
+    label += ", normalised as there" * ("normalisation" in test)
+    rows = [(label, f"{reported:.2%}", words.accuracy(test), inside)]
     if averages_views(metrics):
         scores, paired = metrics["test"], metrics["tta"]["mcnemar"]
         gain = scores["tta_accuracy"] - scores["accuracy"]

@@ -45,11 +45,10 @@ def largest_part(by_part: pd.DataFrame) -> str:
 
 def curves(history: pd.DataFrame) -> str:
     """Return in a sentence how far the curves of a training go."""
-    first, last = history.iloc[0], history.iloc[-1]
-    said = (
-        f"In {words.count(len(history), 'epoch')} the training loss falls from "
-        f"{first['train_loss']:.2f} to {last['train_loss']:.2f}"
-    )
+    losses = history.groupby("phase")["train_loss"].agg(["first", "last"]).itertuples(index=False)
+    falls = " in phase 1 and ".join(f"from {first:.2f} to {last:.2f}" for first, last in losses)
+    said = f"In {words.count(len(history), 'epoch')} the training loss falls {falls}"
+    said += " in phase 2" * (history["phase"].nunique() > 1)
     kept = history.get("holdout_accuracy", pd.Series(dtype=float)).dropna()
     said += f", and the hold-out accuracy ends at {rate(kept.iloc[-1])}" if len(kept) else ""
     return f"{said}."
@@ -60,7 +59,7 @@ def method(metrics: dict[str, Any]) -> str:
     data, held = metrics["data"], metrics["data"]["holdout"]
     settings = settings_of(metrics)
     kept = f"{held:,} are held out for choices" if held else "none is held out"
-    looked = "No choice was made by the test set: it was used once, after the training"
+    looked = "No choice within this run was made by the test set: it was used once, at the end"
     if settings.audit:
         looked = "The test set was followed all along, to show what choosing by it does: an audit, "
         looked += "no result"

@@ -212,7 +212,7 @@ def mixed(jobs: Sequence[Job]) -> list[str]:
         machines.setdefault(words.machine(job["environment"]), []).append(name)
     reasons = {
         "used different data, so that their accuracies are not comparable": data,
-        "ran on different devices, where the same seed gives other weights": machines,
+        "ran on different devices, where the same seed may give other weights": machines,
     }
     return [
         f"The trainings {reason}: "

@@ -359,7 +359,7 @@ def test_figures_of_a_full_study_by_hand():
     # 19
     assert "+0.40 points (95% interval +0.22 to +0.58), p < 0.001" in found["tta_improves"].found
     assert "0.02 points in phase 1 (0.02 to 0.02)" in found["selection_bias"].found
-    assert "0 of 10 rows differ, and 0 of 100 cells" in found["matrix_cells"].found
+    assert "Beyond chance 0 of 10 rows differ, and 0 of 100 cells" in found["matrix_cells"].found
 
 
 def shifted_matrix():

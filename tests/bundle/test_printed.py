@@ -1,9 +1,13 @@
 """The reference's own curves, and which runs they may be drawn behind."""
 
+import json
+import re
 from dataclasses import asdict, replace
 
+import nbformat
 import pytest
 
+from bundle.paths import ROOT
 from bundle.report import printed, recipe
 from bundle.runs import params
 from lib.settings import Train
@@ -54,6 +58,16 @@ def test_seed_and_machine_make_no_other_and_a_record_has_lists():
         for key, value in settings("as_run", seed=7, threads=8, device="cuda").items()
     }
     assert printed.is_its_recipe(of_record)
+
+
+@pytest.mark.parametrize("run", ["as_run", "as_written"])
+def test_the_report_of_a_released_run_finds_its_recipe(run):
+    """A record has the dataset beside the training's parameters, which do not name it."""
+    record = json.loads((ROOT / "results/released" / run / "metrics.json").read_text())
+    cells = nbformat.read(ROOT / "notebooks/06_report.ipynb", nbformat.NO_CONVERT).cells
+    (asked,) = re.findall(r"reference_curves\((.*)\)", "\n".join(cell.source for cell in cells))
+    settings = eval(asked, {"metrics": record})
+    assert printed.is_its_recipe(settings) == (run == "as_run")
 
 
 def test_the_recipe_s_table_holds_what_is_used():
