@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.machine import words
 from benchmarks.table import REHEARSAL, number
 from benchmarks.timing import spread
+from bundle import figures
 from lib import plots
 
+ALT = "Training speed, prediction time and where the time goes"
 THEIRS, BOUND = "the reference's\npipeline", "bound by\nmatrix products"
 COLOURS = {THEIRS: plots.ORANGE, BOUND: plots.GREY}
 
@@ -82,11 +83,8 @@ def _bars(axis: Axes, values: dict[str, dict[str, float]], title: str, label: st
 
 
 def save(found: dict[str, Any], path: Path) -> bool:
-    """Write the figure as `path`.svg and .png; not where parts of it are missing."""
+    """Write the figure as `path`.svg; not where parts of it are missing."""
     if not {"training", "prediction", "profile", "limits"} <= found.keys():
         return False
-    drawn = draw(found)
-    with mpl.rc_context(plots.style()):
-        drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-        drawn.savefig(path.with_suffix(".png"), dpi=130)
+    figures.save(draw(found), path, ALT, pdf=False)
     return True

@@ -1,6 +1,6 @@
 """Measure speed and memory here: ``make bench``, or ``python -m benchmarks.run [PART ...]``.
 
-Writes results/bench/MACHINE.json, .svg and .png; ``python -m benchmarks.readme`` puts them into
+Writes results/bench/MACHINE.json and .svg; ``python -m benchmarks.readme`` puts them into
 docs/speed.md.
 """
 
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / f"{name}.json", found)
     pictured = picture.save(found, FOLDER / name)
-    print(f"\n{table.text(found)}\n\n{paths.shown(FOLDER / name)}.json{', .svg, .png' * pictured}")
+    print(f"\n{table.text(found)}\n\n{paths.shown(FOLDER / name)}.json{', .svg' * pictured}")
     return 0
 
 
