@@ -27,6 +27,7 @@ COLOUR = re.compile(r"(?<=[ :])#[0-9a-f]{6}(?=[;\"])")
 DIGITS = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is finer than any screen
 MOVED = re.compile(r' transform="translate\((\S+) 0\)"/>')  # a letter within its line
 LINE = 13.7  # characters of a notice for an inch of a figure
+FONTS = ["DejaVu Sans", "Verdana", "Arial"]  # that a file names: Matplotlib's, and the nearest two
 PIXELS = 160  # an inch, of images in an SVG
 MARK = "rehearsal: part of CIFAR-10"
 PAPER, INK = 0.205, 0.88  # OKLab lightness of white and black in the dark mode
@@ -84,7 +85,9 @@ def save(figure: Figure, path: Path, alt: str, notice: str = "", pdf: bool = Tru
         figure.suptitle(mark, fontsize=7, color=plots.GREY, x=0.995, ha="right")
         if any(axis.get_subplotspec() for axis in figure.axes):
             figure.set_layout_engine("constrained")  # again: it makes room for the mark
-    _draw(figure, path.with_suffix(".svg"), metadata={"Date": None, "Description": alt})
+    drawn, about = path.with_suffix(".svg"), {"Date": None, "Description": alt}
+    _draw(figure, drawn, {"font.sans-serif": FONTS}, metadata=about)
+    drawn.write_text(re.sub(r"\n +", "\n", _short(drawn.read_text("utf-8"))), "utf-8")
     if pdf:
         _draw(figure, path.with_suffix(".pdf"), metadata={"CreationDate": None})
 
@@ -165,8 +168,12 @@ def _drawn(figure: Figure, prefix: str) -> tuple[str, str]:
     body = drawn[2].replace("base64,\n", "base64,")
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
     body = MOVED.sub(r' x="\1"/>', _own_ids(body, prefix))
-    body = re.sub(r' (d|x|y)="[^"]*"', lambda match: DIGITS.sub(r"\1", match[0]), body)
-    return drawn[1], re.sub(r"\s+", " ", body).replace("> <", "><")
+    return drawn[1], re.sub(r"\s+", " ", _short(body)).replace("> <", "><")
+
+
+def _short(body: str) -> str:
+    """Return a drawing with two decimals of every coordinate."""
+    return re.sub(r' (d|x|y)="[^"]*"', lambda match: DIGITS.sub(r"\1", match[0]), body)
 
 
 def _own_ids(body: str, prefix: str) -> str:

@@ -152,6 +152,9 @@ def test_the_same_content_is_drawn_and_saved_as_the_same_bytes(tmp_path):
     for suffix in (".svg", ".pdf"):
         first, second = (tmp_path.joinpath(name).with_suffix(suffix) for name in "ab")
         assert first.read_bytes() == second.read_bytes()
+    short = (tmp_path / "a.svg").read_text()
+    assert re.search(r' (d|x|y)="[^"]*\.\d\d\b', short) and "DejaVu Sans" in short
+    assert not re.search(r' (d|x|y)="[^"]*\.\d\d\d', short) and "Bitstream" not in short
 
 
 def test_images_of_the_dataset_stay_pixels_and_are_marked(shown):
