@@ -7,7 +7,6 @@ one line; 130 and 143: interrupted.
 import argparse
 import functools
 import json
-import os
 import shlex
 import sys
 from argparse import Namespace
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundle import command, files, house, paths, surroundings
+from bundle import command, house, paths, surroundings
 from bundle.demo import command as demo
 from bundle.own import command as own
 from lib.errors import UserError, exit_on_user_error, nearest
@@ -76,7 +75,7 @@ def run(args: Namespace) -> int:
     parameters = _ready(_parameters(args))
     from bundle.runs import execute, launch
 
-    again = os.environ.get(execute.COMMAND_VARIABLE) or files.run_again(parameters.name)
+    again = execute.again(parameters.name)
     try:
         with launch.Server() as server:
             parameters = params.with_dataset(parameters)

@@ -138,14 +138,10 @@ class Notebook:
             show(row)
 
         folder, retrain = paths.results(self.run), bool(os.environ.get(paths.RETRAIN_VARIABLE))
-        with self._at_work():
+        by_hand = self.folder == folder  # headless the runner holds the run's lock
+        with files.locked(folder, self.run) if by_hand else contextlib.nullcontext():
             training = released.train_or_take(self.settings, dataset, folder, on_epoch, retrain)
         return training, Markdown(sentences.which(training, len(trained)))
-
-    def _at_work(self) -> contextlib.AbstractContextManager:
-        """Hold the run's lock while training by hand; headless the runner holds it."""
-        by_hand = self.folder == paths.results(self.run)
-        return files.locked(self.folder, self.run) if by_hand else contextlib.nullcontext()
 
     def load_training(self) -> "Training | None":
         """Return the run's finished training; its model is None where only logits are here."""
@@ -224,6 +220,10 @@ class Notebook:
         from bundle.report import recipe
 
         return recipe.history_table(history)
+
+    def divisor(self, normalisation: str) -> str:
+        """Return what a normalisation, "pixel" or "image", divides images by, for a sentence."""
+        return words.divisor(normalisation)
 
     def cost(self, train: dict[str, Any], machine: dict[str, Any]) -> str:
         """Return what a training cost, for a sentence: `train`, `environment` of the metrics."""

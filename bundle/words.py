@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lib.data import Dataset
 
 NONE = MISSING = "–"
+FINE = 5000  # test images from which the second decimal of a percentage means something
 MIXING = {  # parameters by which a training's images, or their labels, are not those of the test
     "cutmix": "CutMix",
     "mixup": "mixup",
@@ -29,8 +30,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def duration(seconds: float) -> str:
-    """Return a duration with its unit, as exact as one remembers it: "45 s", "21 min", "1.5 h"."""
+def duration(seconds: float, exact: bool = False) -> str:
+    """Return a duration as one remembers it: "45 s", "21 min", "1.5 h"; `exact`: "3 min 11 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if exact and 0 < minutes < 10:
+        return f"{minutes} min" + (f" {rest} s" if rest else "")
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -49,9 +53,10 @@ def points(value: float, digits: int = 2) -> str:
     return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
-def percent(value: float | None) -> str:
-    """Return a fraction as a percentage with two decimals, an en dash for None or NaN."""
-    return NONE if value is None or value != value else f"{value:.2%}"
+def percent(value: float | None, images: int = FINE) -> str:
+    """Return a fraction as a percentage, an en dash for None or NaN; of few images one decimal."""
+    digits = 2 if images >= FINE else 1
+    return NONE if value is None or value != value else f"{value:.{digits}%}"
 
 
 def accuracy(score: Mapping[str, Any], prefix: str = "") -> str:
@@ -79,6 +84,14 @@ def p_is(value: float) -> str:
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
+def difference(
+    size: float, low: float, high: float, p: float | None = None, digits: int = 2
+) -> str:
+    """Return "+0.32 points (95% interval −0.10 to +0.74, p = 0.13)" from fractions."""
+    told, least, most = (points(100 * value, digits) for value in (size, low, high))
+    return f"{told} points (95% interval {least} to {most}{'' if p is None else f', {p_is(p)}'})"
+
+
 def decimals(value: float) -> str:
     """Return a number with two decimals, an en dash for NaN."""
     return f"{value:.2f}" if value == value else NONE
@@ -93,6 +106,12 @@ def listed(values: Iterable[Any]) -> str:
     """Return values as a list in a sentence: "a, b and c", "" for none."""
     *most, last = [*map(str, values)] or [""]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def divisor(normalisation: str) -> str:
+    """Return what a normalisation (of lib.settings.NORMALISATIONS) divides images by."""
+    own = "the mean of the images' own standard deviations"
+    return own if normalisation == "image" else "the standard deviation of all pixels"
 
 
 def spelled(number: int) -> str:

@@ -129,8 +129,7 @@ def shortcut(reference: Reference) -> Finding:
     return Finding(
         agreed(count - sum(norms) == printed),
         f"The printed {printed:,} parameters are {'' if count == printed else 'not '}those of "
-        "shortcuts with batch norm. Without it there would be "
-        f"{sum(norms):,} fewer.",
+        f"shortcuts with batch norm. Without it there would be {sum(norms):,} fewer.",
         f"Counted with and without the batch norm after the {len(norms)} convolutions in "
         "shortcuts. The notebook's code has it.",
     )

@@ -4,7 +4,7 @@ import numpy as np
 
 from bundle.claims.claim import Finding, Reference, agreed, decided, named
 from bundle.effects import mean_effect
-from bundle.words import listed, points, spelled
+from bundle.words import difference, listed, points, spelled
 from lib import metrics
 
 
@@ -69,13 +69,13 @@ def _named_pair(reference: Reference, which: int) -> Finding:
 
 def shift_gap(reference: Reference) -> Finding:
     """The fall from the test set to the competition's, over the teams that report both."""
-    drops = [100 * (pair["shifted"] - pair["test"]) for pair in reference["shifted_pairs"]]
+    drops = [pair["shifted"] - pair["test"] for pair in reference["shifted_pairs"]]
     effect = mean_effect(drops)
     return Finding(
         decided(effect.high < 0, effect.low > 0),
         f"Of the {spelled(len(drops))} teams known to report both accuracies, the one on the "
-        f"competition's images differs by {listed(map(points, drops))} points, on average "
-        f"{points(effect.size)} (95% interval {points(effect.low)} to {points(effect.high)}).",
+        f"competition's images differs by {listed(points(100 * drop) for drop in drops)} "
+        f"points, on average {difference(*effect[:3])}.",
         "Student's t over the teams. The labels of the competition's images are not public, so the "
         "numbers are the teams' own; on how many images they were scored is not known, and one "
         "team calls its test accuracy a validation accuracy.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from bundle.claims.claim import PENDING, Finding, Reference, decided, named
 from bundle.report.shift import mean_of
-from bundle.words import listed, points
+from bundle.words import difference, listed
 from lib.corrupt import CORRUPTIONS
 
 Runs = dict[str, dict[str, Any]]  # name -> metrics of a full run
@@ -63,8 +63,8 @@ def cutmix_robust(reference: Reference, runs: Runs) -> Finding:
     return Finding(
         decided(size - half > 0, size + half < 0),
         f"Under corruption {means[0]['accuracy']:.1%} with CutMix, "
-        f"{means[1]['accuracy']:.1%} without: {points(100 * size, 1)} points "
-        f"(95% interval {points(100 * (size - half), 1)} to {points(100 * (size + half), 1)}).",
+        f"{means[1]['accuracy']:.1%} without: "
+        f"{difference(size, size - half, size + half, digits=1)}.",
         rule,
     )
 
@@ -80,11 +80,11 @@ def tta_robust(reference: Reference, runs: Runs) -> Finding:
     if waits:
         return Finding(PENDING, waits, rule)
     gain = record["averaged"]["gain"]
-    low, high = (points(100 * gain[end], 1) for end in ("low", "high"))
+    size, low, high = (gain[key] for key in ("size", "low", "high"))
     return Finding(
-        decided(gain["low"] > 0, gain["high"] < 0),
-        f"At severity 3 averaging views changes the accuracy by {points(100 * gain['size'], 1)} "
-        f"points on average (95% interval {low} to {high}).",
+        decided(low > 0, high < 0),
+        "At severity 3 averaging views changes the accuracy on average by "
+        f"{difference(size, low, high, digits=1)}.",
         rule,
     )
 

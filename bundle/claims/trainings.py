@@ -16,7 +16,7 @@ from scipy import stats
 from bundle.claims.claim import Finding, Reference, agreed, decided, named, needs
 from bundle.effects import Effect, paired, t_effect, welch
 from bundle.study.compare import holm
-from bundle.words import listed, p_is, points
+from bundle.words import difference, listed, p_is, points
 from lib.predict import COMBINATIONS
 
 Jobs = dict[str, list[dict[str, Any]]]
@@ -33,12 +33,6 @@ GAIN = (
 )
 WELCH = "Final test accuracy over seeds, Welch's t-test."
 MCNEMAR = "McNemar's test on the same images, counts averaged over seeds."
-
-
-def in_words(effect: Effect) -> str:
-    """Return a difference of accuracies in points with its 95% interval."""
-    size, low, high = (points(100 * value) for value in effect[:3])
-    return f"{size} points (95% interval {low} to {high})"
 
 
 # Accuracies over seeds
@@ -211,18 +205,14 @@ def _runs(jobs: Jobs) -> tuple[Effect, str]:
     said = f" The interval counts the spread between seeds, {TAKEN}, and not that of the images."
     taken = "" if min(counts) > 1 else said
     effect = between(*scores.values())
-    return effect, f"{means}: {in_words(effect)}, {p_is(effect.p)}.{taken}"
-
-
-def _gain(jobs: Jobs, tolerance: float) -> Finding:
-    effect, sentence = _runs(jobs)
-    return Finding(improves(effect, tolerance), sentence)
+    return effect, f"{means}: {difference(*effect[:3])}, {p_is(effect.p)}.{taken}"
 
 
 @needs("as_written", "no_cutmix", rule=f"{WELCH} {GAIN}")
 def cutmix_helps(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     """CutMix against none, in the recipe as written."""
-    return _gain(jobs, tolerance)
+    effect, sentence = _runs(jobs)
+    return Finding(improves(effect, tolerance), sentence)
 
 
 @needs(
@@ -253,7 +243,7 @@ def tta_improves(jobs: Jobs, reference: Reference, tolerance: float) -> Finding:
     effect = _view(jobs, "combinations", "report")
     alone = [_view({"as_run": [job]}, "combinations", "report") for job in jobs["as_run"]]
     seeds = listed(points(100 * each.size) for each in alone)
-    sentence = f"{in_words(effect)}, {p_is(effect.p)}; seed by seed {seeds}."
+    sentence = f"{difference(*effect[:3])}, {p_is(effect.p)}; seed by seed {seeds}."
     return Finding(improves(effect, tolerance), sentence)
 
 
@@ -293,8 +283,8 @@ def blur_equivalent(jobs: Jobs, reference: Reference, tolerance: float) -> Findi
     return Finding(
         decided(max(-effect.low, effect.high) <= tolerance, effect.p < 0.05),
         "The average with the code's blur against the one with a blur of height and width: "
-        f"{in_words(effect)}. Alone, the first changes the accuracy by {mixed} points, the second "
-        f"by {plane}.",
+        f"{difference(*effect[:3])}. Alone, the first changes the accuracy by {mixed} points, the "
+        f"second by {plane}.",
     )
 
 

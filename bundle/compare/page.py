@@ -113,17 +113,15 @@ def tested(first: Finished, second: Finished) -> Test:
 
 def answer(first: Finished, second: Finished, test: Test) -> str:
     """Return in a sentence or two which run is more accurate, and how sure that is."""
-    effect = test.effect
-    ends = f"95% interval {words.points(100 * effect.low)} to {words.points(100 * effect.high)}"
-    size = f"{words.points(100 * effect.size)} points, {ends}, {words.p_is(effect.p)}"
+    effect, size = test.effect, words.difference(*test.effect)
     reached = words.listed(
         f"{run.name} reaches {words.percent(run.metrics['test']['accuracy'])}"
         for run in (first, second)
     )
     if effect.p >= SIGNIFICANT:
-        return f"{reached}: no clear difference ({size})."
+        return f"{reached}: no clear difference, {size}."
     better = (second if effect.size > 0 else first).name
-    return f"{reached}: {better} is more accurate ({second.name} minus {first.name}: {size})."
+    return f"{reached}: {better} is more accurate; {second.name} minus {first.name}: {size}."
 
 
 def scores(run: Finished) -> dict[str, float | None]:

@@ -78,8 +78,7 @@ class Deployment:
         return (
             f"{len(list(pairs(network.eval())))} of {norms} batch norms are folded. On "
             f"{len(pixels):,} test images the file gives the same class as PyTorch, and no logit "
-            f"differs by more than {self.difference:.1g} (allowed: "
-            f"{export.LARGEST_DIFFERENCE:g})."
+            f"differs by more than {self.difference:.1g} (allowed: {export.LARGEST_DIFFERENCE:g})."
         )
 
     @step

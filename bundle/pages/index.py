@@ -26,7 +26,6 @@ RELEASED = "released/"  # of the folders of results/ that hold released runs
 CLAIMS = "Fact check of the reference report"
 COMPARED = ("cifar10", "cifar10-subset")  # datasets whose accuracies stand beside the reference's
 STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between the ticks of an axis
-# What a recipe's line names where it is used, by parameter.
 
 
 def template(

@@ -129,8 +129,8 @@ def results(metrics: Metrics) -> str:
     if averages_views(metrics):
         rows[f"averaged over {recipe.views(views['views'])}"] = words.accuracy(test, "tta_")
     if aside := metrics.get("beside"):
-        divisor = recipe.NORMALISATIONS[aside["normalisation"]]
-        rows[f"single view, input divided by {divisor}"] = words.accuracy(aside)
+        name = f"single view, input divided by {words.divisor(aside['normalisation'])}"
+        rows[name] = words.accuracy(aside)
     known = seeds.seeds_of(metrics)
     for seed, other in known.items():
         if seed != metrics["seed"]:

@@ -78,15 +78,13 @@ def short_table(deployed: dict[str, Any]) -> pd.DataFrame:
 def eight_bits(deployed: dict[str, Any]) -> str:
     """Return in two sentences what eight bits change: size and accuracy, then the time."""
     fp32, int8 = (own(deployed)[form] for form in ("fp32", "int8"))
-    effect = loss(deployed)
-    low, change, high = (words.points(100 * end) for end in (effect.low, effect.size, effect.high))
-    p, faster = words.p_is(effect.p), fp32["median_s"] / int8["median_s"]
+    change, faster = words.difference(*loss(deployed)), fp32["median_s"] / int8["median_s"]
     bits = deployed.get("weight_bits", 8)
     narrow = "" if bits == 8 else f" (weights of {bits} bits, as this processor multiplies them)"
     return (
         f"In eight bits{narrow} the network's file has {size(int8['bytes'] / KB)} instead of "
-        f"{size(fp32['bytes'] / KB)}, and its accuracy changes by {change} points (95% "
-        f"interval {low} to {high}, {p}). An image takes {1e3 * int8['median_s']:.1f} ms instead "
+        f"{size(fp32['bytes'] / KB)}, and its accuracy changes by {change}. "
+        f"An image takes {1e3 * int8['median_s']:.1f} ms instead "
         f"of {1e3 * fp32['median_s']:.1f} on one thread of this machine's processor "
         f"({faster:.1f} times as fast), which is no small device."
     )

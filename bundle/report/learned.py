@@ -5,9 +5,9 @@ from typing import Any
 from bundle import words
 from bundle.checks import build
 from bundle.report.anchors import Result, of_recipe
-from bundle.report.opening import rate
 from bundle.report.sentences import origin, stale
 from bundle.runs.results import averages_views
+from bundle.words import percent
 from lib.metrics import wilson
 from lib.settings import Train
 
@@ -28,8 +28,8 @@ def limit(metrics: Metrics) -> str:
         return ""
     limits = "The step to new images" if fitted - test > 1 - fitted else "The training itself"
     return (
-        f"**{limits} limits the accuracy**: {rate(fitted)} of the augmented training images "
-        f"are classified right, and {rate(test)} of the test images."
+        f"**{limits} limits the accuracy**: {percent(fitted, 0)} of the augmented training images "
+        f"are classified right, and {percent(test, 0)} of the test images."
     )
 
 
@@ -55,8 +55,8 @@ def classes(metrics: Metrics) -> str:
     pairs = [pair for pair in metrics["confusion"]["pairs"][:3] if pair["confusions"]]
     confused = words.listed(f"{p['first']}/{p['second']} ({p['confusions']})" for p in pairs)
     said = (
-        f"**{worst.capitalize()} is hardest**: {rate(recall[worst])} are found, of {best} "
-        f"{rate(recall[best])}"
+        f"**{worst.capitalize()} is hardest**: {percent(recall[worst], 0)} are found, of {best} "
+        f"{percent(recall[best], 0)}"
     )
     return said + (f"; most often confused are {confused}." if pairs else ".")
 
@@ -90,11 +90,11 @@ def trust(metrics: Metrics) -> str:
     if low <= sure <= high:
         side = "is as sure as it is right, on average"
     second = found.get("top2")
-    among = f" The right class is among the two most probable for {rate(second)}." if second else ""
+    among = f" The right class is among the two most probable for {percent(second, 0)}."
     return (
-        f"**It {side}**: its mean confidence is {rate(sure)}, its accuracy "
-        f"{rate(right)}; the expected calibration error is {100 * found['ece']:.1f} points."
-        f"{among}"
+        f"**It {side}**: its mean confidence is {percent(sure, 0)}, its accuracy "
+        f"{percent(right, 0)}; the expected calibration error is {100 * found['ece']:.1f} points."
+        f"{among if second else ''}"
     )
 
 
@@ -112,9 +112,9 @@ def limitations(metrics: Metrics, ours: list[Result]) -> str:
     group = of_recipe(metrics, ours)
     seeds = f"One seed ({metrics['seed']}): another gives another accuracy."
     if group and group.deviation is not None:
-        values = words.listed(words.percent(value) for value in group.accuracies)
+        values = words.listed(percent(value) for value in group.accuracies)
         seeds = f"{len(group.accuracies)} seeds of this recipe reach {values}: mean "
-        seeds += f"{words.percent(group.accuracy)}, standard deviation "
+        seeds += f"{percent(group.accuracy)}, standard deviation "
         seeds += f"{100 * group.deviation:.2f} points{_machines(group)}."
     covers = "The test images are of the same kind as the training images: nothing is shown for "
     covers += "blurred, noisy or shifted ones."

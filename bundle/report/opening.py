@@ -8,29 +8,14 @@ from bundle import effects, words
 from bundle.checks import build
 from bundle.report import recipe
 from bundle.report.anchors import Result, of_recipe
-from bundle.runs.results import averages_views
+from bundle.runs.results import as_the_reference, averages_views
+from bundle.words import percent
 from lib import metrics as statistics
 from lib.model import PARAMETER_LIMIT
 from lib.settings import Train
 
 Metrics = dict[str, Any]
 PLACEHOLDER = 'Author: set with make run-all AUTHOR="A. Name" COURSE="…"'
-FINE = 5000  # test images from which the second decimal of a percentage means something
-
-
-def rate(value: float, images: int = 0) -> str:
-    """Return a fraction in percent: one decimal, two where so many images were counted."""
-    return f"{value:.{2 if images >= FINE else 1}%}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time with its unit: "45 s", "3 min 11 s", "21 min", "2.1 h"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
-    return f"{whole / 60:.0f} min" if whole < 5400 else f"{whole / 3600:.1f} h"
 
 
 def machine(environment: dict[str, Any]) -> str:
@@ -57,12 +42,12 @@ def headline(metrics: Metrics) -> str:
     """Return what a reader looks for first, as HTML: accuracy, cost of training, size."""
     test, train, size = metrics["test"], metrics["train"], metrics["parameters"]
     images, share = test["images"], size / PARAMETER_LIMIT
-    interval = f"{rate(test['low'])} to {rate(test['high'])}"
+    interval = f"{percent(test['low'], 0)} to {percent(test['high'], 0)}"
     boxes = (
-        (rate(test["accuracy"]), f"of {images:,} test {classified(metrics)} are classified right; "
-         f"95% interval {interval}, single view", ""),
-        (duration(train["seconds"]), f"of training on {machine(metrics['environment'])}, "
-         f"{words.count(train['epochs'], 'epoch')}", ""),
+        (percent(test["accuracy"], 0), f"of {images:,} test {classified(metrics)} are classified "
+         f"right; 95% interval {interval}, single view", ""),
+        (words.duration(train["seconds"], exact=True), "of training on "
+         f"{machine(metrics['environment'])}, {words.count(train['epochs'], 'epoch')}", ""),
         (f"{size / 1e6:.2f} M", f"parameters: {size:,}, {share:.0%} of the {PARAMETER_LIMIT:,} "
          "allowed", f'<div class="share"><i style="width: {min(share, 1):.1%}"></i></div>'),
     )  # fmt: skip
@@ -83,6 +68,8 @@ def marks(metrics: Metrics, reference: dict[str, Any], ours: list[Result]) -> li
     if metrics["dataset"] == "digits":
         return shown
     shown.append(("theirs", "the reference report", reference["test_accuracy"]))
+    if (there := as_the_reference(metrics)) is not metrics["test"]:
+        shown.append(("there", "this run, normalised as there", there["accuracy"]))
     best = max(ours, key=lambda result: result.accuracy, default=None)
     if best and best.accuracy > test and best is not of_recipe(metrics, ours):
         shown.append(("best", f"best here ({best.name})", best.accuracy))
@@ -91,7 +78,11 @@ def marks(metrics: Metrics, reference: dict[str, Any], ours: list[Result]) -> li
 
 def scale(shown: list[tuple]) -> str:
     """Return the marks on a line from 0 to 100%, as HTML that needs no picture."""
-    texts = [(kind, escape(name), value, _digits(kind, value)) for kind, name, value in shown]
+    digits = {"chance": 0, "theirs": 2, "there": 2}  # else 1
+    texts = [
+        (kind, escape(name), value, f"{value:.{digits.get(kind, 1)}%}")
+        for kind, name, value in shown
+    ]
     said = ", ".join(f"{name} {text}" for _, name, _, text in texts)
     ticks = "".join(f'<i class="{kind}" style="left: {value:.1%}"></i>' for kind, _, value in shown)
     notes = "".join(
@@ -100,10 +91,6 @@ def scale(shown: list[tuple]) -> str:
     )
     label = f"On a scale from 0 to 100% test accuracy: {said}"
     return f'<div class="scale" role="img" aria-label="{label}"><div>{ticks}</div>{notes}</div>'
-
-
-def _digits(kind: str, value: float) -> str:
-    return {"chance": f"{value:.0%}", "theirs": f"{value:.2%}"}.get(kind) or rate(value)
 
 
 def _side(value: float) -> str:
@@ -125,7 +112,7 @@ def abstract(metrics: Metrics, reference: dict[str, Any], ours: Sequence[Result]
         "course report (reference report) asked?",
         f"The network of this run has {blocks} and {metrics['parameters']:,} parameters; trained "
         f"with {recipe.in_short(settings)} for {words.count(train['epochs'], 'epoch')} on "
-        f"{train['images']:,} images, it took {duration(train['seconds'])} on "
+        f"{train['images']:,} images, it took {words.duration(train['seconds'], exact=True)} on "
         f"{machine(metrics['environment'])}.",
         reached(metrics, of_seeds(metrics, ours)),
         compared(metrics, reference),
@@ -139,7 +126,7 @@ def of_seeds(metrics: Metrics, ours: Sequence[Result]) -> str:
     if group is None or group.deviation is None:
         return ""
     return (
-        f"; the mean of {len(group.accuracies)} seeds is {words.percent(group.accuracy)}, standard "
+        f"; the mean of {len(group.accuracies)} seeds is {percent(group.accuracy)}, standard "
         f"deviation {100 * group.deviation:.2f} points"
     )
 
@@ -147,16 +134,16 @@ def of_seeds(metrics: Metrics, ours: Sequence[Result]) -> str:
 def reached(metrics: Metrics, seeds: str = "") -> str:
     """Return a sentence on the test accuracy, its interval, and what averaging views added."""
     test, images = metrics["test"], metrics["test"]["images"]
-    span = f"{rate(test['low'], images)} to {rate(test['high'], images)}"
-    said = f"It classifies **{rate(test['accuracy'], images)}** of {images:,} test images correctly"
+    right, low, high = (percent(test[key], images) for key in ("accuracy", "low", "high"))
+    said = f"It classifies **{right}** of {images:,} test images correctly"
     averaged = ""
     if averages_views(metrics):
         gain = words.points(100 * (test["tta_accuracy"] - test["accuracy"]))
         averaged = (
             f"; averaging {recipe.views(metrics['tta']['views']).split(' (')[0]} of each image "
-            f"gives {rate(test['tta_accuracy'], images)} ({gain} points)"
+            f"gives {percent(test['tta_accuracy'], images)} ({gain} points)"
         )
-    return f"{said} (95% interval {span}{seeds}){averaged}."
+    return f"{said} (95% interval {low} to {high}{seeds}){averaged}."
 
 
 AS_THERE = "Normalised as in the reference's notebook, the test images give {:.2%}. "
@@ -170,7 +157,7 @@ def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
             f"The reference report gives {reported:.2%} on all of CIFAR-10; this run covers "
             f"{metrics['notice']}, and the two cannot be compared."
         )
-    scored, total = metrics.get("beside") or test, reference["test_images"]
+    scored, total = as_the_reference(metrics), reference["test_images"]
     ours = statistics.wilson(round(scored["accuracy"] * test["images"]), test["images"])
     as_there = "" if scored is test else AS_THERE.format(scored["accuracy"])
     gap = effects.difference(ours, statistics.wilson(round(reported * total), total))
@@ -179,8 +166,7 @@ def compared(metrics: Metrics, reference: dict[str, Any]) -> str:
     if gap.low * gap.high <= 0:
         return (
             f"{as_there}The reference report gives {reported:.2%}: the difference of "
-            f"{words.points(100 * gap.size)} points is within chance (95% interval "
-            f"{words.points(100 * gap.low)} to {words.points(100 * gap.high)})."
+            f"{words.difference(*gap[:3])} is within chance."
         )
     return (
         f"{as_there}In a single view that is {abs(100 * gap.size):.2f} points {side} the "
@@ -201,5 +187,5 @@ def fails(metrics: Metrics) -> str:
     return (
         f"Most often confused are {'; '.join(confused)} ({share}{' each' * (len(confused) > 1)}); "
         f"{words.listed(worst)} {'is' if len(worst) == 1 else 'are'} found least often "
-        f"({rate(recall[worst[0]])})."
+        f"({percent(recall[worst[0]], 0)})."
     )

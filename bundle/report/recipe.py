@@ -4,14 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bundle.words import count, listed, spelled
+from bundle.words import count, divisor, listed, spelled
 from lib.schedule import Phase, phases
 from lib.settings import SHIFTS, Network, Train
 
-NORMALISATIONS = {
-    "pixel": "the standard deviation of all pixels",
-    "image": "the mean of the images' own standard deviations",
-}
 STEMS = {
     "convolution": "a 3×3 convolution",
     "whitening": "a fixed 2×2 convolution that whitens patches",
@@ -130,7 +126,7 @@ def describe(phase: Phase) -> dict[str, str]:
         "learning rate": rate + biases * (recipe.shift_rate != 1),
         "warm-up": _if(recipe.warmup_epochs, "{:g} epochs") or "none",
         "weight decay": f"{recipe.weight_decay:g} on {decay}",
-        "input divided by": NORMALISATIONS[recipe.normalisation],
+        "input divided by": divisor(recipe.normalisation),
         **done,
         "averaged weights": _if(recipe.ema, "decay {:g} a step") or "none",
     }
@@ -188,7 +184,7 @@ def _images(recipe: Train, done: dict[str, str]) -> list[str]:
 def _divided(stages: Sequence[Phase]) -> str:
     """Return what divides the images, phase by phase; "" where it is that of all pixels alone."""
     names = [stage.recipe.normalisation for stage in stages]
-    return "; in phase 2 ".join(NORMALISATIONS[name] for name in names) if "image" in names else ""
+    return "; in phase 2 ".join(map(divisor, names)) if "image" in names else ""
 
 
 def _more(recipe: Train) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from bundle import words
 from bundle.report import anchors
 from bundle.report.opening import compared
-from bundle.runs.results import averages_views
+from bundle.runs.results import as_the_reference, averages_views
 
 Metrics = dict[str, Any]
 YES, NO, NOT_SHOWN = "yes", "no", "not shown"
@@ -51,10 +51,10 @@ def table(metrics: Metrics, reference: dict[str, Any]) -> pd.DataFrame:
 
 def _results(metrics: Metrics, reference: dict[str, Any]) -> list[tuple]:
     """Return the rows of what a run of the reference's network measured itself."""
-    test, reported = metrics.get("beside") or metrics["test"], reference["test_accuracy"]
+    test, reported = as_the_reference(metrics), reference["test_accuracy"]
     inside = test["low"] <= reported <= test["high"]
     label = "test accuracy of this run, single view"
-    label += ", normalised as there" * ("normalisation" in test)
+    label += ", normalised as there" * (test is not metrics["test"])
     rows = [(label, f"{reported:.2%}", words.accuracy(test), inside)]
     if averages_views(metrics):
         scores, paired = metrics["test"], metrics["tta"]["mcnemar"]

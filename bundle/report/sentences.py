@@ -7,8 +7,9 @@ import pandas as pd
 from bundle import words
 from bundle.checks import build
 from bundle.report import recipe
-from bundle.report.opening import machine, rate
-from bundle.runs.results import STALE, averages_views
+from bundle.report.opening import machine
+from bundle.runs.results import STALE, as_the_reference, averages_views
+from bundle.words import percent
 from lib.model import PARAMETER_LIMIT
 from lib.settings import Train
 
@@ -50,7 +51,7 @@ def curves(history: pd.DataFrame) -> str:
     said = f"In {words.count(len(history), 'epoch')} the training loss falls {falls}"
     said += " in phase 2" * (history["phase"].nunique() > 1)
     kept = history.get("holdout_accuracy", pd.Series(dtype=float)).dropna()
-    said += f", and the hold-out accuracy ends at {rate(kept.iloc[-1])}" if len(kept) else ""
+    said += f", and the hold-out accuracy ends at {percent(kept.iloc[-1], 0)}" if len(kept) else ""
     return f"{said}."
 
 
@@ -128,7 +129,7 @@ def averaging(metrics: dict[str, Any]) -> str:
         return "No average of views was better on the hold-out, so none is used."
     gain, paired = words.points(100 * (test["tta_accuracy"] - test["accuracy"])), tta["mcnemar"]
     chance = "" if paired["p"] < 0.05 else ", which is within chance"
-    value = rate(test["tta_accuracy"], test["images"])
+    value = percent(test["tta_accuracy"], test["images"])
     return (
         f"Averaging {recipe.views(tta['views'])} gives {value}: {gain} points{chance} "
         f"({words.p_is(paired['p'])} by McNemar's test (McNemar, 1947))."
@@ -138,14 +139,13 @@ def averaging(metrics: dict[str, Any]) -> str:
 def result(metrics: dict[str, Any]) -> str:
     """Return the result in one sentence, as Markdown, a second one for averaged views."""
     test, images = metrics["test"], metrics["test"]["images"]
-    low, high = (rate(test[key], images) for key in ("low", "high"))
-    beside = ""
-    if aside := metrics.get("beside"):
-        beside = f" Normalised as in the reference's notebook: {rate(aside['accuracy'], images)}."
+    low, high = (percent(test[key], images) for key in ("low", "high"))
+    scored = as_the_reference(metrics)
+    there = f" Normalised as in the reference's notebook: {percent(scored['accuracy'], images)}."
     return (
-        f"**Test accuracy: {rate(test['accuracy'], images)}** of {images:,} images, one view of "
+        f"**Test accuracy: {percent(test['accuracy'], images)}** of {images:,} images, one view of "
         f"each (95% interval {low} to {high}, by Wilson's formula (Wilson, 1927)). "
-        f"{averaging(metrics)}{beside}"
+        f"{averaging(metrics)}{'' if scored is test else there}"
     )
 
 
@@ -196,7 +196,7 @@ def rounding(train: dict[str, Any]) -> str:
     change = (train.get("released") or {}).get("rounding")
     if not change:
         return ""
-    before, after = words.percent(change["before"]), words.percent(change["after"])
+    before, after = percent(change["before"]), percent(change["after"])
     return (
         f"The rounding took the test accuracy from {before} to {after}: {change['changed']} of "
         f"{change['images']:,} predictions changed ({change['device']}, {change['precision']})."

@@ -166,11 +166,11 @@ def views(record: Record) -> str:
     helps = (
         "help" if gain["low"] > 0 else "harm" if gain["high"] < 0 else "make no clear difference"
     )
-    ends = " to ".join(words.points(100 * gain[end], 1) for end in ("low", "high"))
+    change = words.difference(*(gain[key] for key in ("size", "low", "high")), digits=1)
     return (
         f"Averaged views ({told['combination'].replace('_', ' ')}) **{helps}** at severity "
-        f"{told['severity']}: {words.points(100 * gain['size'], 1)} points on average (95% "
-        f"interval {ends}; {told.get('images', record['images']):,} images of each)."
+        f"{told['severity']}: {change} on average, on "
+        f"{told.get('images', record['images']):,} images of each."
     )
 
 

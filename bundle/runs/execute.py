@@ -84,11 +84,15 @@ def _run_node(
         code = _execute(node, stage, parameters, retrain, start)
     if problem := status.unfinished(output, code) or _missing(node, stage, folder):
         _keep_failed(node, stage, folder)
-        command = os.environ.get(COMMAND_VARIABLE) or run_again(parameters.name)
-        raise Failed(explain(node.name, output, problem, folder, command))
+        raise Failed(explain(node.name, output, problem, folder, again(parameters.name)))
     seconds = time.monotonic() - started
     _move_into_place(node, stage, folder, before, seconds)
     steps.end(node.name, f"done in {duration(seconds)}")
+
+
+def again(name: str) -> str:
+    """Return the call that goes on with a run: as it was called, else by its name."""
+    return os.environ.get(COMMAND_VARIABLE) or run_again(name)
 
 
 def _execute(

@@ -52,6 +52,12 @@ def averages_views(metrics: dict[str, Any]) -> bool:
     return not (isinstance(tta, dict) and tta.get("combination") == "original")
 
 
+def as_the_reference(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the single view's score, of images normalised as in the reference's test if here."""
+    aside = metrics.get("beside")
+    return aside if aside and aside["normalisation"] == "image" else metrics["test"]
+
+
 def merge(folder: Path) -> dict[str, Any]:
     """Merge metrics/NN.json in notebook order into metrics.json, atomically; return the result.
 

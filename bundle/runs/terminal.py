@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from bundle import paths, words
 from bundle.files import read_intact
 from bundle.runs import results, status
 from bundle.runs.graph import Node, label
 from bundle.runs.params import RunParameters
-
-SURE = 10_000  # test images from which on a second decimal of an accuracy says something
 
 
 class Steps:
@@ -80,14 +77,11 @@ def state(parameters: RunParameters) -> str:
     if "test" in metrics and "train" in metrics:
         day = str(metrics["train"].get("finished") or "")[:10]
         trained = f", trained on {day}" if day else ""
-        parts.append(f"{_percent(metrics['test'])} on the test set{trained}")
+        accuracy = words.percent(metrics["test"]["accuracy"], metrics["test"]["images"])
+        parts.append(f"{accuracy} on the test set{trained}")
     report = paths.results(parameters.name) / "report.html"
     parts += [paths.shown(report)] if report.is_file() else []
     return "; ".join(parts) + f"\n{status.report(parameters, rows)}"
-
-
-def _percent(test: dict[str, Any], key: str = "accuracy") -> str:
-    return f"{test[key]:.{2 if test['images'] >= SURE else 1}%}"
 
 
 def summary(parameters: RunParameters) -> str:
@@ -97,10 +91,11 @@ def summary(parameters: RunParameters) -> str:
     """
     metrics = results.read_metrics(parameters.name)
     test, train = metrics["test"], metrics["train"]
-    low, high = _percent(test, "low"), _percent(test, "high")
-    accuracy = f"{_percent(test)} of {test['images']:,} test images right (95%: {low} to {high})"
+    keys = ("accuracy", "low", "high", "tta_accuracy")
+    reached, low, high, averaged = (words.percent(test.get(key), test["images"]) for key in keys)
+    accuracy = f"{reached} of {test['images']:,} test images right (95%: {low} to {high})"
     if results.averages_views(metrics):
-        accuracy += f"; {_percent(test, 'tta_accuracy')} with averaged views"
+        accuracy += f"; {averaged} with averaged views"
     took = f"{words.count(train['epochs'], 'epoch')} in {words.duration(train['seconds'])}"
     took += ", released: trained elsewhere" if train.get("released") else ""
     folder = paths.results(parameters.name)
@@ -110,8 +105,7 @@ def summary(parameters: RunParameters) -> str:
         f"result   {accuracy}\n"
         f"network  {metrics['parameters']:,} parameters; {took}\n"
         f"report   {report}; all runs: {paths.shown(paths.RESULTS / 'index.html')}\n"
-        f"{csv}"
-        f"next     {_next(parameters, results.notice_of(metrics))}"
+        f"{csv}next     {_next(parameters, results.notice_of(metrics))}"
     )
 
 

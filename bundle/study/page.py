@@ -22,6 +22,7 @@ from lib.metrics import p_value
 # fmt: off
 FILTERS = (
     "percent", "interval", "points", "decimals", "images", "p_value", "listed", "count", "clock",
+    "divisor",
 )
 # fmt: on
 Job = Mapping[str, Any]
@@ -240,7 +241,7 @@ def _draw(table: pd.DataFrame, plan: Mapping[str, Any], narrow: bool) -> Figure:
         return figure.study(table, f"{kind.capitalize()} accuracy of each run", AXIS)
     several = ranked["base"].nunique() > 1
     labels = [
-        _phrase(sentences.label(name, base)) + f" (against {base})".replace("_", " ") * several
+        _phrase(sentences.label(name, base)) + f" (against {base})" * several
         for name, base in ranked["base"].items()
     ]
     return figure.forest(ranked, labels, f"What each change does to {kind} accuracy", narrow)

@@ -110,8 +110,9 @@ def judged(plan: Mapping[str, Any]) -> str:
 
 
 def label(run: str, base: str = "") -> str:
-    """Return what a run changes in a few words: `params.change` up to its first pause."""
-    return re.split(r"[:;,](?!\d)", params.change(run, base), maxsplit=1)[0].strip()
+    """Return what a run changes in a few words: `params.change` to its first pause, no brackets."""
+    told = re.sub(r" \([^)]*\)", "", params.change(run, base))
+    return re.split(r"[:;,](?!\d)", told, maxsplit=1)[0].strip()
 
 
 def opening(plan: Mapping[str, Any], jobs: Sequence[Job], table: pd.DataFrame) -> str:

@@ -115,13 +115,13 @@ def test_the_paired_test(here):
     assert test.effect.p == pytest.approx(p) and p < 0.05
     told = text(shown())
     assert "one reaches 90.00% and two reaches 95.00%: two is more accurate" in told
-    assert "(two minus one: +5.00 points" in told
+    assert "; two minus one: +5.00 points (95% interval " in told
     assert (
         "on the 400 test images that both saw: 12 images only one gets right, 32 only two" in told
     )
     assert "of the parameters only the seed differs" in told
     backwards = text(shown("two", "one"))
-    assert "two is more accurate" in backwards and "(one minus two: −5.00 points" in backwards
+    assert "two is more accurate" in backwards and "; one minus two: −5.00 points" in backwards
 
 
 def test_only_images_that_both_saw_are_paired(here):

@@ -11,7 +11,7 @@ import torch
 from bs4 import BeautifulSoup
 from matplotlib.text import Text
 
-from bundle import diagrams, figures, paths
+from bundle import diagrams, figures, paths, words
 from bundle.by_hand import count_by_hand
 from bundle.pages.index import TEMPLATE
 from bundle.report import (
@@ -175,7 +175,7 @@ def test_the_accuracy_comes_first_then_the_cost_then_the_size(record):
     ],
 )  # fmt: skip
 def test_a_time_has_its_unit(seconds, said):
-    assert opening.duration(seconds) == said
+    assert words.duration(seconds, exact=True) == said
 
 
 def test_an_unset_author_is_marked_and_a_set_one_is_escaped(record):
@@ -230,7 +230,7 @@ def test_the_abstract_has_five_sentences_with_their_numbers(record):
     [
         (0.9357, "1.08 points below the 94.65%"),
         (0.9600, "1.35 points above the 94.65%"),
-        (0.9440, "the difference of −0.25 points is within chance"),
+        (0.9440, "the difference of −0.25 points (95% interval −0.88 to +0.38) is within chance"),
     ],
 )
 def test_the_comparison_says_what_the_interval_allows(record, accuracy, said):
@@ -260,7 +260,16 @@ def test_the_reported_figure_is_compared_with_the_one_that_is_measured_alike(rec
     record["beside"] = {"normalisation": "image", "accuracy": 0.9467}
     said = opening.compared(record, REFERENCE)
     assert said.startswith("Normalised as in the reference's notebook, the test images give 94.67%")
-    assert "+0.02 points is within chance (95% interval −0.60 to +0.64)" in said
+    assert "+0.02 points (95% interval −0.60 to +0.64) is within chance" in said
+    assert "Normalised as in the reference's notebook: 94.67%" in sentences.result(record)
+    marks = [mark[1:] for mark in opening.marks(record, REFERENCE, [])]
+    assert ("this run, normalised as there", 0.9467) in marks
+    assert "this run, normalised as there <b>94.67%" in opening.scale(
+        opening.marks(record, REFERENCE, [])
+    )
+    record["beside"]["normalisation"] = "pixel"  # trained as the reference measured, and otherwise
+    assert "Normalised" not in opening.compared(record, REFERENCE) + sentences.result(record)
+    assert len(opening.marks(record, REFERENCE, [])) == len(marks) - 1
 
 
 def test_a_run_on_less_is_not_compared(record):
@@ -269,7 +278,7 @@ def test_a_run_on_less_is_not_compared(record):
 
 
 def test_a_percentage_has_the_digits_its_images_support():
-    assert (opening.rate(0.48512, 1000), opening.rate(0.93573, 10000)) == ("48.5%", "93.57%")
+    assert (words.percent(0.48512, 1000), words.percent(0.93573, 10000)) == ("48.5%", "93.57%")
 
 
 # Results

@@ -663,6 +663,13 @@ def test_curves_over_the_printed_ones_by_hand(tmp_path):
     assert not list(tmp_path.iterdir())  # the figure would speak of trainings that are no more
 
 
-def test_a_label_ends_at_a_pause_and_not_within_a_number(monkeypatch):
-    monkeypatch.setattr(sentences.params, "change", lambda *_: "batches of 1,000 at 0.5, as others")
-    assert sentences.label("any") == "batches of 1,000 at 0.5"
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("batches of 1,000 at 0.5, as others", "batches of 1,000 at 0.5"),
+        ("what ran (here: two phases, no CutMix), followed: why", "what ran"),
+    ],
+)
+def test_a_label_ends_at_a_pause_and_not_within_a_number_or_brackets(monkeypatch, change, said):
+    monkeypatch.setattr(sentences.params, "change", lambda *_: change)
+    assert sentences.label("any") == said
