@@ -166,7 +166,7 @@ def views(record: Record) -> str:
     helps = (
         "help" if gain["low"] > 0 else "harm" if gain["high"] < 0 else "make no clear difference"
     )
-    change = words.difference(*(gain[key] for key in ("size", "low", "high")), digits=1)
+    change = words.difference(gain["size"], gain["low"], gain["high"], digits=1)
     return (
         f"Averaged views ({told['combination'].replace('_', ' ')}) **{helps}** at severity "
         f"{told['severity']}: {change} on average, on "
