@@ -16,16 +16,18 @@ def of_training(training: identity.Training) -> dict[str, Any]:
 
     weights: whether they are here; released: what its release says of it, None for one's own;
     joules: None where they could not be read. tflop: two operations a multiply-accumulate, the
-    backward pass twice the forward pass; a sharpness-aware step does both twice. A teacher's passes
-    are not counted.
+    backward pass twice the forward pass; a sharpness-aware step does both twice, one at half
+    resolution a quarter. A teacher's passes are not counted.
     """
     summary, last = training.summary, training.history[-1]
     mmac = layer_table(training.model or identity.architecture(summary))["mmac"].sum()
-    passes = 2 if summary["parameters"].get("sam") else 1  # older trainings do not know it
+    recipe = summary["parameters"]  # of an older training, without what it did not know
+    passes = 2 if recipe.get("sam") else 1
+    whole = summary["epochs"] - 0.75 * recipe.get("half_resolution", 0.0) * recipe["epochs"]
     kept = ("epochs", "images", "seconds", "images_per_second", "weights_sha256", "finished")
     return {
         **{key: summary[key] for key in kept},
-        "tflop": 6 * mmac * passes * summary["epochs"] * summary["images"] / 1e6,
+        "tflop": 6 * mmac * passes * whole * summary["images"] / 1e6,
         "joules": energy.total(training.history),
         "stale": training.stale(),
         "weights": training.model is not None,

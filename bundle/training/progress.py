@@ -146,8 +146,8 @@ class Follower:
             self._say(f"  {remark}")
         if self.terminal:
             self._draw()
-        elif time.time() - self.said > QUIET_SECONDS:
-            self._say_step()
+        elif time.time() - self.said > QUIET_SECONDS and (beat := self._beat()):
+            self._say(f"{self._where(beat)}, step {beat['step']} of {beat['steps']}")
 
     def _explain(self, row: dict[str, Any]) -> None:
         """Say before the first line what it shows."""
@@ -171,11 +171,6 @@ class Follower:
             self.task = self.bar.add_task("", total=self.epochs)
         done = beat["epoch"] - 1 + beat["step"] / beat["steps"]
         self.bar.update(self.task, completed=done, description=self._where(beat))
-
-    def _say_step(self) -> None:
-        """Where an epoch takes long and there is no bar, say where it is."""
-        if beat := self._beat():
-            self._say(f"{self._where(beat)}, step {beat['step']} of {beat['steps']}")
 
     def _where(self, beat: dict[str, Any]) -> str:
         return f"  epoch {beat['epoch']}/{beat['epochs']}"

@@ -260,9 +260,14 @@ def test_training_without_counters_says_none_and_has_the_same_weights(monkeypatc
     assert counted.summary["weights_sha256"] == done.summary["weights_sha256"]
 
 
-def test_sharpness_aware_steps_cost_twice(tmp_path):
+def test_sharpness_aware_steps_cost_twice_and_those_at_half_resolution_a_quarter(tmp_path):
     digits = data.load("digits", None, TINY.train_images, TINY.holdout)
     plain = outcome.of_training(session.train(TINY, digits, tmp_path / "plain"))
     done = session.train(TINY, digits, tmp_path / "plain")
     done.summary["parameters"]["sam"] = 0.05
     assert outcome.of_training(done)["tflop"] == pytest.approx(2 * plain["tflop"])
+    parameters, epochs = done.summary["parameters"], done.summary["epochs"]
+    parameters |= {"sam": 0.0, "half_resolution": 0.8}  # of the first phase's steps
+    share = parameters["epochs"] / epochs
+    part = (1 - share) + share * (0.2 + 0.8 / 4)
+    assert outcome.of_training(done)["tflop"] == pytest.approx(part * plain["tflop"])
