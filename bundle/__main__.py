@@ -219,10 +219,11 @@ def pages(args: Namespace) -> int:
 
     if args.run:
         paths.check_run_name("RUN", args.run)
-    done = publish.render_run(args.run)[-1:] if args.run else [index.write_index()]
+    done = publish.render_run(args.run)[-1:] if args.run else []
+    over_all = index.write_index()
     if args.pdf and args.run:
         done.append(publish.print_pdf(args.run))
-    print("\n".join(paths.shown(path) for path in done))
+    print("\n".join(paths.shown(path) for path in done or [over_all]))
     return 0
 
 

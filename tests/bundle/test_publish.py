@@ -12,6 +12,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from bundle import figures, paths
+from bundle.__main__ import main
 from bundle.pages import convert, index, publish
 from lib import plots
 from lib.errors import UserError
@@ -618,6 +619,13 @@ def test_index_links_to_report_and_pages(run):
     links = [link["href"] for link in page.table.find_all("a")]
     assert links[0] == "quick/report.html" and "quick/04_predict_tta.html" in links
     assert all((run.parent / link).is_file() for link in links)
+
+
+def test_pages_of_a_run_come_with_the_index(run, capsys):
+    assert main(["pages", "quick"]) == 0
+    assert capsys.readouterr().out.strip().endswith("quick/report.html")
+    links = [link["href"] for link in soup(run.parent / "index.html").find_all("a")]
+    assert "quick/report.html" in links
 
 
 def test_index_links_to_claims_and_studies(run):
