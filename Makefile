@@ -212,7 +212,7 @@ $(DEPLOY_READY): requirements-deploy.txt | $(READY)
 claims: setup ## judge the reference report's claims: results/claims.html
 	@$(BUNDLE) claims
 
-bench: setup ## measure speed and memory (10 to 30 minutes)
+bench: setup ## measure speed and memory (10 to 45 minutes)
 	@$(PY) -m benchmarks.run
 
 ##@ Maintenance: check before a commit
@@ -234,7 +234,7 @@ lint: setup ## check code, types and notebooks
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-strip: setup ## take outputs and what editors wrote out of notebooks/
+strip: setup ## take outputs and what editors wrote out of the notebooks
 	@$(BUNDLE) strip
 
 readme: setup ## write the generated parts of README.md and docs/

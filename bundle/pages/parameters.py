@@ -27,17 +27,17 @@ def html(settings: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a parameter's value as a file of parameters has it, "none" for an empty text."""
-    return escape((value or "none") if isinstance(value, str) else json.dumps(value))
+    """Return a parameter's value as a file of parameters has it."""
+    return (value or '""') if isinstance(value, str) else json.dumps(value)
 
 
 def _row(row: Parameter, value: Any) -> str:
     """Return a parameter as a row of a table, marked where it is not at its default."""
-    marked = shown(value) if value == row.default else f"<b>{shown(value)}&nbsp;*</b>"
+    now = escape(shown(value))
     cells = (
         row.name,
-        marked,
-        shown(row.default),
+        now if value == row.default else f"<b>{now}&nbsp;*</b>",
+        escape(shown(row.default)),
         f"{escape(row.meaning)} <i>({escape(row.values)})</i>",
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
