@@ -59,6 +59,8 @@ def draw(found: list[Point], narrow: bool = False) -> Figure:
     shape = (2, 1) if narrow else (1, 2)
     width, height = (3.9, 6.6) if narrow else (8, 3.6)
     drawn, (size, time) = plots.figure(width, height, *shape, sharey=True)
+    least, most = min(point.low for point in found), max(point.high for point in found)
+    size.set_ylim(110 * least - 10 * most, 110 * most - 10 * least)
     _panel(size, [(point.size, point) for point in found])
     size.set(title="Accuracy by size", xlabel="file (MB)", ylabel="test accuracy (%)")
     _logarithmic(size)
@@ -72,18 +74,24 @@ def draw(found: list[Point], narrow: bool = False) -> Figure:
 
 
 def _panel(axis: Axes, placed: list[tuple[float, Point]]) -> None:
-    """Draw points with intervals, a network's joined by a line and named once; the frontier."""
-    for name in dict.fromkeys(point.name for _, point in placed):
-        forms = [(cost, 100 * point.accuracy) for cost, point in placed if point.name == name]
+    """Draw points with intervals, a network's joined by a line, its name right; the frontier."""
+    (bottom, place), at = axis.get_ylim(), ("axes fraction", "data")
+    line = (place - bottom) / 17
+    networks: dict[str, list[tuple[float, float]]] = {}
+    for cost, point in placed:
+        networks.setdefault(point.name, []).append((cost, 100 * point.accuracy))
+    for name, forms in sorted(networks.items(), key=lambda network: -max(network[1])[1]):
         axis.plot(*zip(*forms, strict=True), color=plots.GREY, linewidth=0.8)
-        axis.annotate(name, max(forms), (5, -9), "data", "offset points", fontsize=8, va="center")
+        place = min(max(forms)[1], place - line)  # no name on another
+        leader = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.5, "relpos": (0, 0.5)}
+        axis.annotate(name, max(forms), (1.02, place), "data", at, leader, va="center", fontsize=8)
     for cost, point in placed:
         ends = [[100 * (point.accuracy - point.low)], [100 * (point.high - point.accuracy)]]
         look = LOOKS[point.kind] | {"linestyle": "none", "capsize": 3, "ecolor": plots.GREY}
         axis.errorbar([cost], [100 * point.accuracy], yerr=ends, zorder=3, **look)
     frontier = best([(cost, 100 * point.accuracy) for cost, point in placed])
     axis.step(*zip(*frontier, strict=True), where="post", color=plots.GREY, linestyle=":")
-    axis.margins(x=0.4, y=0.2)
+    axis.margins(x=0.1)
 
 
 def _logarithmic(axis: Axes) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -221,6 +222,17 @@ def test_the_pareto_frontier_leaves_out_what_is_beaten():
     assert found[2].size == 0.096 and found[2].low < 0.865 < found[2].high
     for narrow in (False, True):
         assert len(device_plot.draw(found, narrow).axes) == 2
+
+
+def test_the_names_of_alike_networks_do_not_lie_on_each_other():
+    alike = {f"run{number}": record(lost=number) for number in range(9)}
+    drawn = device_plot.draw(device_plot.points(alike, TINY))
+    for axis in drawn.axes:
+        places = {text.get_text(): text.xyann[1] for text in axis.texts}
+        assert list(places)[:3] == ["run0", "run1", "run2"]  # the most accurate above
+        low, high = axis.get_ylim()
+        apart = [(above - below) / (high - low) for above, below in pairwise(places.values())]
+        assert len(apart) >= 8 and min(apart) > 0.058  # 10 points of some 170
 
 
 @pytest.mark.parametrize(
