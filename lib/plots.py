@@ -198,14 +198,14 @@ def _panels(narrow: bool) -> tuple[dict[str, Any], Figure]:
 
 def _curves(axes: dict[str, Any], history: pd.DataFrame, whose: str = "", grey: str = "") -> None:
     """Draw a history into the panels loss, accuracy and rate; `grey` for all of its lines."""
-    few, width = len(history) <= MARKED, 1 if grey else 1.5
+    epochs, few, width = history["epoch"], len(history) <= MARKED, 1 if grey else 1.5
     for part, (name, line, mark, colour) in PARTS.items():
-        look = {"linestyle": line, "marker": mark if few else "", "markersize": 4}
-        look |= {"color": grey or colour, "linewidth": width, "label": whose + name}
+        look = {"ls": line, "marker": mark * few, "ms": 4, "color": grey or colour, "lw": width}
         for key, scale in (("loss", 1), ("accuracy", 100)):
             if (column := f"{part}_{key}") in history:
-                axes[key].plot(history["epoch"], history[column] * scale, **look)
-    axes["rate"].plot(history["epoch"], history["learning_rate"], color=grey or GREEN, lw=width)
+                axes[key].plot(epochs, history[column] * scale, label=whose + name, **look)
+    look = {"marker": "." * few, "color": grey or GREEN, "lw": width}
+    axes["rate"].plot(epochs, history["learning_rate"], **look)
     for name in ("loss", "rate"):
         axes[name].autoscale(axis="y")
         if axes[name].dataLim.y1 > 10 * np.log(CLASSES):  # far above chance, it would hide the rest

@@ -140,15 +140,14 @@ def _usable(study: Study | None, run: str, test: StudyTest, images: int) -> list
         if job["test"]["images"] == images and not job.get("notice")
         if not test.part or job.get(test.part)
     ]
-    begun = [job for job in study.get("unfinished", ()) if _has_behind_it(job, test.phase)]
+    begun = [
+        job
+        for job in study.get("unfinished", ())
+        if test.phase and any(part["phase"] > test.phase for part in job["audit"]["phases"])
+    ]
     names = (FOLLOWED.get(run), run)  # the later takes the place of the former
     by_seed = {job["seed"]: job for name in names for job in (*begun, *done) if job["file"] == name}
     return [by_seed[seed] for seed in study["plan"]["seeds"] if seed in by_seed]
-
-
-def _has_behind_it(job: dict[str, Any], phase: int) -> bool:
-    """Whether an unfinished training is done with a phase (0: with none)."""
-    return bool(phase) and any(part["phase"] > phase for part in job["audit"]["phases"])
 
 
 def _missing(study: Study | None, jobs: dict[str, list[dict[str, Any]]]) -> str:

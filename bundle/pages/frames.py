@@ -1,5 +1,6 @@
 """A data frame as a table: text cells for a page, booktabs for LaTeX."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,14 @@ def as_text(frame: pd.DataFrame, forms: dict[str, str | Callable]) -> pd.DataFra
 
     `forms` gives format strings, or functions, by column. Whole numbers have thousands separated,
     other numbers four significant digits, in a column as many decimals as its finest has. A
-    missing value is an en dash.
+    missing value is an en dash, a minus a minus.
     """
 
     def written(value: Any, form: str | Callable) -> str:
         if value is None or (isinstance(value, float) and value != value):
             return "–"
         if form:
-            return form(value) if callable(form) else form.format(value)
+            return re.sub(r"^-(?=\d)", "−", (form if callable(form) else form.format)(value))
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return f"{value:,}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -52,7 +53,7 @@ def latex(text: pd.DataFrame, **options: str) -> str:
     if not isinstance(text.index, pd.RangeIndex):
         style = style.format_index(escape="latex")
     style = _without_numbers(style, text)
-    return style.to_latex(hrules=True, position_float="centering", **options)
+    return style.to_latex(hrules=True, position_float="centering", **options).replace("−", "$-$")
 
 
 def for_display(text: pd.DataFrame, caption: str, name: str) -> Styler:

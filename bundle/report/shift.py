@@ -60,12 +60,45 @@ class UnderShift(shift.Shift):
         }
 
     def beside(self, record: Record, name: str) -> pd.DataFrame:
-        """Return `beside` of this module."""
-        return beside(record, self.reference, name)
+        """Return clean accuracy and means over corruptions, this network first, then as published.
+
+        Columns network, clean, "of 13", "of 7", fall (points, clean to 13 types).
+        """
+        known = self.reference["corruptions"]
+        ours = {"network": name, "clean": record["clean"]["accuracy"]}
+        ours |= {"of_13": mean_of(record, [*CORRUPTIONS]), "of_7": mean_of(record, known["seven"])}
+        rows = [ours, *known["networks"]]
+        columns = {
+            "network": "network",
+            "clean": "clean",
+            "of_13": "of 13 types",
+            "of_7": "of 7 types",
+        }
+        table = pd.DataFrame(rows)[list(columns)].rename(columns=columns)
+        return table.assign(fall=100 * (table["of 13 types"] - table["clean"]))
 
     def profile(self, record: Record) -> tuple[pd.DataFrame, str]:
-        """Return `profile` of this module, with what the first convolution makes of noise."""
-        table, near = profile(record, self.reference)
+        """Return how far accuracy falls at each severity, here and as published; how near they are.
+
+        In points below the clean accuracy; columns 1 to 5. The sentences give the mean distance and
+        Spearman's rank correlation over all of them, and what the first convolution makes of noise.
+        """
+        known, rows = self.reference["corruptions"]["profile"], {}
+        for name, published in known["accuracy"].items():
+            falls = (
+                (record["types"][name], record["clean"]["accuracy"]),
+                (published, known["clean"]),
+            )
+            for whose, (values, clean) in zip(("here", "published"), falls, strict=True):
+                rows[f"{words_of(name)}, {whose}"] = 100 * (np.array(values) - clean)
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=[1, 2, 3, 4, 5])
+        here, there = (table.to_numpy()[start::2].ravel() for start in (0, 1))
+        rank = pd.Series(here).corr(pd.Series(there), method="spearman")
+        apart = np.abs(here - there).mean()
+        near = (
+            f"Over these {len(here)} falls this network and the published one ({known['network']}) "
+            f"are {apart:.1f} points apart on average; Spearman's rank correlation is {rank:.2f}."
+        )
         return table, f"{near} {noise(record)}".strip()
 
     def findings(self, record: Record) -> str:
@@ -102,41 +135,6 @@ def words_of(name: str) -> str:
 def mean_of(record: Record, names: tuple[str, ...] | list[str]) -> float:
     """Return the mean accuracy over some corruptions and all severities."""
     return float(np.mean([record["types"][name] for name in names]))
-
-
-def beside(record: Record, reference: dict[str, Any], name: str) -> pd.DataFrame:
-    """Return clean accuracy and means over corruptions, this network's first, then as published.
-
-    Columns network, clean, "of 13", "of 7", fall (points, clean to 13 types).
-    """
-    known = reference["corruptions"]
-    ours = {"network": name, "clean": record["clean"]["accuracy"]}
-    ours |= {"of_13": mean_of(record, [*CORRUPTIONS]), "of_7": mean_of(record, known["seven"])}
-    rows = [ours, *known["networks"]]
-    columns = {"network": "network", "clean": "clean", "of_13": "of 13 types", "of_7": "of 7 types"}
-    table = pd.DataFrame(rows)[list(columns)].rename(columns=columns)
-    return table.assign(fall=100 * (table["of 13 types"] - table["clean"]))
-
-
-def profile(record: Record, reference: dict[str, Any]) -> tuple[pd.DataFrame, str]:
-    """Return how far accuracy falls at each severity, here and as published, and how near they are.
-
-    In points below the clean accuracy; columns 1 to 5. The sentence gives the mean distance and
-    Spearman's rank correlation over all of them.
-    """
-    known, rows = reference["corruptions"]["profile"], {}
-    for name, published in known["accuracy"].items():
-        falls = (record["types"][name], record["clean"]["accuracy"]), (published, known["clean"])
-        for whose, (values, clean) in zip(("here", "published"), falls, strict=True):
-            rows[f"{words_of(name)}, {whose}"] = 100 * (np.array(values) - clean)
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=[1, 2, 3, 4, 5])
-    here, there = (table.to_numpy()[start::2].ravel() for start in (0, 1))
-    rank = pd.Series(here).corr(pd.Series(there), method="spearman")
-    apart = np.abs(here - there).mean()
-    return table, (
-        f"Over these {len(here)} falls this network and the published one ({known['network']}) "
-        f"are {apart:.1f} points apart on average; Spearman's rank correlation is {rank:.2f}."
-    )
 
 
 # Sentences

@@ -227,6 +227,13 @@ def test_numbers_of_a_column_have_the_same_decimals():
     assert frames.as_text(frame, {"std": "{:.1f}"})["std"].tolist() == ["0.2", "0.2"]
 
 
+def test_a_minus_is_a_minus_on_the_page_and_in_latex():
+    falls = pd.DataFrame({"fall": [-10.94, 0.5], "of": ["a-b", "-"]})
+    text = frames.as_text(falls, {"fall": "{:+.1f}"})
+    assert text.to_dict("list") == {"fall": ["−10.9", "+0.5"], "of": ["a-b", "-"]}
+    assert "$-$10.9" in frames.latex(text) and "a-b" in frames.latex(text)
+
+
 @pytest.mark.parametrize(
     ("trained", "words"),
     [(3, "**Trained here**: 3 epochs."), (1, "after epoch 2 of 3"), (0, "**Loaded**: 3 epochs")],

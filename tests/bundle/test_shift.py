@@ -286,10 +286,10 @@ def test_the_report_and_the_card_tell_the_record(dataset):
     assert card.shifted({}).endswith("was not measured here")
 
 
-def test_the_profile_of_the_published_network_is_near_itself():
+def test_the_profile_of_the_published_network_is_near_itself(dataset):
     known = results.reference()["corruptions"]["profile"]
     record = {"types": known["accuracy"], "clean": {"accuracy": known["clean"]}}
-    table, near = report.profile(record, results.reference())
+    table, near = measured(dataset).profile(record)
     assert "0.0 points apart" in near and near.endswith("is 1.00.")
     assert table.loc["Gaussian noise, here", 5] == pytest.approx(27.7 - 94.78)
     assert table.loc["brightness, published", 1] == pytest.approx(94.8 - 94.78)
