@@ -91,14 +91,9 @@ def _copies(folder: Path, names: set[str], archive: Archive) -> list[Copy]:
     tables = [name for name in names if name.endswith(".parquet")]
     if any("train" in name or "test" in name for name in tables) and "cifar" in str(folder).lower():
         return [Copy(PARQUET, folder)]
-    if "train" in names and _has_classes(folder / "train"):
-        return [Copy(PNG, folder)]
+    if any(folder.glob("train/frog/*.png")) or any(folder.glob("train/*_frog.png")):
+        return [Copy(PNG, folder)]  # a folder a class, or the class in the names
     return []
-
-
-def _has_classes(folder: Path) -> bool:
-    """Whether a folder has one of frogs in PNG files, or PNG files with classes in their names."""
-    return any((folder / "frog").glob("*.png")) or any(folder.glob("*_frog.png"))
 
 
 def _packed(inside: list[os.DirEntry], archive: Archive) -> list[Copy]:

@@ -31,12 +31,12 @@ from bundle.paths import shown
 from lib.errors import UserError
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
-# A figure's picture before its repr; neither widgets nor JavaScript, which would have to be
-# fetched.
+# A figure's picture before its repr; no widgets nor JavaScript: they would have to be fetched.
 IMAGES = ["image/png", "image/jpeg", "image/svg+xml"]
 SHOWN_FIRST = [*IMAGES, "text/html", "text/markdown", "text/latex", "text/plain"]
 PARAMETERS = {"parameters", "injected-parameters"}
-SHOWING = {"HTML", "Markdown", "display", "print", *dir(builtins)}
+SHOWING = {"HTML", "Markdown", "display", *dir(builtins), *dir(dict), *dir(str), "_asdict"}
+SHOWING |= {"drop", "head", "itertuples", "mean", "nunique", "rename", "to_dict", "tolist"}
 SHOWS_PARAMETERS = "book.parameters()"
 SILENT_IMAGE = re.compile(r"""!\[\s*\]\(|<img(?![^>]*\balt=(?:"\s*[^"\s]|'\s*[^'\s]))""")
 
@@ -130,15 +130,14 @@ def what(source: str) -> str:
         return ""
     if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
         return "imports"
-    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
     own, shows = list[str](), list[str]()  # what computes, and what only arranges or shows
-    for call in calls:
-        if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name):
-            (shows if call.value.id in ("book", "pd", "np") else own).append(call.attr)
-        elif isinstance(call, ast.Name) and call.id not in SHOWING:
+    for call in (node.func for node in nodes if isinstance(node, ast.Call)):
+        if isinstance(call, ast.Name):
             own.append(call.id)
-    telling = own + [name for name in shows if name not in ("table", "figure", "DataFrame")]
-    return next(iter(telling + shows), "").replace("_", " ")
+        elif isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name):
+            (shows if call.value.id in ("book", "pd", "np") else own).append(call.attr)
+    own += [name for name in shows if name not in ("table", "figure", "DataFrame")]
+    return next((name for name in own + shows if name not in SHOWING), "").replace("_", " ")
 
 
 @pass_context

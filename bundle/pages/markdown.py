@@ -76,7 +76,7 @@ class Renderer(IPythonRenderer):
             words = plain(text)
             cut = words[:DESCRIPTION_LENGTH].rsplit(" ", 1)[0] + " …"
             self.outline.description = words if len(words) <= DESCRIPTION_LENGTH else cut
-        return super().paragraph(text)
+        return super().paragraph(FORMULA.sub(r'<span class="whole">\1\2</span>', text))
 
     def list(self, text: str, ordered: bool, **attrs: Any) -> str:
         """Write a list; that of the section "References" is numbered, each entry has an anchor."""
@@ -113,6 +113,7 @@ class Renderer(IPythonRenderer):
 
 
 TAG = re.compile(r"(<[^>]*>)")
+FORMULA = re.compile(r"(<math\b(?:(?!</math>).)*</math>)([,.;:)]+)")  # with what ends its clause
 CITATION = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 
 

@@ -48,7 +48,8 @@ def curves(history: pd.DataFrame) -> str:
     """Return in a sentence how far the curves of a training go."""
     losses = history.groupby("phase")["train_loss"].agg(["first", "last"]).itertuples(index=False)
     falls = " in phase 1 and ".join(f"from {first:.2f} to {last:.2f}" for first, last in losses)
-    said = f"In {words.count(len(history), 'epoch')} the training loss falls {falls}"
+    went = f"falls {falls}" if len(history) > 1 else f"is {history['train_loss'].iloc[0]:.2f}"
+    said = f"In {words.count(len(history), 'epoch')} the training loss {went}"
     said += " in phase 2" * (history["phase"].nunique() > 1)
     kept = history.get("holdout_accuracy", pd.Series(dtype=float)).dropna()
     said += f", and the hold-out accuracy ends at {percent(kept.iloc[-1], 0)}" if len(kept) else ""

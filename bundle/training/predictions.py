@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
+from bundle import words
 from bundle.diagrams import overlay
 from lib.data import Dataset
 from lib.metrics import confused_pairs, confusion, mistaken, temperature
@@ -121,7 +122,7 @@ class Predictions:
         images = self.pixels[chosen]
         parts = torch.from_numpy(overlay(images.numpy(), falls))
         named = [self.title(place) for place in chosen]
-        points = [f"{-100 * fall:.0f} points" for fall in falls.max((1, 2))]
+        points = [f"{words.points(-100 * fall, 0)} points" for fall in falls.max((1, 2))]
 
         def grid(wide: int, inches: float) -> Figure:
             cuts = [slice(start, start + wide) for start in range(0, len(chosen), wide)]

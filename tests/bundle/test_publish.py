@@ -27,7 +27,7 @@ TABLE = """<div><style scoped>.dataframe {}</style><table border="1" class="data
 </table></div>"""
 STORY = r"""# How good is it?
 
-Accuracy $\hat{p} = \frac{k}{n}$ on [the test set](../notebooks/05_confusion.ipynb), for 5\$ & no more.
+Accuracy $\hat{p} = \frac{k}{n}$, on [the test set](../notebooks/05_confusion.ipynb), for 5\$ & no more.
 
 ## Loss
 
@@ -176,6 +176,8 @@ def test_mathematics_that_cannot_be_converted_names_the_cell(results, latex):
 def test_mathematics_is_mathml(run):
     page = soup(run / "01_explore_data.html")
     assert len(page.find_all("math")) == 3
+    kept = page.select_one("span.whole")  # no line begins with the comma after a formula
+    assert kept.contents[0].name == "math" and kept.contents[1:] == [","]
     assert [math["display"] for math in page.find_all("math")].count("block") == 2
     for drop in page.find_all(["script", "style"]):
         drop.decompose()
@@ -435,6 +437,7 @@ def test_code_is_folded_and_only_injected_parameters_are_shown(run):
         ("book.table(pd.DataFrame(layer_table(net)))", "layer table"),
         ("book.table(pd.DataFrame(a))", "table"),
         ("book.table(book.recipe())", "recipe"),
+        ("book.metrics(pairs=counts.tolist(), best=dict.fromkeys(names))", "metrics"),
         ("%matplotlib inline", ""),
     ],
 )

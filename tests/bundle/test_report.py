@@ -243,6 +243,7 @@ def test_the_curves_are_told_phase_by_phase():
     said = "In 4 epochs the training loss falls from 2.00 to 0.50 in phase 1 and from 0.90 to 0.25"
     assert sentences.curves(history) == f"{said} in phase 2."
     assert sentences.curves(history[:2]) == "In 2 epochs the training loss falls from 2.00 to 0.50."
+    assert sentences.curves(history[:1]) == "In 1 epoch the training loss is 2.00."
 
 
 def test_the_recipe_says_what_divides_the_images_where_it_is_not_that_of_all_pixels():
