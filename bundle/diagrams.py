@@ -88,7 +88,7 @@ def reliability(
     bins: as from lib.metrics.calibration; before: others, as points behind them. On the dashed line
     the accuracy equals the confidence; below it the network is right less often than it says.
     """
-    size = (3.8, 3.6) if narrow else (4.6, 3.6)
+    size = (3.8, 3.9) if narrow else (4.6, 3.6)
     drawn, (axis, below) = figure(*size, 2, 1, sharex=True, height_ratios=(3.2, 1))
     filled = [row for row in bins if row[2]]
     centres = [100 * (low + high) / 2 for low, high, *_ in filled]
@@ -101,7 +101,7 @@ def reliability(
     axis.plot(sure, right, "o", color=BLUE, markersize=4, label="at its mean confidence")
     axis.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1, label="accuracy = confidence")
     axis.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
-    drawn.legend(loc="outside lower left", fontsize=9, ncols=2)
+    drawn.legend(loc="outside lower left", fontsize=9, ncols=1 if narrow else 2)
     below.bar(centres, [100 * row[2] / images for row in filled], width, color=GREY)
     below.set(xlabel="confidence: the largest probability (%)", ylabel="images\n(%)")
     return drawn
@@ -123,6 +123,11 @@ def overlay(pixels: NDArray[np.uint8], falls: NDArray[np.floating]) -> NDArray[n
 
 
 # Under shift
+
+
+def corruption_name(name: str) -> str:
+    """Return a corruption's name for reading."""
+    return name.replace("jpeg", "JPEG").replace("gaussian", "Gaussian").replace("_", " ")
 
 
 @styled

@@ -115,7 +115,7 @@ def describe(phase: Phase) -> dict[str, str]:
     decay = "all parameters" if recipe.decay_all else "weights only"
     decay += ", convolutions excepted" if recipe.optimiser == "muon" else ""
     straight = recipe.schedule == "one_cycle" and not recipe.warmup_epochs
-    rate = f"{recipe.learning_rate:g}, {recipe.schedule} by {recipe.schedule_by}"
+    rate = f"{recipe.learning_rate:g}, {recipe.schedule.replace('_', ' ')} by {recipe.schedule_by}"
     rate += ": falling in a straight line" * straight
     biases = f"; biases of batch norm and stem {recipe.shift_rate:g} times that"
     done = {name: words or "none" for name, words in ingredients(recipe).items()}

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bundle import words
+from bundle.diagrams import corruption_name
 from bundle.training import shift
 from bundle.training.identity import Training
 from lib.corrupt import CORRUPTIONS
@@ -33,7 +34,7 @@ class UnderShift(shift.Shift):
             return (
                 f"The {len(self.names)} corruptions are made here, of {len(self.labels):,} images."
             )
-        made = words.listed(words_of(name) for name in self.names if name not in self.given)
+        made = words.listed(corruption_name(name) for name in self.names if name not in self.given)
         return (
             f"{len(self.given)} of {len(self.names)} corruptions are files of CIFAR-10-C in the "
             f"folder `CIFAR10C_ROOT`, {len(self.labels):,} images of each version"
@@ -90,7 +91,7 @@ class UnderShift(shift.Shift):
                 (published, known["clean"]),
             )
             for whose, (values, clean) in zip(("here", "published"), falls, strict=True):
-                rows[f"{words_of(name)}, {whose}"] = 100 * (np.array(values) - clean)
+                rows[f"{corruption_name(name)}, {whose}"] = 100 * (np.array(values) - clean)
         table = pd.DataFrame.from_dict(rows, orient="index", columns=[1, 2, 3, 4, 5])
         here, there = (table.to_numpy()[start::2].ravel() for start in (0, 1))
         rank = pd.Series(here).corr(pd.Series(there), method="spearman")
@@ -124,11 +125,6 @@ def measured(
     return UnderShift(**vars(found), reference=reference)
 
 
-def words_of(name: str) -> str:
-    """Return a corruption's name for reading."""
-    return name.replace("jpeg", "JPEG").replace("gaussian", "Gaussian").replace("_", " ")
-
-
 # A record beside others
 
 
@@ -144,7 +140,7 @@ def worst(record: Record, count: int = 3) -> str:
     """Return the corruptions with the lowest means, as a list with their accuracies."""
     means = {name: float(np.mean(values)) for name, values in record["types"].items()}
     lowest = sorted(means, key=means.__getitem__)[:count]
-    return words.listed(f"{words_of(name)} ({means[name]:.1%})" for name in lowest)
+    return words.listed(f"{corruption_name(name)} ({means[name]:.1%})" for name in lowest)
 
 
 def in_short(record: Record) -> str:
@@ -193,8 +189,8 @@ def noise(record: Record) -> str:
         "amplifies" if after > 1.5 * before else "dampens" if after < before / 1.5 else "keeps"
     )
     return (
-        f"The network's first convolution {changed} noise: Gaussian noise of severity 1 has "
-        f"{before:.1%} of the images' variance in the pixels and {after:.1%} behind it."
+        f"The network's first convolution {changed} noise: in the pixels, Gaussian noise of "
+        f"severity 1 has {before:.3f} times the images' variance, behind it {after:.3f} times."
     )
 
 
@@ -210,7 +206,7 @@ def newer(record: Record) -> str:
 
 def rates(record: Record) -> pd.DataFrame:
     """Return accuracies, a row a corruption named for reading, a column a severity."""
-    named = {words_of(name): values for name, values in record["types"].items()}
+    named = {corruption_name(name): values for name, values in record["types"].items()}
     return pd.DataFrame.from_dict(named, orient="index", columns=[1, 2, 3, 4, 5])
 
 

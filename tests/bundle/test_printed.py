@@ -81,11 +81,11 @@ def test_the_recipe_s_table_holds_what_is_used():
     assert alone.loc["learning rate", "value"] == "0.1, cosine by epoch"
     cpu = params.load("cpu").settings("03_train")
     straight = (
-        "0.5, one_cycle by step: falling in a straight line; biases of batch norm and stem 50"
+        "0.5, one cycle by step: falling in a straight line; biases of batch norm and stem 50"
     )
     assert recipe.table(cpu).loc["learning rate", "value"].startswith(straight)
     risen = recipe.table(replace(cpu, warmup_epochs=2.0)).loc["learning rate", "value"]
-    assert "one_cycle by step; biases" in risen
+    assert "one cycle by step; biases" in risen
 
 
 def test_a_recipe_in_short_names_what_is_done_and_nothing_else():

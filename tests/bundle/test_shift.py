@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bundle import diagrams
 from bundle.dataset import shifted
 from bundle.release import card
 from bundle.report import shift as report
@@ -282,7 +283,7 @@ def test_the_report_and_the_card_tell_the_record(dataset):
     table = report.rates(record)
     assert table.loc["JPEG compression", 5] == record["types"]["jpeg_compression"][4]
     lowest = min(record["types"], key=lambda name: np.mean(record["types"][name]))
-    assert report.words_of(lowest) in report.most_lost(record)
+    assert diagrams.corruption_name(lowest) in report.most_lost(record)
     card.shifted({"robustness": record}).index(f"{found.hits.mean():.1%} on average")
     assert card.shifted({}).endswith("was not measured here")
 
