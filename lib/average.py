@@ -15,7 +15,7 @@ class Average:
 
     Args:
         model: the network that is trained; it stays as it is.
-        decay: in [0, 1), for each step; 0.999 remembers some 1,000 steps.
+        decay: in [0, 1), for each step; 0.999 remembers some 1,000 steps, fewer at first.
     """
 
     def __init__(self, model: nn.Module, decay: float):

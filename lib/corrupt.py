@@ -2,9 +2,9 @@
 
 Hendrycks & Dietterich, Benchmarking neural network robustness to common corruptions and
 perturbations (ICLR 2019). Strengths and order of work are those of the authors' script for CIFAR-10
-(hendrycks/robustness, make_cifar_c.py); those for ImageNet are 2 to 17 times as harsh. Frost takes
-photographs and snow another program's blur: these two are not here. Each function takes and gives
-levels from 0 to 255, float32 (N, 3, S, S), on the CPU, and draws for each image.
+(hendrycks/robustness, make_cifar_c.py); those for ImageNet are 1.2 to 17 times as harsh. Frost
+takes photographs and snow another program's blur: these two are not here. Each function takes and
+gives levels from 0 to 255, float32 (N, 3, S, S), on the CPU, and draws for each image.
 """
 
 from typing import Any
@@ -71,7 +71,7 @@ def _picked(levels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _glass(levels: Tensor, strength: tuple[float, int], generator: Generator) -> Tensor:
-    """Each pixel takes the place of a neighbour above or left, between two blurs.
+    """Each pixel takes its own value or that of a neighbour above or left, between two blurs.
 
     Theirs is written as a swap of neighbours, but NumPy's views make it a copy.
     """

@@ -211,7 +211,7 @@ def _cifar10(source: Path | tuple[Images, Images]) -> tuple[Images, Images, tupl
 
 
 def _digits() -> tuple[Images, Images, tuple[str, ...], str]:
-    """1,797 digits of scikit-learn (8x8, 16 greys) as 32x32 RGB; a stratified fifth is test."""
+    """1,797 digits of scikit-learn (8x8, 17 greys) as 32x32 RGB; a stratified fifth is test."""
     from sklearn.datasets import load_digits
 
     raw = load_digits()

@@ -15,8 +15,7 @@ def one_line(text: object, longest: int = LONGEST) -> str:
     Line breaks, escape sequences and all else that is not printable stand as escapes. A long text
     loses its middle: what is wrong stands in front, the remedy at the end.
     """
-    told = str(text)
-    half = longest // 2 - 2
+    told, half = str(text), longest // 2 - 2
     told = told if len(told) <= longest else f"{told[:half]} … {told[-half:]}"
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in told

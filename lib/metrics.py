@@ -105,17 +105,16 @@ def calibration(probabilities: NDArray, labels: ArrayLike, bins: int = 15) -> di
 
     ece: the expected calibration error, a fraction: the mean distance of accuracy and confidence
     (the largest probability) over `bins` equal bins (low, high], weighted by their images (Guo et
-    al., ICML 2017, equation 3). nll: mean negative log likelihood, nats (there, equation 5). brier:
+    al., ICML 2017, equation 3). nll: mean negative log likelihood, nats (there, equation 6). brier:
     mean squared distance of probabilities and label, summed over classes, 0 to 2 (Brier, Monthly
     Weather Review 78, 1950). bins: rows of low, high, images, mean confidence, accuracy; the last
     two are None in an empty bin.
     """
     given, true = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
-    each = np.arange(len(true))
     confidence, hits = given.max(1), given.argmax(1) == true
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     rows = [_bin(number, bins, place == number, confidence, hits) for number in range(bins)]
-    likely = np.clip(given[each, true], np.finfo(np.float64).eps, 1)
+    likely = np.clip(given[np.arange(len(true)), true], np.finfo(np.float64).eps, 1)
     return {
         "ece": sum(n * abs(sure - right) for _, _, n, sure, right in rows if n) / len(true),
         "nll": float(-np.log(likely).mean()),
@@ -128,9 +127,11 @@ def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Return what divides logits (N, C) for the least mean NLL of their softmax, 0.05 to 20.
 
     Guo et al., ICML 2017, section 4.2. Of images that were neither trained on nor are judged by it;
-    it changes no prediction, above 1 it makes the network less sure.
+    it changes no prediction, above 1 it makes the network less sure. 1 if all are classified right.
     """
     given, true = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if (given.argmax(1) == true).all():  # the least would lie at 0
+        return 1.0
 
     def nll(log: float) -> float:
         return -special.log_softmax(given / np.exp(log), axis=1)[np.arange(len(true)), true].mean()

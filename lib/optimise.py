@@ -14,7 +14,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic, by Jordan for speed
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Return U V^T approximately for each matrix U S V^T: singular values of 0.7 to 1.2 in 5 steps.
+    """Return U V^T approximately for each matrix U S V^T: most singular values near 1 (0.7 to 1.2).
 
     Newton-Schulz iteration in bfloat16 (Jordan et al., Muon, 2024), or in float32 where the
     processor only emulates bfloat16, which takes many times as long; (..., rows, columns), same

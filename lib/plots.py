@@ -149,7 +149,7 @@ def learning_rates(
 
 CLASSES, MARKED = 10, 30  # of the data, whose chance is a line; epochs with a mark each
 PARTS = {  # of a training's history: name, line, mark, colour
-    "train": ("training (augmented)", "-", "o", BLUE),
+    "train": ("training", "-", "o", BLUE),
     "holdout": ("hold-out", "--", "s", RED),
     "test": ("test", "-.", "^", GREEN),
 }

@@ -46,10 +46,10 @@ class Phase:
         return self.first_epoch + self.recipe.epochs
 
     def rate(self, time: float) -> float:
-        """Return the learning rate at `time` epochs of the whole training."""
+        """Return the learning rate at `time` epochs of the whole training; warm-up is by step."""
         recipe, local = self.recipe, time - self.first_epoch
         if recipe.schedule_by == "epoch":
-            local = math.floor(local + 1e-9)
+            local = max(math.floor(local + 1e-9), min(local, recipe.warmup_epochs))
         shape = (recipe.epochs, recipe.learning_rate, recipe.warmup_epochs, recipe.milestones)
         return learning_rate(recipe.schedule, local, *shape, recipe.gamma)
 

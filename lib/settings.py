@@ -83,7 +83,7 @@ class Network(Run, group="network"):
     block: str = option("basic", "kind of residual block", choices=BLOCKS)
     stem: str = option(
         "convolution", "a learned 3x3, or a fixed 2x2 that whitens patches", choices=STEMS)
-    activation: str = option("relu", "after each batch norm", choices=ACTIVATIONS)
+    activation: str = option("relu", "the nonlinearity of the blocks", choices=ACTIVATIONS)
     pooling: str = option("mean", "over the last feature map", choices=POOLINGS)
     initialisation: str = option(
         "default", "dirac lets 3x3 convolutions pass channels on", choices=INITIALISATIONS)
@@ -142,7 +142,7 @@ class Optimiser(Run, group="optimiser and schedule"):
     weight_decay: float = option(5e-4, "L2 penalty", 0, 0.1)
     decay_all: bool = option(True, "false spares batch norm and biases the weight decay")
     schedule: str = option("cosine", "learning rate over the epochs", choices=SCHEDULES)
-    schedule_by: str = option("epoch", "when it changes", choices=("step", "epoch"))
+    schedule_by: str = option("epoch", "when it falls", choices=("step", "epoch"))
     milestones: tuple[int, ...] = option(
         (), "epochs after which the step schedule multiplies by gamma", 1, 5000)
     gamma: float = option(0.1, "factor of the step schedule", 1e-4, 1)
@@ -200,7 +200,7 @@ class SecondPhase(Run, group="second phase"):
     """It starts from the first one's weights with a fresh optimiser."""
 
     phase2_epochs: int = option(0, "0: no second phase", 0, 5000)
-    phase2_learning_rate: float = option(0.01, "peak learning rate of phase 2", 1e-6, 10)
+    phase2_learning_rate: float = option(0.01, "peak rate of phase 2; Muon keeps its", 1e-6, 10)
     phase2_schedule: str = option("cosine", "schedule of phase 2", choices=SCHEDULES)
     phase2_vertical_flip: float = option(0.0, "probability in phase 2", 0, 1)
     phase2_blur: float = option(0.0, "probability in phase 2", 0, 1)

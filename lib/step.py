@@ -40,7 +40,7 @@ LossOf = Callable[[Batch, Train], tuple[Tensor, Tensor]]  # loss and share of la
 
 
 def generator_of(seed: int, purpose: int | str, device: torch.device | str = "cpu") -> Generator:
-    """Return `seed`'s generator of all random in an epoch (its number), or for another purpose.
+    """Return `seed`'s generator for everything random in an epoch (its number) or for a purpose.
 
     From (seed, epoch) alone: going on with a training needs no generator's state.
     """
@@ -125,8 +125,8 @@ def train_step(
 def alternating_flips(count: int, epoch: int, seed: int, device: torch.device | str) -> Tensor:
     """Return for each image whether `epoch` shows it mirrored, bool (count,): a coin, then in turn.
 
-    Over any two epochs every image is seen both ways, as Jordan, 94% on CIFAR-10 in 3.29 seconds
-    (2024), section 3.6.
+    Over two successive epochs every image is seen both ways, as Jordan, 94% on CIFAR-10 in 3.29
+    seconds (2024), section 3.6.
     """
     first = torch.rand(count, device=device, generator=generator_of(seed, "flip", device)) < 0.5
     return first ^ bool(epoch % 2)

@@ -189,14 +189,15 @@ def _divided(stages: Sequence[Phase]) -> str:
 
 def _more(recipe: Train) -> str:
     """Return a later phase in words: its length, schedule, and the images' rarer changes."""
-    done = ingredients(recipe)
-    changed = ", ".join(done[name] for name in RARER if done[name])
+    changed = ", ".join(filter(None, map(ingredients(recipe).get, RARER)))
     return f"{recipe.epochs} more epochs, {_under(recipe)}{_if(changed, '; the images now {}')}"
 
 
 def _under(recipe: Train) -> str:
-    named = f"{recipe.schedule} schedule".replace("_", "-")
-    return f"{SCHEDULES.get(recipe.schedule, named)} from {recipe.learning_rate:g}"
+    rate = f"from {recipe.learning_rate:g}"
+    if recipe.schedule == "one_cycle" and not recipe.warmup_epochs:
+        return f"falling in a straight line {rate} to 0"
+    return f"{SCHEDULES.get(recipe.schedule, recipe.schedule + ' schedule')} {rate}"
 
 
 def views(names: Sequence[str]) -> str:

@@ -85,6 +85,7 @@ def as_lines(table):
             {"schedule": "one_cycle", "warmup_epochs": 5.0},
             "learning rate: one-cycle schedule (Smith and Topin, 2019) from 0.1\n",
         ),
+        ({"schedule": "one_cycle"}, "learning rate: falling in a straight line from 0.1 to 0\n"),
         (
             {"phase2_epochs": 50, "phase2_erasing": 0.5},
             "phase 2: 50 more epochs, cosine schedule (Loshchilov and Hutter, 2017) from 0.01; "

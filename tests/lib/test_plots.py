@@ -50,12 +50,12 @@ def legend(drawn):
 def test_training_curves_show_the_history(narrow):
     drawn = plots.training_curves(HISTORY, narrow=narrow)
     loss, accuracy, rate = panels(drawn).values()
-    assert list(loss) == ["training (augmented)", "hold-out"]
+    assert list(loss) == ["training", "hold-out"]
     assert accuracy["hold-out"].get_ydata().tolist() == [25, 50, 75]
     assert set(accuracy["chance"].get_ydata()) == {10}
     (rates,) = rate.values()
     assert rates.get_ydata().tolist() == [0.1, 0.05, 0.0]
-    assert legend(drawn) == ["training (augmented)", "hold-out", "chance"]
+    assert legend(drawn) == ["training", "hold-out", "chance"]
     assert all(axis.get_legend() is None for axis in drawn.axes)  # none lies over the lines
 
 
@@ -78,7 +78,7 @@ def test_the_reference_is_drawn_in_grey_behind():
         assert colours[: len(behind)] == [plots.GREY] * len(behind)  # drawn first
     accuracy = panels(drawn)["Accuracy (%)"]
     assert accuracy["the reference: test"].get_ydata()[-1] == pytest.approx(94)
-    assert "the reference: training (augmented)" in legend(drawn)
+    assert "the reference: training" in legend(drawn)
 
 
 def test_the_test_accuracy_is_marked_only_where_it_is_given():

@@ -200,6 +200,18 @@ def test_only_the_first_phase_warms_up():
     )
 
 
+@pytest.mark.parametrize(
+    ("warmup", "rates"),
+    [(1.0, [0, 0.05, 0.1, 0.1, 0.05, 0.05]), (0.5, [0, 0.1, 0.08, 0.08, 0.04, 0.04])],
+)
+def test_by_epoch_a_warm_up_still_rises_with_each_step(warmup, rates):
+    """Else its first epoch had the rate 0. At 0, 0.5, 1, ... epochs; then it falls by the epoch."""
+    settings = Train(epochs=3, warmup_epochs=warmup, schedule="one_cycle", learning_rate=0.1)
+    (only,) = phases(settings)
+    assert only.recipe.schedule_by == "epoch"
+    assert [only.rate(half / 2) for half in range(6)] == pytest.approx(rates)
+
+
 def test_second_phase_with_steps_counts_milestones_from_its_own_start():
     second = phases(Train(epochs=10, milestones=(3,), phase2_epochs=5, phase2_schedule="step"))[1]
     assert [second.rate(10 + epoch) for epoch in range(5)] == pytest.approx(
