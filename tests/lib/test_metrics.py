@@ -348,7 +348,7 @@ def test_temperature_is_that_of_the_least_loss():
 
 @pytest.mark.parametrize(("labels", "least"), [([0, 1], 0), ([1, 0], 3)])
 def test_temperature_stays_within_its_bounds(labels, least):
-    """All predictions right: no temperature is too low, so it is 1. All wrong: it is at most e^3."""
+    """All right: no temperature is too low, so it is 1. All wrong: it is at most e cubed."""
     assert math.log(metrics.temperature(np.eye(2), labels)) == pytest.approx(least, abs=1e-4)
 
 
