@@ -94,11 +94,11 @@ class UnderShift(shift.Shift):
                 rows[f"{corruption_name(name)}, {whose}"] = 100 * (np.array(values) - clean)
         table = pd.DataFrame.from_dict(rows, orient="index", columns=[1, 2, 3, 4, 5])
         here, there = (table.to_numpy()[start::2].ravel() for start in (0, 1))
-        rank = pd.Series(here).corr(pd.Series(there), method="spearman")
+        rank = f"{pd.Series(here).corr(pd.Series(there), method='spearman'):.2f}".replace("-", "−")
         apart = np.abs(here - there).mean()
         near = (
             f"Over these {len(here)} falls this network and the published one ({known['network']}) "
-            f"are {apart:.1f} points apart on average; Spearman's rank correlation is {rank:.2f}."
+            f"are {apart:.1f} points apart on average; Spearman's rank correlation is {rank}."
         )
         return table, f"{near} {noise(record)}".strip()
 
