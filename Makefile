@@ -120,7 +120,7 @@ PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	compare
 
 help:
-	@echo 'make run-all    # 6 to 15 minutes; ends with results/quick/report.html'
+	@echo 'make run-all    # 3 to 15 minutes; ends with results/quick/report.html'
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
