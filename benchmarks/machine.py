@@ -31,4 +31,6 @@ def words(told: dict[str, str | int | bool]) -> str:
     """Return a machine as a table's heading names it."""
     if told["device"] == "cuda":
         return f"{told['device_name']}, {told['precision']}"
-    return f"CPU, {told['threads']} threads ({told['cpu_capability']}), {told['precision']}"
+    native = "-BF16" if told["precision"] == "bf16" else ""
+    units = ", AMX" if "AMX" in str(told.get("cpu_kernels")) else native
+    return f"CPU, {told['threads']} threads ({told['cpu_capability']}{units}), {told['precision']}"

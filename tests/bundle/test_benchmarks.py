@@ -240,6 +240,26 @@ def test_operators_are_grouped_in_words(name, word):
     assert limits.group_of(name) == word
 
 
+@pytest.mark.parametrize(
+    ("capability", "precision", "kernels", "said"),
+    [
+        ("AVX2", "fp32", "AuthenticAMD", "CPU, 2 threads (AVX2), fp32"),
+        ("AVX512", "bf16", None, "CPU, 2 threads (AVX512-BF16), bf16"),
+        (
+            "AVX512",
+            "bf16",
+            "GenuineIntel, VNNI, AVX512-BF16, AMX",
+            "CPU, 2 threads (AVX512, AMX), bf16",
+        ),
+    ],
+)
+def test_two_processors_of_one_capability_have_headings_of_their_own(
+    capability, precision, kernels, said
+):
+    told = {"device": "cpu", "threads": 2, "cpu_capability": capability, "precision": precision}
+    assert machine.words(told | ({"cpu_kernels": kernels} if kernels else {})) == said
+
+
 def test_machine_s_name_says_its_kind():
     told = {"device": "cuda", "device_name": "NVIDIA H200", "precision": "bf16", "threads": 2}
     assert machine.slug(told) == "nvidia-h200"
