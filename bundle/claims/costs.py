@@ -1,5 +1,6 @@
 """Claims on what something costs in time, judged by the benchmark's committed measurements."""
 
+import re
 from typing import Any
 
 from bundle import paths
@@ -11,15 +12,18 @@ Benchmarks = dict[str, Any]  # machine -> what `make bench` measured there
 
 
 def benchmarks() -> Benchmarks:
-    """Return the committed measurements by machine, as their files are called."""
-    files = sorted((paths.ROOT / "benchmarks" / "results").glob("*.json"))
-    return {path.stem: read_json(path) for path in files}
+    """Return the committed measurements by machine: cpu-2-threads-avx512_amx is in words."""
+    files, cpu = sorted((paths.ROOT / "benchmarks/results").glob("*.json")), r"^CPU-(\d+)-THREADS-"
+    names = [
+        re.sub(cpu, r"\1 CPU threads, ", path.stem.upper().replace("_", "+")) for path in files
+    ]
+    return dict(zip(names, map(read_json, files), strict=True))
 
 
 def _cost(measured: Benchmarks, part: str, tolerance: float, what: str) -> Finding:
     """Judge `what` takes more time by the ratio `cost` of a benchmark's `part`, on all machines."""
-    costs = {name: found[part]["cost"] for name, found in measured.items() if part in found}
-    costs = {name: cost for name, cost in costs.items() if cost}
+    given = {name: found.get(part, {}).get("cost") for name, found in measured.items()}
+    costs = {name: cost for name, cost in given.items() if cost}
     rule = f"Little is at most {tolerance:.0%} more time, in every round of the benchmark."
     if not costs:
         return Finding(PENDING, "Not yet judged: waits for a measurement by the benchmark.", rule)
