@@ -125,7 +125,7 @@ def overlay(pixels: NDArray[np.uint8], falls: NDArray[np.floating]) -> NDArray[n
 # Under shift
 
 
-def corruption_name(name: str) -> str:
+def corruption(name: str) -> str:
     """Return a corruption's name for reading."""
     return name.replace("jpeg", "JPEG").replace("gaussian", "Gaussian").replace("_", " ")
 

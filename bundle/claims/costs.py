@@ -20,10 +20,9 @@ def benchmarks() -> Benchmarks:
     return dict(zip(names, map(read_json, files), strict=True))
 
 
-def _cost(measured: Benchmarks, part: str, tolerance: float, what: str) -> Finding:
+def _cost(found: Benchmarks, part: str, tolerance: float, what: str) -> Finding:
     """Judge `what` takes more time by the ratio `cost` of a benchmark's `part`, on all machines."""
-    given = {name: found.get(part, {}).get("cost") for name, found in measured.items()}
-    costs = {name: cost for name, cost in given.items() if cost}
+    costs = {name: cost for name, one in found.items() if (cost := one.get(part, {}).get("cost"))}
     rule = f"Little is at most {tolerance:.0%} more time, in every round of the benchmark."
     if not costs:
         return Finding(PENDING, "Not yet judged: waits for a measurement by the benchmark.", rule)

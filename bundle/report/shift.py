@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bundle import words
-from bundle.diagrams import corruption_name
+from bundle import diagrams, words
 from bundle.training import shift
 from bundle.training.identity import Training
 from lib.corrupt import CORRUPTIONS
@@ -34,7 +33,7 @@ class UnderShift(shift.Shift):
             return (
                 f"The {len(self.names)} corruptions are made here, of {len(self.labels):,} images."
             )
-        made = words.listed(corruption_name(name) for name in self.names if name not in self.given)
+        made = words.listed(diagrams.corruption(one) for one in self.names if one not in self.given)
         return (
             f"{len(self.given)} of {len(self.names)} corruptions are files of CIFAR-10-C in the "
             f"folder `CIFAR10C_ROOT`, {len(self.labels):,} images of each version"
@@ -91,7 +90,7 @@ class UnderShift(shift.Shift):
                 (published, known["clean"]),
             )
             for whose, (values, clean) in zip(("here", "published"), falls, strict=True):
-                rows[f"{corruption_name(name)}, {whose}"] = 100 * (np.array(values) - clean)
+                rows[f"{diagrams.corruption(name)}, {whose}"] = 100 * (np.array(values) - clean)
         table = pd.DataFrame.from_dict(rows, orient="index", columns=[1, 2, 3, 4, 5])
         here, there = (table.to_numpy()[start::2].ravel() for start in (0, 1))
         rank = f"{pd.Series(here).corr(pd.Series(there), method='spearman'):.2f}".replace("-", "−")
@@ -140,7 +139,7 @@ def worst(record: Record, count: int = 3) -> str:
     """Return the corruptions with the lowest means, as a list with their accuracies."""
     means = {name: float(np.mean(values)) for name, values in record["types"].items()}
     lowest = sorted(means, key=means.__getitem__)[:count]
-    return words.listed(f"{corruption_name(name)} ({means[name]:.1%})" for name in lowest)
+    return words.listed(f"{diagrams.corruption(name)} ({means[name]:.1%})" for name in lowest)
 
 
 def in_short(record: Record) -> str:
@@ -206,7 +205,7 @@ def newer(record: Record) -> str:
 
 def rates(record: Record) -> pd.DataFrame:
     """Return accuracies, a row a corruption named for reading, a column a severity."""
-    named = {corruption_name(name): values for name, values in record["types"].items()}
+    named = {diagrams.corruption(name): values for name, values in record["types"].items()}
     return pd.DataFrame.from_dict(named, orient="index", columns=[1, 2, 3, 4, 5])
 
 

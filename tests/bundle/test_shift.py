@@ -283,7 +283,7 @@ def test_the_report_and_the_card_tell_the_record(dataset):
     table = report.rates(record)
     assert table.loc["JPEG compression", 5] == record["types"]["jpeg_compression"][4]
     lowest = min(record["types"], key=lambda name: np.mean(record["types"][name]))
-    assert diagrams.corruption_name(lowest) in report.most_lost(record)
+    assert diagrams.corruption(lowest) in report.most_lost(record)
     card.shifted({"robustness": record}).index(f"{found.hits.mean():.1%} on average")
     assert card.shifted({}).endswith("was not measured here")
 
