@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bundle import command, house, paths, surroundings
 from bundle.demo import command as demo
 from bundle.own import command as own
-from lib.errors import UserError, exit_on_user_error, nearest
+from lib.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     from bundle.runs.launch import Server
@@ -29,7 +29,7 @@ RELEASES = {"weights": "rounded to float16", "logits": "of every view", "record"
 ELSEWHERE = "go on although another machine began: the record names both, nobody gets the bits"
 # What any command about a run takes.
 TEXTS = {
-    "set": 'such as "03_train.epochs=2 batch_size=64"',
+    "set": 'such as "03_train.epochs=2 seed=7"',
     "seed": "results go to results/RUN-seedN",
     "threads": "CPU threads, or auto: the cores here; results go to results/RUN-threadsN",
     "author": "a line for the head of the report",
@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
     from bundle.runs import params
 
     if args.until and args.until not in (known := params.notebooks()):
-        raise UserError(f"UNTIL={args.until}: no such notebook{nearest(args.until, known)}")
+        raise UserError(f"UNTIL={args.until}: no such notebook; one of {', '.join(known)}")
     parameters = _ready(_parameters(args))
     from bundle.runs import execute, launch
 

@@ -43,9 +43,11 @@ def failed(error: OSError, again: str = "the same command") -> int:
     Raises UserError where the file's name was bad input.
     """
     what = f"{error.strerror or error} ({error.filename or 'results/'})"
-    if error.errno in BAD_NAMES:
+    if error.errno in BAD_NAMES or isinstance(error, FileExistsError):
         raise UserError(f"{what}: write another name, or restore it with git") from error
-    line = f"{what}: earlier results are unharmed; then try again: {again}"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "make room" if full else "make it readable and writable"
+    line = f"{what}: {remedy}, then try again: {again}"
     print(f"error: {one_line(line)}", file=sys.stderr)
     return 1
 

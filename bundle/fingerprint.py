@@ -23,20 +23,10 @@ LOOP = (("lib.train", "train"), ("lib.data", "load"))
 # What of the bundle shows up on a notebook's page. The rest finds, stores or runs: it does not
 # count, but leads to what of lib does the work.
 SHOWS = (
-    "bundle.notebook",
-    "bundle.figures",
-    "bundle.diagrams",
-    "bundle.effects",
-    "bundle.words",
-    "bundle.own.",
-    "bundle.report.",
-    "bundle.claims.",
-    "bundle.deploy.",
-    "bundle.study.compare",
-    "bundle.training.outcome",
-    "bundle.training.predictions",
-    "bundle.training.shift",
-)
+    "bundle.notebook", "bundle.figures", "bundle.diagrams", "bundle.effects", "bundle.words",
+    "bundle.own.", "bundle.report.", "bundle.claims.", "bundle.deploy.", "bundle.study.compare",
+    "bundle.training.outcome", "bundle.training.predictions", "bundle.training.shift",
+)  # fmt: skip
 # The values of parameters stand among what a notebook depends on.
 NO_PAGE = ("lib.settings", "lib.errors")
 FACADE = ("bundle.notebook", "Notebook")  # a notebook reaches those of its methods that it uses

@@ -11,12 +11,14 @@ from lib.errors import UserError
 
 def seal(args: Namespace) -> int:
     """Write the digests of released folders, or check the files of any folder by its digests."""
-    from bundle.files import check_folder, seal_folder
+    from bundle.files import SUMS, check_folder, seal_folder
 
     for folder in args.folders:
+        if args.check and not (folder / SUMS).is_file():
+            raise UserError(f"{folder}: no {SUMS} in it; name a folder that was sealed")
         if args.check:
             check_folder(folder)
-        elif not folder.resolve().is_relative_to(paths.RESULTS / "released"):
+        elif not folder.resolve().is_relative_to((paths.RESULTS / "released").resolve()):
             raise UserError(f"{folder}: sealed by the command that writes it; name a released one")
         else:
             print(paths.shown(seal_folder(folder)))

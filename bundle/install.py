@@ -61,10 +61,10 @@ def is_own(venv: Path) -> bool:
     return (venv / OWN).is_file() or any(venv.glob(".installed-*"))
 
 
-def works(python: Path) -> bool:
-    """Whether an environment's Python starts and is of a supported version."""
+def works(python: Path, code: str = SUPPORTED) -> bool:
+    """Whether an environment's Python starts and is of a supported version, or runs `code`."""
     try:
-        return subprocess.run([python, "-c", SUPPORTED], capture_output=True).returncode == 0
+        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
     except OSError:
         return False
 
@@ -72,7 +72,7 @@ def works(python: Path) -> bool:
 def make(venv: Path) -> None:
     """Make the environment, anew where setup made it of another Python; Refused if a user did."""
     python = venv / "bin" / "python"
-    if works(python):
+    if works(python) and (shutil.which("uv") or works(python, "import pip")):
         return
     if venv.is_dir() and any(venv.iterdir()):
         if not is_own(venv):

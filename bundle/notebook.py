@@ -53,6 +53,7 @@ class Notebook:
         surroundings.check_threads(getattr(self.settings, "threads", 1))
         surroundings.check_gpu(getattr(self.settings, "device", "cpu"))
         self.run, self.notice = self.settings.run, ""
+        paths.check_run_name("run", self.run)
         self.folder = paths.outputs(self.run)
 
     # What it starts from

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle import paths
-from bundle.files import Damaged, read_json, read_sealed, remedy
+from bundle.files import Damaged, read_json, read_sealed, remedy, run_again
 from bundle.runs.results import marked
 from bundle.training import store
 from bundle.words import number
@@ -68,18 +68,14 @@ def read(option: str, name: str) -> Finished:
     Raises UserError, one line, where there is none, and where it is unfinished or damaged.
     """
     paths.check_run_name(option, name)
-    folders = [paths.results(run) for run in (name, f"released/{name}")]
-    there = [folder for folder in folders if (folder / "metrics.json").is_file()]
-    again = f"make run-all RUN={name.removeprefix('released/')}"
-    if not there:
-        begun = paths.results(name).is_dir()
-        what = "not finished" if begun else "no such run in results/ or results/released/"
-        raise UserError(f"{option}={name}: {what}; {again}")
-    found = [(folder, read_json(folder / "metrics.json")) for folder in there]
-    done = [(folder, told) for folder, told in found if "confusion" in told]
-    if not done:
+    folder, again = paths.results(name), run_again(name.removeprefix("released/"))
+    if not (folder / "metrics.json").exists() and not any(folder.glob("training*")):
+        folder = paths.results(f"released/{name}")
+    if not folder.is_dir():
+        raise UserError(f"{option}={name}: no such run in results/ or results/released/; {again}")
+    told = read_json(folder / "metrics.json")
+    if "confusion" not in told:
         raise UserError(f"{option}={name}: not finished: 05_confusion has not run; {again}")
-    folder, told = done[0]
     _check(told, folder / "metrics.json")
     history = store.finished_history(store.complete_folder(folder), int(told["train"]["epochs"]))
     _check_history(history, folder)

@@ -148,7 +148,7 @@ def _fetched(mirrors: Sequence[str] | None, wait_s: float | None, **options: Any
     archive = options["archive"]
     if mirrors is None and not (paths.DATA / archive.name).exists():
         remedy = _remedy(paths.DATA, archive)
-        raise Unavailable(f"CIFAR-10 is not here and downloads are switched off; {remedy}")
+        raise Unavailable(f"CIFAR-10 is not here, and nothing is downloaded; {remedy}")
     return download(paths.DATA, mirrors or (), wait_s, **options)
 
 

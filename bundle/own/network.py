@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bundle import paths, words
+from bundle import files, paths, words
 from bundle.own import pictures
 from bundle.runs import results
 from bundle.training import identity, released, store, weights
@@ -143,7 +143,7 @@ def load_released(run: str, needed: bool = True) -> Network | None:
     kept = (f"*/training/{store.WEIGHTS}", f"{RELEASED}*/training/{weights.FILE}")
     known = [path.parents[1].name for pattern in kept for path in paths.RESULTS.glob(pattern)]
     here = f"; runs with weights here: {', '.join(sorted(known))}" if known else ""
-    remedy = f"make run-all RUN={run.removeprefix(RELEASED)} trains it{nearest(run, known)}{here}"
+    remedy = f"{files.run_again(run.removeprefix(RELEASED))} trains it{nearest(run, known)}{here}"
     where = " and ".join(paths.shown(paths.results(name)) for name in names)
     raise UserError(f"RUN={run}: no weights in {where}; {remedy}")
 

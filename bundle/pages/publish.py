@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import paths
-from bundle.files import Damaged, is_sealed, locked, read_sealed, write_sealed
+from bundle.files import Damaged, is_sealed, locked, read_sealed, run_again, write_sealed
 from bundle.pages.index import BUNDLE, DEMO, REPORT, TEMPLATE, in_order, label
 from bundle.paths import shown
 from bundle.runs.results import full_result, notice_of, readable_metrics
@@ -75,7 +75,7 @@ def render(
     about = dict[str, Any](bundle=BUNDLE, name=page.name, notebook=executed.name)
     about["demo"] = DEMO if (page.parent / DEMO).is_file() else ""
     about |= {"code": code, "photographs": photographs, "notice": notice, "navigation": navigation}
-    about |= _of_run(executed.resolve().parent.name) | {"beyond": _beyond() if navigation else ()}
+    about |= _of_run(executed.absolute().parent.name) | {"beyond": _beyond() if navigation else ()}
     fingerprint = _fingerprint(executed, about)
     if is_sealed(page) and f'content="{fingerprint}"' in page.read_text(encoding="utf-8")[:4000]:
         return
@@ -107,7 +107,7 @@ def render_run(run: str) -> list[Path]:
     """
     if not executed_notebooks(run):
         raise UserError(
-            f"{shown(paths.results(run))}: no executed notebook; run `make run-all RUN={run}` first"
+            f"{shown(paths.results(run))}: no executed notebook; `{run_again(run)}` makes them"
         )
     with locked(paths.results(run), run):
         return _render_all(run, list(filter(_is_sound, executed_notebooks(run))))

@@ -31,14 +31,10 @@ def table(metrics: Metrics, reference: dict[str, Any]) -> pd.DataFrame:
     count, here = built["parameters"], built["memory_mib"]["total"]
     written, formula = reference["parameters_reported"], reference["parameters_formula"]
     theirs = reference["memory_mb"]["total"]
+    million, near = f"{written / 1e6:.2f} million", round(count, -4) == written
     rows = [
         ("parameters, in its table", f"{printed:,}", f"{count:,}", printed == count),
-        (
-            "parameters, in its text",
-            f"{written / 1e6:.2f} million",
-            f"{count:,}",
-            round(count, -4) == written,
-        ),
+        ("parameters, in its text", million, f"{count:,}", near),
         ("parameters, by its formula", f"{formula:,}", f"{count:,}", formula == count),
         ("memory of an image, MiB", f"{theirs:.2f}", f"{here:.2f}", round(here, 2) == theirs),
     ]

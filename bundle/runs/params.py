@@ -58,8 +58,7 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     Raises UserError, one line, for anything that is wrong with the file or the overrides.
     """
     tree = _merged(run)
-    where = _file(run)
-    changes = _changes(overrides, seed, tree)
+    where, changes = _file(run), _changes(overrides, seed, tree)
     differs = tree.pop(ON_DIGITS, {})
     small = _deep(tree, differs)
     for (key, value), target in itertools.product(changes.items(), (tree, small)):
@@ -68,8 +67,7 @@ def load(run: str, overrides: str = "", seed: str | int | None = None) -> RunPar
     named = {key: value for key, value in changes.items() if not key.startswith(PAGE_ONLY)}
     name = directory_name(run, named)
     if name != run and name in runs():
-        owner = f"which belongs to {_file(name)}"
-        raise UserError(f"SET: its results would go to results/{name}, {owner}")
+        raise UserError(f"SET: its results would go to results/{name}, that of {_file(name)}")
     values = _all_values(tree, name, where)
     digits = _all_values(small, name, where) if differs else {}
     if (dataset := tree.get("dataset", "cifar10")) != "cifar10" and run not in OFFLINE_RUNS:
@@ -82,6 +80,8 @@ def _changes(overrides: str, seed: str | int | None, tree: dict[str, Any]) -> di
     """Return the checked values of SET and SEED, by key; the file's own seed is no change."""
     changes = parse_overrides(overrides)
     if seed not in (None, ""):
+        if "seed" in changes:
+            raise UserError(f"SEED={seed}: SET gives a seed, too; leave one out")
         changes["seed"] = check(_scalar(str(seed), f"SEED={seed}"), COMMON["seed"], "SEED: seed")
     if changes.get("seed") == tree.get("seed", COMMON["seed"].default):
         changes.pop("seed")
@@ -276,7 +276,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
     keys = [key for key, _, _ in pairs]
     if twice := next((key for key in keys if keys.count(key) > 1), ""):
         raise UserError(f"SET={text}: '{twice}' is given twice; leave one out")
-    changes = {key: _scalar(value, f"SET={key}") for key, _, value in pairs}
+    changes = {key: _value(key, value) for key, _, value in pairs}
     for key, value in changes.items():
         _check_override(key, value)
     return changes
@@ -294,6 +294,14 @@ def _check_override(key: str, value: Any) -> None:
         owners = [section for section, kind in SECTIONS.items() if name in own_fields(kind)]
         hint = f"; write {owners[0]}.{name}" if owners else nearest(name, list(COMMON))
         raise UserError(f"SET={key}: unknown common key '{name}'{hint}")
+
+
+def _value(key: str, text: str) -> Any:
+    """Return the value of key=text: of a parameter that is text, the text, if it is not quoted."""
+    section, _, name = key.rpartition(".")
+    item = (own_fields(SECTIONS[section]) if section in SECTIONS else COMMON).get(name)
+    as_it_is = item is not None and item.type is str and text[0] not in "\"'"
+    return text if as_it_is else _scalar(text, f"SET={key}")
 
 
 def _scalar(text: str, where: str) -> Any:
@@ -314,9 +322,7 @@ def with_dataset(parameters: RunParameters, network: bool = True) -> RunParamete
     dataset = parameters.values["03_train"]["dataset"]
     say = print if network else lambda _line: None
     name, root = cifar10.resolve(dataset, network=network, verify=False, say=say)
-    chosen = (
-        parameters.on_digits if name == "digits" and parameters.on_digits else parameters.values
-    )
+    chosen = (name == "digits" and parameters.on_digits) or parameters.values
     values = {
         notebook: {**given, "dataset": name} if "dataset" in given else given
         for notebook, given in chosen.items()

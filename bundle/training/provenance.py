@@ -26,6 +26,7 @@ def provenance() -> dict[str, Any]:
 def commit() -> dict[str, Any]:
     """Return the git commit and whether tracked files differ from it; "unknown" outside a clone."""
     try:
+        _git("ls-files", "--error-unmatch", "bundle")  # of this repository, not of one around it
         head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "dirty": None}

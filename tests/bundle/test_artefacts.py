@@ -485,6 +485,12 @@ def test_released_files_are_as_they_were_committed():
         assert files.damaged(manifest.parent) == [] and set(files.sums(manifest.parent)) == names
 
 
+def test_a_folder_without_digests_is_not_called_sound(here):
+    for folder in (here / "nope", here / "tiny" / "metrics"):
+        with pytest.raises(UserError, match=r"no SHA256SUMS in it; name a folder that was sealed"):
+            main(["seal", "--check", str(folder)])
+
+
 def test_only_a_release_is_sealed_by_hand(here):
     with pytest.raises(UserError, match="name a released one"):
         main(["seal", str(here / "tiny")])

@@ -583,7 +583,7 @@ def test_without_network_nothing_is_asked(here, monkeypatch, serve, how):
         monkeypatch.setenv("BUNDLE_OFFLINE", "1")
     assert cifar10.resolve("auto", **options) == ("digits", None)
     assert "handwritten digits, not CIFAR-10" in said[0]
-    assert "downloads are switched off" in refusal(cifar10.resolve, "cifar10", **options)
+    assert "nothing is downloaded" in refusal(cifar10.resolve, "cifar10", **options)
     assert mirror.requests == [] and not here.exists()
 
 
@@ -591,7 +591,7 @@ def test_command(here, monkeypatch, capsys):
     monkeypatch.setenv("BUNDLE_OFFLINE", "1")
     assert main(["data", "--auto"]) == 0
     assert "handwritten digits, not CIFAR-10" in capsys.readouterr().out
-    assert "switched off" in refusal(main, ["data"])
+    assert "nothing is downloaded" in refusal(main, ["data"])
     monkeypatch.setattr(cifar10, "resolve", lambda *_, **__: ("cifar10", here))
     assert main(["data"]) == 0 and capsys.readouterr().out == f"CIFAR-10 is in data/{FOLDER}\n"
 

@@ -219,11 +219,13 @@ def test_a_text_of_a_run_is_no_markup(here):
 
 def test_a_run_that_is_not_there_or_not_finished(here):
     both(here)
-    assert "A=three: no such run in results/ or results/released/; make run-all RUN=three" in (
+    assert "A=three: no such run in results/ or results/released/; make run-all with" in (
         refusal("three", "two")
     )
-    (here / "four").mkdir()
-    assert refusal("one", "four").startswith("B=four: not finished; make run-all RUN=four")
+    (here / "four" / "training.partial").mkdir(parents=True)
+    assert refusal("one", "four").startswith("B=four: not finished: 05_confusion has not run; ")
+    put(here / "released" / "four", told(predicted(range(9)), 44), predicted(range(9)))
+    assert refusal("one", "four").startswith("B=four: not finished")  # no release in its place
     files.write_json(here / "four" / "metrics.json", {"test": {}})
     assert "B=four: not finished: 05_confusion has not run" in refusal("one", "four")
     assert "the same run" in refusal("one", "one")

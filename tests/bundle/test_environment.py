@@ -163,6 +163,17 @@ def test_a_commit_is_this_repository_s_whatever_a_hook_has_set(monkeypatch):
     assert provenance.commit() == known
 
 
+def test_a_copy_inside_another_repository_has_no_commit(tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    (copy / "bundle").mkdir(parents=True)
+    (copy / "bundle" / "__main__.py").touch()
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr(paths, "ROOT", copy)
+    assert provenance.commit() == {"commit": "unknown", "dirty": None}
+
+
 def test_a_clone_of_another_owner_is_said_with_the_remedy_of_git(tmp_path, monkeypatch, capsys):
     git = tmp_path / "git"
     git.write_text(
@@ -520,7 +531,7 @@ def raising(error: BaseException):
     [
         (files.Failed("it\nfailed"), 1, "error: it\\nfailed"),
         (PermissionError(13, "Permission denied", "results/x"), 1,
-         "error: Permission denied (results/x): earlier results are unharmed; then try again: "),
+         "error: Permission denied (results/x): make it readable and writable, then try again: "),
         (OSError(30, "Read-only file system"), 1, "error: Read-only file system (results/)"),
         (OSError("no answer"), 1, "error: no answer (results/)"),
         (interruption.Interrupted(signal.SIGINT), 130, "interrupted (SIGINT): "),

@@ -229,9 +229,18 @@ def test_an_environment_that_setup_made_is_made_anew(venv, name):
 
 
 def test_an_environment_whose_python_works_is_taken_whoever_made_it(venv, monkeypatch):
-    monkeypatch.setattr(install, "works", lambda python: True)
+    monkeypatch.setattr(install, "works", lambda python, code="": True)
     install.make(venv.folder)
     assert not venv.called and not (venv.folder / install.OWN).exists()
+
+
+def test_an_environment_that_was_left_without_pip_is_made_anew(venv, monkeypatch):
+    """As an interruption while venv puts pip in leaves it: its Python starts, nothing installs."""
+    (venv.folder / install.OWN).touch()
+    monkeypatch.setattr(install, "works", lambda python, code="": "pip" not in code)
+    monkeypatch.setattr(install.shutil, "which", lambda name: None)
+    install.make(venv.folder)
+    assert venv.called
 
 
 @pytest.mark.parametrize(

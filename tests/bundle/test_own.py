@@ -447,7 +447,7 @@ def test_without_weights_it_is_one_line(results, rounded):  # noqa: F811
     assert load_released("none", needed=False) is None
     with pytest.raises(UserError, match=r"RUN=none: .*; runs with weights here: tiny$"):
         load_released("none")
-    with pytest.raises(UserError, match=r"RUN=none: no weights in .*; make run-all RUN=none"):
+    with pytest.raises(UserError, match=r"RUN=none: no weights in .*; make run-all with the RUN"):
         load_released("none")
     (rounded / weights.FILE).unlink()
     with pytest.raises(UserError, match="RUN=tiny: no weights"):

@@ -314,6 +314,27 @@ def test_mistake_in_seed(write, seed, parts):
     assert_all_in(parts, complaint(seed=seed))
 
 
+def test_a_seed_twice_is_refused(write):
+    assert_all_in(["SEED=3", "leave one out"], complaint(overrides="seed=4", seed="3"))
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("06_report.course='CS #5'", "CS #5"),
+        ("06_report.course=101", "101"),
+        ("06_report.course='Deep Learning: WS26'", "Deep Learning: WS26"),
+        ("06_report.author=No", "No"),
+        ("""06_report.author='"A. Name"'""", "A. Name"),
+        ("08_deploy.weight_bits=8", "8"),
+    ],
+)
+def test_a_text_in_set_is_taken_as_it_is(given, value):
+    """YAML would cut it at a # or read a number or a truth; in quotes of its own it is YAML's."""
+    key, _, name = given.partition("=")[0].rpartition(".")
+    assert params.load("quick", given).values[key][name] == value
+
+
 def test_results_of_set_never_go_to_another_runs_directory(write):
     write(run_file(), "mine-seed3")
     assert_all_in(["results/mine-seed3", "params/mine-seed3.yaml"], complaint(seed=3))

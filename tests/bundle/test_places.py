@@ -349,7 +349,7 @@ def test_the_competitions_files_are_not_enough(here, tmp_path):
     assert find("auto", said) == ("digits", None)
     assert "found and not used" in said[0] and "labels are not public" in said[0]
     assert "kaggle/cifar-10" in said[0] and "\n" not in said[0]
-    assert "downloads are switched off" in refusal(find)
+    assert "nothing is downloaded" in refusal(find)
     as_folders(tmp_path / "kaggle" / "whole")  # another source beside it is used
     assert find() == ("cifar10", here)
 

@@ -542,7 +542,9 @@ def test_unchanged_pages_are_not_written_again(run):
 
 
 def test_a_run_without_notebooks_is_one_line(results):
-    with pytest.raises(UserError, match="no executed notebook; run `make run-all RUN=quick`"):
+    with pytest.raises(
+        UserError, match="no executed notebook; `make run-all RUN=quick` makes them"
+    ):
         publish.render_run("quick")
     broken = results / "quick" / "03_train.ipynb"
     broken.parent.mkdir()
