@@ -328,13 +328,18 @@ def test_a_release_has_its_page_and_a_report_that_leads_there(results):
 @pytest.mark.slow
 @needs_chromium
 def test_it_decides_as_pytorch_does(results, tmp_path):
-    """On 1,000 images, with a network that is unsure of many: it saw 200 images three times."""
+    """On 1,000 images, with a network that is unsure of many: it saw 200 images three times.
+
+    How many stand between two classes, nearer than weights are rounded, is the processor's chance.
+    """
     network, images = load_released("released/tiny"), data.load("digits").all_train.pixels[:1000]
     expected = predict.logits(network.model, images, network.statistics)
     given = in_browser(tmp_path, page.html(network), images)
     assert expected.argmax(1).unique().numel() > 3 and len(given) == 1000
-    assert (given.argmax(1) == expected.argmax(1)).float().mean() >= 0.995
-    assert (given - expected).abs().max() <= 5e-3 * expected.abs().max()
+    near, (first, second) = 5e-3 * expected.abs().max(), expected.topk(2).values.T
+    same, sure = given.argmax(1) == expected.argmax(1), first - second > near
+    assert same[sure].all() and sure.float().mean() > 0.9 and same.float().mean() >= 0.98
+    assert (given - expected).abs().max() <= near
 
 
 @pytest.mark.parametrize("name", ["nothing", "../smoke", "released/nothing", ""])
