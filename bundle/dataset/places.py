@@ -91,7 +91,8 @@ def _copies(folder: Path, names: set[str], archive: Archive) -> list[Copy]:
     tables = [name for name in names if name.endswith(".parquet")]
     if any("train" in name or "test" in name for name in tables) and "cifar" in str(folder).lower():
         return [Copy(PARQUET, folder)]
-    if any(folder.glob("train/frog/*.png")) or any(folder.glob("train/*_frog.png")):
+    patterns = ("train/frog/*.png", "train/*_frog.png")
+    if "train" in names and any(any(folder.glob(pattern)) for pattern in patterns):
         return [Copy(PNG, folder)]  # a folder a class, or the class in the names
     return []
 
